@@ -1,0 +1,1 @@
+//! The attribute of idem; use it through `idem-runtime`.

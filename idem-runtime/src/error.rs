@@ -1,0 +1,252 @@
+//! Why a job has no answer.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::codec::CodecError;
+use crate::fingerprint::Fingerprint;
+use crate::key::EmptyKey;
+
+/// Why a job has no answer.
+///
+/// A duplicate is not among the reasons: it is answered from the record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The job's own error. Its effect was undone and the key is free to run again, unless
+    /// `replay(...)` declares the error final: then it was recorded, and this may be its replay.
+    #[error(transparent)]
+    Job(E),
+    /// Another run holds the key.
+    #[error(transparent)]
+    Busy(Busy),
+    /// The key was used before with other arguments.
+    #[error(transparent)]
+    KeyReused(KeyReused),
+    /// The business row of `lock = row(table.column = arg)` does not exist.
+    #[error(transparent)]
+    RowNotFound(RowNotFound),
+    /// The body took longer than the job's `timeout`. Its effect was undone.
+    #[error(transparent)]
+    Timeout(Timeout),
+    /// The arguments cannot make a key or a fingerprint.
+    #[error(transparent)]
+    Args(ArgsError),
+    /// The store could not do its part.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl<E> Error<E> {
+    /// Tells whether the same call may succeed when it is made again. A job's own error never says so.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Busy(busy) => !busy.skipped,
+            Error::Timeout(_) => true,
+            Error::Store(error) => error.is_temporary(),
+            Error::Job(_) | Error::KeyReused(_) | Error::RowNotFound(_) | Error::Args(_) => false,
+        }
+    }
+
+    /// Returns the job's own error, or the error itself if it is another.
+    ///
+    /// # Errors
+    ///
+    /// Every error that is not the job's own.
+    pub fn into_job(self) -> Result<E, Self> {
+        match self {
+            Error::Job(error) => Ok(error),
+            other => Err(other),
+        }
+    }
+}
+
+impl<E> From<StoreError> for Error<E> {
+    fn from(error: StoreError) -> Self {
+        Error::Store(error)
+    }
+}
+
+/// Another run holds the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub struct Busy {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// How long this run waited.
+    pub waited: Duration,
+    /// Whether the job leaves the work to the other run (`on_busy = skip`): then there is nothing to retry.
+    pub skipped: bool,
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Busy { job, key, waited, skipped } = self;
+        write!(f, "job `{job}` is running for key `{key}`")?;
+        if *skipped {
+            write!(f, "; that run does the work")
+        } else if waited.is_zero() {
+            write!(f, "; try again when it has ended")
+        } else {
+            write!(f, " and did not end within {waited:?}; try again later")
+        }
+    }
+}
+
+/// The key was used before with other arguments.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "job `{job}` has run for key `{key}` with other arguments (fingerprint {recorded}, now {given}); \
+     give other work another key, or leave an argument out with `fingerprint = ignore(...)`"
+)]
+#[non_exhaustive]
+pub struct KeyReused {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The fingerprint of the run that was recorded.
+    pub recorded: Fingerprint,
+    /// The fingerprint of this run.
+    pub given: Fingerprint,
+}
+
+/// The business row of `lock = row(table.column = arg)` does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("job `{job}` cannot lock its row: `{table}` has no row with this `{column}` (key `{key}`)")]
+#[non_exhaustive]
+pub struct RowNotFound {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The table.
+    pub table: &'static str,
+    /// The column.
+    pub column: &'static str,
+}
+
+/// The body took longer than the job's `timeout`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("job `{job}` took longer than {limit:?} for key `{key}`; its effect in the database is undone")]
+#[non_exhaustive]
+pub struct Timeout {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The limit.
+    pub limit: Duration,
+}
+
+/// The arguments cannot make a key or a fingerprint.
+#[derive(Debug, thiserror::Error)]
+#[error("job `{job}` refuses its arguments: {reason}")]
+#[non_exhaustive]
+pub struct ArgsError {
+    /// The job.
+    pub job: &'static str,
+    /// What is wrong with them.
+    #[source]
+    pub reason: ArgsErrorReason,
+}
+
+/// What is wrong with the arguments of a job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgsErrorReason {
+    /// They make an empty key.
+    #[error(transparent)]
+    EmptyKey(#[from] EmptyKey),
+    /// One of them cannot be serialized.
+    #[error(transparent)]
+    Unserializable(#[from] CodecError),
+}
+
+/// The store could not do its part.
+///
+/// What went wrong ([`kind`](Self::kind)) and whether another try may help
+/// ([`is_temporary`](Self::is_temporary)) are separate facts.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    temporary: bool,
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a store could not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// The database cannot be reached, or the connection broke.
+    Unavailable,
+    /// No connection, or no turn to write, became free in time.
+    Exhausted,
+    /// The database gave up one of several transactions that were in each other's way.
+    Conflict,
+    /// idem's tables are missing: `Idem::migrate` creates them.
+    NotMigrated,
+    /// The database, or this user, may only read.
+    ReadOnly,
+    /// `lock = row(table.column = arg)` names a table or column that does not exist.
+    UnknownRow,
+    /// Two jobs of one process share a name.
+    NameTaken,
+    /// The result, or a final error, cannot be recorded.
+    Unrecordable,
+    /// A record cannot be read back into the job's type.
+    Unreadable,
+    /// The connection broke during COMMIT and the record cannot be read: run again, the record decides.
+    OutcomeUnknown,
+    /// The settings of idem or the database cannot work.
+    Misconfigured,
+    /// Anything else that the database refused.
+    Refused,
+}
+
+impl StoreError {
+    /// Makes an error that says `what` went wrong and what to do about it.
+    pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
+        StoreError { kind, temporary: false, what: what.into(), source: None }
+    }
+
+    /// Marks the error as worth a retry.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Returns what went wrong.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// Tells whether the same call may succeed when it is made again.
+    pub fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,252 @@
+//! Stores: where records live.
+//!
+//! A store persists and does not decide. [`Store::begin`] opens a transaction, locks a key and says
+//! what is recorded for it; what follows from that is decided in [`record`](crate::record) and in
+//! the protocol. A third party's store implements [`Store`] and proves itself with the conformance
+//! suite of `idem-testkit`.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::StoreError;
+use crate::job::Retain;
+use crate::key::{Key, KeyHash};
+use crate::record::{JobId, NewRecord, Record};
+
+/// A database that a job's effect can be in.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no database that idem has a store for",
+    label = "no store for this database",
+    note = "use `Sqlite`, `Postgres`, `MySql` or `Memory`, and switch the feature of idem-runtime with that name on"
+)]
+pub trait Database: Send + Sync + Sized + 'static {
+    /// What the body of a job works on.
+    type Connection: Send;
+}
+
+/// Records of one database, and the transactions that they commit with.
+///
+/// All time that matters for a decision is read from the store's own clock.
+#[async_trait]
+pub trait Store<D: Database>: Send + Sync + 'static {
+    /// Returns the name of the store, for messages.
+    fn name(&self) -> &'static str;
+
+    /// Creates or upgrades the store's tables; does nothing if they are up to date.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Returns the SQL that [`migrate`](Self::migrate) runs on an empty database.
+    fn migration_sql(&self) -> String;
+
+    /// Returns the number of the job `name` in `namespace`, the same for ever, making one if needed.
+    async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError>;
+
+    /// Checks that `table` has a `column`, for `lock = row(table.column = arg)`.
+    async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError>;
+
+    /// Returns the live record of a key, without a transaction and without waiting.
+    async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError>;
+
+    /// Opens a transaction, locks the key and reads what is recorded for it.
+    ///
+    /// The lock is held until the transaction ends, however it ends. The read happens under it.
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<D>, StoreError>;
+
+    /// Deletes records that have expired, looking at no more than `limit` of those after `cursor`.
+    async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError>;
+}
+
+/// What [`Store::begin`] needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The key.
+    pub key: &'a Key,
+    /// Whether the key is locked.
+    pub lock: KeyLock,
+    /// How long to wait for the lock, and for the business row. Zero does not wait.
+    pub wait: Duration,
+    /// The business row to lock with it, if nothing is recorded.
+    pub row: Option<RowLock<'a>>,
+    /// Whether [`StoreTx::undo`] will be needed.
+    pub undo: bool,
+}
+
+/// How a key is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyLock {
+    /// By the store's best means.
+    Key,
+    /// Not at all: [`StoreTx::commit`] finds out who was first.
+    None,
+}
+
+/// The business row of `lock = row(table.column = arg)`.
+#[derive(Debug, Clone, Copy)]
+pub struct RowLock<'a> {
+    /// The table; a plain identifier, perhaps with a schema before it.
+    pub table: &'a str,
+    /// The column; a plain identifier.
+    pub column: &'a str,
+    /// The value that finds the row.
+    pub value: &'a RowValue,
+}
+
+/// The value that finds a business row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowValue {
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// A UUID.
+    Uuid([u8; 16]),
+}
+
+/// A type whose values can find a business row.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot find the row of `lock = row(...)`",
+    label = "not an integer, a string or a UUID",
+    note = "`row(table.column = arg)` compares the column with an integer of up to 64 bits, a `String` or a `Uuid`"
+)]
+pub trait RowKey {
+    /// Returns the value.
+    fn row_value(&self) -> RowValue;
+}
+
+macro_rules! row_keys {
+    ($($int:ty)+) => {$(
+        impl RowKey for $int {
+            fn row_value(&self) -> RowValue {
+                RowValue::Int(i64::from(*self))
+            }
+        }
+    )+};
+}
+row_keys!(i8 i16 i32 i64 u8 u16 u32);
+
+impl RowKey for u64 {
+    fn row_value(&self) -> RowValue {
+        // The databases read a number from its text, so nothing is lost above i64::MAX.
+        i64::try_from(*self).map_or_else(|_| RowValue::Text(self.to_string()), RowValue::Int)
+    }
+}
+
+impl RowKey for str {
+    fn row_value(&self) -> RowValue {
+        RowValue::Text(self.to_owned())
+    }
+}
+
+impl RowKey for String {
+    fn row_value(&self) -> RowValue {
+        RowValue::Text(self.clone())
+    }
+}
+
+#[cfg(feature = "uuid")]
+impl RowKey for uuid::Uuid {
+    fn row_value(&self) -> RowValue {
+        RowValue::Uuid(*self.as_bytes())
+    }
+}
+
+impl<T: RowKey + ?Sized> RowKey for &T {
+    fn row_value(&self) -> RowValue {
+        (**self).row_value()
+    }
+}
+
+/// How [`Store::begin`] ended.
+pub enum Begun<D: Database> {
+    /// The transaction is open.
+    Open {
+        /// The transaction.
+        tx: Box<dyn StoreTx<D>>,
+        /// What is recorded for the key.
+        found: Found,
+    },
+    /// Another transaction held the lock all the time.
+    Busy,
+}
+
+impl<D: Database> fmt::Debug for Begun<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Begun::Open { found, .. } => f.debug_struct("Open").field("found", found).finish_non_exhaustive(),
+            Begun::Busy => f.write_str("Busy"),
+        }
+    }
+}
+
+/// What is recorded for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or what has expired.
+    Absent,
+    /// Nothing, and the business row does not exist.
+    NoRow,
+    /// A live record.
+    Record(Record),
+}
+
+/// An open transaction that holds the lock of a key.
+///
+/// Dropping it at any point, also inside one of its futures, ends the transaction, undoes its
+/// effects and frees its lock, if not at once then soon and without anybody's help.
+#[async_trait]
+pub trait StoreTx<D: Database>: Send {
+    /// Returns the connection that the body works on.
+    fn connection(&mut self) -> &mut D::Connection;
+
+    /// Returns the connection to look at.
+    fn connection_ref(&self) -> &D::Connection;
+
+    /// Undoes what the body did; transaction and lock stay. Only after [`Claim::undo`].
+    async fn undo(&mut self) -> Result<(), StoreError>;
+
+    /// Undoes what the body did if `error` is caused by a violation of the unique constraint or
+    /// index `name`, and tells whether it was. Only after [`Claim::undo`].
+    async fn undo_violation(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError>;
+
+    /// Writes the record, if there is one, and commits; a live record of the key is never replaced.
+    async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError>;
+
+    /// Ends the transaction and undoes everything.
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// How [`StoreTx::commit`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Effect and record are durable.
+    Yes,
+    /// Another transaction recorded the key first; everything is undone.
+    LostRace,
+    /// The connection broke before the answer came: effect and record are both durable or both gone.
+    Unknown,
+}
+
+/// How far [`Store::sweep`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// How many records were deleted.
+    pub deleted: u64,
+    /// Where the next batch goes on; `None` at the end.
+    pub cursor: Option<KeyHash>,
+}
+
+/// Turns a retention into the milliseconds that a store adds to its clock; `None` is for ever.
+pub fn retain_millis(retain: Retain) -> Option<i64> {
+    match retain {
+        Retain::For(duration) => Some(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        Retain::Forever | Retain::None => None,
+    }
+}

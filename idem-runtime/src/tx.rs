@@ -1,0 +1,86 @@
+//! The transaction of an atomic job, as its body sees it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::error::{Error, StoreError};
+use crate::key::Key;
+use crate::store::{Database, StoreTx};
+
+/// The one transaction around an atomic job: the effect, and the record that says it happened.
+///
+/// It derefs to the connection of the database driver, so a query runs on `&mut **tx`. The body
+/// neither commits nor rolls back: returning `Ok` commits effect and record together, returning
+/// `Err` undoes both. A nested `begin` makes a savepoint, as always with sqlx.
+pub struct Tx<'t, D: Database> {
+    inner: &'t mut dyn StoreTx<D>,
+    key: &'t Key,
+}
+
+impl<'t, D: Database> Tx<'t, D> {
+    pub(crate) fn new(inner: &'t mut dyn StoreTx<D>, key: &'t Key) -> Self {
+        Tx { inner, key }
+    }
+
+    /// Returns the key to hand to a callee that takes one: the same for every run of this job and key.
+    ///
+    /// It is a pure function of namespace, job name and key, so it survives crashes and redeploys. For
+    /// a second callee in the same job use [`idempotency_key_for`](Self::idempotency_key_for).
+    pub fn idempotency_key(&self) -> String {
+        self.key.outbound("")
+    }
+
+    /// Returns the key to hand to the callee named `step`: the same for every run of this job and key.
+    pub fn idempotency_key_for(&self, step: &str) -> String {
+        self.key.outbound(step)
+    }
+
+    /// Undoes what the body did and keeps the transaction and its lock. `adopt` does this.
+    ///
+    /// # Errors
+    ///
+    /// The store's, if the connection broke.
+    #[doc(hidden)]
+    pub async fn undo<E>(&mut self) -> Result<(), Error<E>> {
+        self.inner.undo().await.map_err(Error::Store)
+    }
+
+    /// Undoes what the body did if `error` is a violation of the unique constraint `name`, and
+    /// tells whether it was. `adopt(constraint("…"))` does this.
+    ///
+    /// # Errors
+    ///
+    /// The store's, if the connection broke.
+    #[doc(hidden)]
+    pub async fn undo_violation<E>(
+        &mut self,
+        error: &(dyn std::error::Error + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, Error<E>> {
+        self.inner.undo_violation(error, name).await.map_err(Error::<E>::Store)
+    }
+
+    pub(crate) async fn undo_all(&mut self) -> Result<(), StoreError> {
+        self.inner.undo().await
+    }
+}
+
+impl<D: Database> Deref for Tx<'_, D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        self.inner.connection_ref()
+    }
+}
+
+impl<D: Database> DerefMut for Tx<'_, D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        self.inner.connection()
+    }
+}
+
+impl<D: Database> fmt::Debug for Tx<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tx").field("key", &self.key).finish_non_exhaustive()
+    }
+}
