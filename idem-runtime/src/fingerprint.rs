@@ -8,8 +8,9 @@ use crate::codec::{self, CodecError};
 
 /// The hash of the arguments that a second run of a key must share.
 ///
-/// It covers names and values of the arguments, in declaration order; maps and sets count as the
-/// same whatever order they iterate in. 64 bits: it detects a mistake, it does not identify anything.
+/// It covers names and values of the arguments, in declaration order; a map counts as the same
+/// whatever order it iterates in. A `HashSet` does not, since serde shows it as a list: take a
+/// `BTreeSet`. 64 bits: a fingerprint detects a mistake, it does not identify anything.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 

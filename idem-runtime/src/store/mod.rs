@@ -5,13 +5,31 @@
 //! the protocol. A third party's store implements [`Store`] and proves itself with the conformance
 //! suite of `idem-testkit`.
 
+pub mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::error::StoreError;
+#[cfg(feature = "mysql")]
+pub use self::mysql::MySqlStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use self::sql::SqlDatabase;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::job::Retain;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, NewRecord, Record};
@@ -241,6 +259,66 @@ pub struct Swept {
     pub deleted: u64,
     /// Where the next batch goes on; `None` at the end.
     pub cursor: Option<KeyHash>,
+}
+
+/// Where a store keeps its tables and how many connections it holds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// What the names of the tables begin with.
+    pub table_prefix: String,
+    /// The schema, or on MySQL the database, of the tables; `None` leaves that to the connection.
+    pub schema: Option<String>,
+    /// The most connections to hold; `None` takes the pool's limit.
+    pub connections: Option<u32>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { table_prefix: String::from("idem_"), schema: None, connections: None }
+    }
+}
+
+impl Settings {
+    /// Checks that the names can stand in SQL as they are.
+    ///
+    /// # Errors
+    ///
+    /// A name that is no plain identifier, or a limit of no connections.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let wrong = |what: String| Err(StoreError::new(StoreErrorKind::Misconfigured, what));
+        if !is_plain_identifier(&self.table_prefix) || self.table_prefix.len() > 32 {
+            return wrong(format!(
+                "table prefix {:?} must begin with a letter or `_`, contain only a-z A-Z 0-9 _, and have at most 32 characters",
+                self.table_prefix
+            ));
+        }
+        match &self.schema {
+            Some(schema) if !is_plain_identifier(schema) || schema.len() > 63 => {
+                return wrong(format!(
+                    "schema {schema:?} must begin with a letter or `_`, contain only a-z A-Z 0-9 _, and have at most 63 characters"
+                ));
+            }
+            _ => {}
+        }
+        match self.connections {
+            Some(0) => wrong(String::from("idem needs at least 1 connection, not 0")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the full name of the table `name`.
+    pub fn table(&self, name: &str) -> String {
+        match &self.schema {
+            Some(schema) => format!("{schema}.{}{name}", self.table_prefix),
+            None => format!("{}{name}", self.table_prefix),
+        }
+    }
+}
+
+fn is_plain_identifier(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Turns a retention into the milliseconds that a store adds to its clock; `None` is for ever.

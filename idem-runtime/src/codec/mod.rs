@@ -1,0 +1,159 @@
+//! The one encoding of results, final errors and arguments.
+//!
+//! A replay returns what the first run returned, for *every* serde value. JSON, CBOR and
+//! MessagePack cannot promise that: they write `Some(None)` as `None`, `Some(())` as `None`, or
+//! lose NaN; formats without names cannot carry `#[serde(flatten)]` or `untagged`. This one mirrors
+//! serde's data model, tag by tag: self-describing, lossless, compact. See
+//! `docs/decisions/0002-result-encoding.md`.
+
+mod decode;
+mod encode;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::decode::Decoder;
+use self::encode::{Encoder, MapOrder};
+
+/// The first byte of every encoded value. The numbers are in every stored record: never reuse one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    End = 0,
+    Unit = 1,
+    None = 2,
+    Some = 3,
+    False = 4,
+    True = 5,
+    Unsigned = 6,
+    Negative = 7,
+    F32 = 8,
+    F64 = 9,
+    Char = 10,
+    Str = 11,
+    Bytes = 12,
+    Seq = 13,
+    Map = 14,
+    UnitVariant = 15,
+    Variant = 16,
+}
+
+impl Tag {
+    fn from_byte(byte: u8) -> Option<Tag> {
+        const ALL: [Tag; 17] = [
+            Tag::End,
+            Tag::Unit,
+            Tag::None,
+            Tag::Some,
+            Tag::False,
+            Tag::True,
+            Tag::Unsigned,
+            Tag::Negative,
+            Tag::F32,
+            Tag::F64,
+            Tag::Char,
+            Tag::Str,
+            Tag::Bytes,
+            Tag::Seq,
+            Tag::Map,
+            Tag::UnitVariant,
+            Tag::Variant,
+        ];
+        ALL.get(usize::from(byte)).copied()
+    }
+}
+
+/// Encodes a value so that [`decode`] gives it back exactly.
+///
+/// # Errors
+///
+/// The value's own `Serialize` fails.
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::codec::{decode, encode};
+///
+/// let bytes = encode(&Some(None::<u8>)).unwrap();
+/// assert_eq!(decode::<Option<Option<u8>>>(&bytes).unwrap(), Some(None));
+/// ```
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    Encoder::new(MapOrder::AsGiven).encode(value)
+}
+
+/// Encodes a value so that equal values have equal bytes: the entries of maps are sorted.
+///
+/// # Errors
+///
+/// The value's own `Serialize` fails.
+pub(crate) fn encode_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    Encoder::new(MapOrder::Sorted).encode(value)
+}
+
+/// Decodes what [`encode`] gave.
+///
+/// Fields may have been added (`#[serde(default)]`), removed or reordered since.
+///
+/// # Errors
+///
+/// Bytes of another shape; the error names the field.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        CodecError { path: Some(path).filter(|path| path != "."), ..inner }
+    })?;
+    decoder.finish()?;
+    Ok(value)
+}
+
+/// A value that cannot be encoded or decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecError {
+    what: String,
+    path: Option<String>,
+}
+
+impl CodecError {
+    /// Returns the field where the value went wrong, from the outside in; `None` at the top.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    pub(crate) fn no_final_errors() -> Self {
+        Self::new("the job has no `replay(...)` any more, but an error is recorded")
+    }
+
+    fn new(what: impl Into<String>) -> Self {
+        CodecError { what: what.into(), path: None }
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "field `{path}`: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+impl serde::ser::Error for CodecError {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        CodecError::new(what.to_string())
+    }
+}
+
+impl serde::de::Error for CodecError {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        CodecError::new(what.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The handle that runs jobs.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use crate::done::Done;
+use crate::error::{Error, StoreError, StoreErrorKind};
+use crate::job::{AtomicJob, Job, Lock};
+use crate::record::JobId;
+use crate::run::{self, Flights};
+use crate::store::memory::Memory;
+use crate::store::{Database, Settings, Store};
+
+/// How many records one batch of a sweep looks at.
+const SWEEP_BATCH: u32 = 1_000;
+
+/// The pause after a batch that deleted something, which leaves the database to its users.
+const SWEEP_PAUSE: Duration = Duration::from_millis(50);
+
+/// The handle that runs jobs against one database, with the state that they depend on.
+///
+/// Cloning it is cheap and shares everything. One handle per process and database is enough; runs of
+/// one key that meet in it share one transaction.
+pub struct Idem<D: Database, S = ()> {
+    inner: Arc<Inner<D, S>>,
+}
+
+struct Inner<D: Database, S> {
+    store: Arc<dyn Store<D>>,
+    namespace: String,
+    state: S,
+    jobs: RwLock<HashMap<&'static str, Arc<Enrolled>>>,
+    flights: Flights,
+}
+
+impl<D: Database, S> Clone for Idem<D, S> {
+    fn clone(&self) -> Self {
+        Idem { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<D: Database, S> fmt::Debug for Idem<D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idem")
+            .field("store", &self.inner.store.name())
+            .field("namespace", &self.inner.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Idem<Memory> {
+    /// Starts a handle whose records are in this process's memory and go with it: for tests.
+    pub fn memory() -> Builder<Memory> {
+        Idem::with_store(Arc::new(crate::store::memory::MemoryStore::new()))
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+impl<D: crate::store::SqlDatabase> Idem<D> {
+    /// Starts a handle on the database of a connection pool.
+    ///
+    /// idem takes connections out of the pool and keeps them, since asking the server whether a
+    /// connection is alive, as a pool does, costs as much as a statement. They do not count against
+    /// the pool's limit; [`Builder::connections`] limits them.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use idem_runtime::prelude::*;
+    ///
+    /// let pool = sqlx::SqlitePool::connect("sqlite::memory:").await?;
+    /// let idem = Idem::builder(pool).namespace("billing").build()?;
+    /// idem.migrate().await?;
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "sqlite"))] fn main() {}
+    /// ```
+    pub fn builder(pool: sqlx::Pool<D>) -> Builder<D> {
+        Builder::new(move |settings| D::store(pool, settings))
+    }
+}
+
+impl<D: Database> Idem<D> {
+    /// Starts a handle on a store of your own.
+    pub fn with_store(store: Arc<dyn Store<D>>) -> Builder<D> {
+        Builder::new(move |_| Ok(store))
+    }
+}
+
+impl<D: Database, S> Idem<D, S> {
+    /// Creates or upgrades idem's tables; does nothing if they are up to date.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached or refuses; then nothing has changed.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.inner.store.migrate().await
+    }
+
+    /// Returns the SQL that [`migrate`](Self::migrate) runs on an empty database, for a migration tool.
+    pub fn migration_sql(&self) -> String {
+        self.inner.store.migration_sql()
+    }
+
+    /// Makes a job known and checks what it needs of the database, ahead of its first run.
+    ///
+    /// Call it at start-up: a table or column of `lock = row(...)` that does not exist, missing
+    /// tables of idem and two jobs with one name show here rather than at the first run.
+    ///
+    /// # Errors
+    ///
+    /// Any of those, or the database cannot be reached.
+    pub async fn enrol<J: Job>(&self) -> Result<(), StoreError> {
+        self.enrolled::<J>().await.map(|_| ())
+    }
+
+    /// Runs a job, or answers for it from the record of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; a duplicate is not an error.
+    pub async fn run<J>(&self, job: J) -> Result<Done<J::Output>, Error<J::Error>>
+    where
+        J: AtomicJob<S, Db = D>,
+        S: Sync,
+    {
+        let enrolled = self.enrolled::<J>().await?;
+        let context = run::Context {
+            store: &*self.inner.store,
+            flights: &self.inner.flights,
+            namespace: &self.inner.namespace,
+            state: &self.inner.state,
+            enrolled: &enrolled,
+        };
+        run::run_atomic(context, job).await
+    }
+
+    /// Deletes the records whose retention has passed, of every namespace, and returns how many.
+    ///
+    /// It goes through the whole table in batches of 1,000 records, each in a transaction of its
+    /// own, and pauses for 50 ms after each one that deleted something. Any number of sweeps may run at once.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached or refuses; batches that were done stay done.
+    pub async fn sweep(&self) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        let mut cursor = None;
+        loop {
+            let swept = self.inner.store.sweep(cursor, SWEEP_BATCH).await?;
+            deleted += swept.deleted;
+            debug!(deleted = swept.deleted, "swept a batch");
+            cursor = swept.cursor;
+            match (cursor, swept.deleted) {
+                (None, _) => break,
+                (Some(_), 0) => {}
+                (Some(_), _) => tokio::time::sleep(SWEEP_PAUSE).await,
+            }
+        }
+        info!(deleted, "swept expired records");
+        Ok(deleted)
+    }
+
+    /// Returns the namespace.
+    pub fn namespace(&self) -> &str {
+        &self.inner.namespace
+    }
+
+    /// Returns the state that jobs depend on.
+    pub fn state(&self) -> &S {
+        &self.inner.state
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Arc<dyn Store<D>> {
+        &self.inner.store
+    }
+
+    async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
+        let spec = J::SPEC;
+        let known = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
+        if let Some(enrolled) = known {
+            return enrolled.of::<J>(spec.name);
+        }
+        if let Lock::BusinessRow { table, column } = spec.lock {
+            self.inner.store.check_row(table, column).await?;
+        }
+        let id = self.inner.store.enrol(&self.inner.namespace, spec.name).await?;
+        let mut jobs = self.inner.jobs.write().unwrap_or_else(PoisonError::into_inner);
+        let enrolled = jobs.entry(spec.name).or_insert_with(|| Arc::new(Enrolled::new::<J>(id)));
+        Arc::clone(enrolled).of::<J>(spec.name)
+    }
+}
+
+/// A job as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Enrolled {
+    pub(crate) id: JobId,
+    job: TypeId,
+    type_name: &'static str,
+    /// How far the last runs speak for another replay: 0 to 3, as a branch predictor counts.
+    replays: AtomicU8,
+}
+
+impl Enrolled {
+    fn new<J: Job>(id: JobId) -> Self {
+        Enrolled {
+            id,
+            job: TypeId::of::<J>(),
+            type_name: std::any::type_name::<J>(),
+            replays: AtomicU8::new(0),
+        }
+    }
+
+    fn of<J: Job>(self: Arc<Self>, name: &str) -> Result<Arc<Self>, StoreError> {
+        if self.job == TypeId::of::<J>() {
+            return Ok(self);
+        }
+        Err(StoreError::new(
+            StoreErrorKind::NameTaken,
+            format!(
+                "`{}` and `{}` are both called `{name}`, so they would answer for each other; \
+                 give one of them another `name = \"…\"`",
+                self.type_name,
+                std::any::type_name::<J>()
+            ),
+        ))
+    }
+
+    pub(crate) fn expects_replay(&self) -> bool {
+        self.replays.load(Ordering::Relaxed) >= 2
+    }
+
+    pub(crate) fn replayed(&self) {
+        // A lost update only makes the guess a little worse.
+        self.replays.store((self.replays.load(Ordering::Relaxed) + 1).min(3), Ordering::Relaxed);
+    }
+
+    pub(crate) fn ran(&self) {
+        self.replays.store(self.replays.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
+/// The settings of an [`Idem`].
+#[must_use]
+pub struct Builder<D: Database, S = ()> {
+    #[expect(clippy::type_complexity, reason = "named once, here")]
+    store: Box<dyn FnOnce(Settings) -> Result<Arc<dyn Store<D>>, StoreError>>,
+    settings: Settings,
+    namespace: String,
+    state: S,
+}
+
+impl<D: Database> Builder<D> {
+    fn new(store: impl FnOnce(Settings) -> Result<Arc<dyn Store<D>>, StoreError> + 'static) -> Self {
+        Builder {
+            store: Box::new(store),
+            settings: Settings::default(),
+            namespace: String::from("default"),
+            state: (),
+        }
+    }
+}
+
+impl<D: Database, S> Builder<D, S> {
+    /// Keeps the keys of this application apart from those of others in the same database.
+    ///
+    /// 1 to 64 characters out of `a-z A-Z 0-9 _ . : -`; the default is `default`. Every key depends on
+    /// it: another namespace knows nothing of this one's runs.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Begins the names of idem's tables with `prefix` instead of `idem_`.
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.table_prefix = prefix.into();
+        self
+    }
+
+    /// Puts idem's tables into this schema (PostgreSQL) or database (MySQL), which must exist.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.settings.schema = Some(schema.into());
+        self
+    }
+
+    /// Limits the connections that idem keeps; the default is the pool's own limit.
+    ///
+    /// A run holds one while its transaction is open, and waits for one for as long as the pool's
+    /// `acquire_timeout`. SQLite writes on one connection whatever the limit.
+    pub fn connections(mut self, max: u32) -> Self {
+        self.settings.connections = Some(max);
+        self
+    }
+
+    /// Sets what jobs take as `#[state]`; see [`Provides`](crate::Provides).
+    pub fn state<T>(self, state: T) -> Builder<D, T> {
+        Builder { store: self.store, settings: self.settings, namespace: self.namespace, state }
+    }
+
+    /// Returns the handle. Nothing is sent to the database yet.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be one, or a pool that cannot serve.
+    pub fn build(self) -> Result<Idem<D, S>, StoreError> {
+        let Builder { store, settings, namespace, state } = self;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+        if namespace.is_empty() || namespace.len() > 64 || !namespace.chars().all(plain) {
+            return Err(StoreError::new(
+                StoreErrorKind::Misconfigured,
+                format!("namespace {namespace:?} must be 1 to 64 characters out of a-z A-Z 0-9 _ . : -"),
+            ));
+        }
+        settings.check()?;
+        let store = store(settings)?;
+        let jobs = RwLock::new(HashMap::new());
+        Ok(Idem { inner: Arc::new(Inner { store, namespace, state, jobs, flights: Flights::default() }) })
+    }
+}
+
+impl<D: Database, S> fmt::Debug for Builder<D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("namespace", &self.namespace)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

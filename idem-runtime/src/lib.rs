@@ -1,0 +1,45 @@
+//! Makes an async job safe to run again.
+
+pub mod codec;
+mod done;
+mod error;
+pub mod fingerprint;
+mod idem;
+pub mod job;
+pub mod key;
+mod provide;
+pub mod record;
+mod run;
+pub mod store;
+mod tx;
+
+pub use idem_macros::{KeyPart, Provides, idempotent};
+
+pub use self::done::Done;
+pub use self::error::{
+    ArgsError, ArgsErrorReason, Busy, Error, KeyReused, RowNotFound, StoreError, StoreErrorKind, Timeout,
+};
+pub use self::idem::{Builder, Idem};
+pub use self::job::{AtomicJob, Job};
+pub use self::key::KeyPart;
+pub use self::provide::Provides;
+pub use self::tx::Tx;
+
+/// What a module of jobs needs: `use idem_runtime::prelude::*;`.
+pub mod prelude {
+    #[cfg(feature = "mysql")]
+    pub use sqlx::MySql;
+    #[cfg(feature = "postgres")]
+    pub use sqlx::Postgres;
+    #[cfg(feature = "sqlite")]
+    pub use sqlx::Sqlite;
+
+    pub use crate::store::memory::Memory;
+    pub use crate::{Done, Error, Idem, Job, KeyPart, Provides, Tx, idempotent};
+}
+
+/// What the expansion of `#[idempotent]` uses of other crates.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde;
+}

@@ -1,0 +1,250 @@
+//! Records in the memory of this process: for tests, and as the shortest example of a store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use super::{Begun, Claim, Committed, Database, Found, KeyLock, Store, StoreTx, Swept};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::job::Retain;
+use crate::key::KeyHash;
+use crate::record::{JobId, NewRecord, Record};
+
+/// The database of jobs whose effect is in this process's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory;
+
+impl Database for Memory {
+    type Connection = MemoryConnection;
+}
+
+/// Records, and a map of strings for effects that commit with them, in this process's memory.
+///
+/// Clones share everything. The clock is the process's own; [`advance`](Self::advance) moves it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    data: Mutex<Data>,
+    locks: Mutex<HashMap<KeyHash, Weak<AsyncMutex<()>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Data {
+    records: BTreeMap<KeyHash, Stored>,
+    jobs: Vec<(String, String)>,
+    effects: BTreeMap<String, String>,
+    /// How far the clock was moved by hand.
+    advanced: Duration,
+}
+
+#[derive(Debug)]
+struct Stored {
+    record: Record,
+    /// `None` is for ever.
+    expires_at: Option<Instant>,
+}
+
+impl Data {
+    fn now(&self) -> Instant {
+        Instant::now() + self.advanced
+    }
+
+    fn is_live(&self, stored: &Stored) -> bool {
+        stored.expires_at.is_none_or(|at| at > self.now())
+    }
+
+    fn live(&self, key: KeyHash) -> Option<&Record> {
+        self.records.get(&key).filter(|stored| self.is_live(stored)).map(|stored| &stored.record)
+    }
+}
+
+impl MemoryStore {
+    /// Makes an empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the store's clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.data().advanced += by;
+    }
+
+    /// Returns the committed effects.
+    pub fn effects(&self) -> BTreeMap<String, String> {
+        self.data().effects.clone()
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        // Every change is made in one piece, so a panic elsewhere leaves the data whole.
+        self.shared.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key_lock(&self, key: KeyHash) -> Arc<AsyncMutex<()>> {
+        let mut locks = self.shared.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+
+    async fn lock(&self, key: KeyHash, wait: Duration) -> Option<OwnedMutexGuard<()>> {
+        let lock = self.key_lock(key);
+        match wait.is_zero() {
+            true => lock.try_lock_owned().ok(),
+            false => tokio::time::timeout(wait, lock.lock_owned()).await.ok(),
+        }
+    }
+}
+
+#[async_trait]
+impl Store<Memory> for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn migration_sql(&self) -> String {
+        String::from("-- the memory store has no tables\n")
+    }
+
+    async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        let mut data = self.data();
+        let job = (namespace.to_owned(), name.to_owned());
+        let index = data.jobs.iter().position(|known| *known == job).unwrap_or_else(|| {
+            data.jobs.push(job);
+            data.jobs.len() - 1
+        });
+        Ok(JobId(i32::try_from(index).expect("nobody declares two billion jobs")))
+    }
+
+    async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
+        Err(StoreError::new(
+            StoreErrorKind::UnknownRow,
+            format!("the memory store has no table `{table}` with a column `{column}`; use `lock = row`"),
+        ))
+    }
+
+    async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        Ok(self.data().live(key).cloned())
+    }
+
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<Memory>, StoreError> {
+        let lock = match claim.lock {
+            KeyLock::None => None,
+            KeyLock::Key => match self.lock(claim.key.hash(), claim.wait).await {
+                Some(lock) => Some(lock),
+                None => return Ok(Begun::Busy),
+            },
+        };
+        let found = self.data().live(claim.key.hash()).cloned().map_or(Found::Absent, Found::Record);
+        let connection = MemoryConnection { store: self.clone(), staged: BTreeMap::new() };
+        Ok(Begun::Open { tx: Box::new(MemoryTx { connection, lock }), found })
+    }
+
+    async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        let mut data = self.data();
+        let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let batch: Vec<KeyHash> =
+            data.records.range((after, Bound::Unbounded)).take(limit).map(|(key, _)| *key).collect();
+        let expired: Vec<KeyHash> = batch.iter().filter(|key| data.live(**key).is_none()).copied().collect();
+        for key in &expired {
+            data.records.remove(key);
+        }
+        let cursor = batch.last().copied().filter(|_| batch.len() == limit);
+        Ok(Swept { deleted: expired.len() as u64, cursor })
+    }
+}
+
+/// What the body of a job on [`Memory`] works on: a map whose changes commit with the record.
+#[derive(Debug)]
+pub struct MemoryConnection {
+    store: MemoryStore,
+    staged: BTreeMap<String, String>,
+}
+
+impl MemoryConnection {
+    /// Returns the value of a name, as this transaction sees it.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.staged.get(name).cloned().or_else(|| self.store.data().effects.get(name).cloned())
+    }
+
+    /// Sets the value of a name when the transaction commits.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.staged.insert(name.into(), value.into());
+    }
+}
+
+struct MemoryTx {
+    connection: MemoryConnection,
+    /// Freed when the transaction is dropped, after everything else.
+    lock: Option<OwnedMutexGuard<()>>,
+}
+
+#[async_trait]
+impl StoreTx<Memory> for MemoryTx {
+    fn connection(&mut self) -> &mut MemoryConnection {
+        &mut self.connection
+    }
+
+    fn connection_ref(&self) -> &MemoryConnection {
+        &self.connection
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        self.connection.staged.clear();
+        Ok(())
+    }
+
+    async fn undo_violation(
+        &mut self,
+        _: &(dyn StdError + Send + Sync + 'static),
+        _: &str,
+    ) -> Result<bool, StoreError> {
+        // There are no constraints in memory.
+        Ok(false)
+    }
+
+    async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let MemoryTx { connection: MemoryConnection { store, staged }, lock } = *self;
+        let mut data = store.data();
+        if let Some(new) = record {
+            if data.live(new.key.hash()).is_some() {
+                return Ok(Committed::LostRace);
+            }
+            let expires_at = match new.retain {
+                Retain::For(retain) => data.now().checked_add(retain),
+                Retain::Forever | Retain::None => None,
+            };
+            let record = Record {
+                outcome: new.outcome,
+                fingerprint: new.fingerprint,
+                result: new.result.to_vec(),
+            };
+            data.records.insert(new.key.hash(), Stored { record, expires_at });
+        }
+        data.effects.extend(staged);
+        drop(data);
+        drop(lock);
+        Ok(Committed::Yes)
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
