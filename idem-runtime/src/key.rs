@@ -491,7 +491,7 @@ text_parts! {
 #[cfg(feature = "chrono")]
 impl<Tz: chrono::TimeZone> KeyPart for chrono::DateTime<Tz> {
     fn write(&self, key: &mut KeyWriter) {
-        let text = self.naive_utc().and_utc().to_rfc3339();
+        let text = self.naive_utc().to_string();
         key.named("timestamp", text.as_bytes(), &text);
     }
 }

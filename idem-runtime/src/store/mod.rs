@@ -322,9 +322,12 @@ fn is_plain_identifier(name: &str) -> bool {
 }
 
 /// Turns a retention into the milliseconds that a store adds to its clock; `None` is for ever.
+///
+/// Longer than a thousand years is for ever too: no database's clock reaches that far.
 pub fn retain_millis(retain: Retain) -> Option<i64> {
+    const MAX: i64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;
     match retain {
-        Retain::For(duration) => Some(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
+        Retain::For(duration) => i64::try_from(duration.as_millis()).ok().filter(|millis| *millis <= MAX),
         Retain::Forever | Retain::None => None,
     }
 }

@@ -1,0 +1,287 @@
+//! Records in MySQL and MariaDB.
+//!
+//! What locks and reads rides with `BEGIN`, the record rides with `COMMIT`. The key's lock is a named
+//! lock of the server (`GET_LOCK`), freed in the message that ends the transaction, or with the
+//! connection. sqlx believes all the time that the connection is in a transaction; idem begins and
+//! ends the real one with messages of its own.
+
+mod statements;
+mod tx;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Column, Connection, MySql, MySqlPool, Row, SqlSafeStr, SqlStr};
+use tracing::{debug, info};
+
+use self::statements::Statements;
+use self::tx::MySqlTx;
+use super::sql::{Connections, Driver, SqlDatabase, broke, driver_error, print_migrations};
+use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyHash;
+use crate::record::{JobId, Outcome, Record};
+
+/// Records in MySQL or MariaDB.
+pub struct MySqlStore {
+    connections: Connections<MySql>,
+    statements: Arc<Statements>,
+}
+
+impl MySqlStore {
+    /// Makes the store of the database that `pool` connects to.
+    pub fn new(pool: MySqlPool, settings: Settings) -> Self {
+        let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
+        MySqlStore { connections: Connections::new(pool, max), statements: Arc::new(Statements::new(&settings)) }
+    }
+}
+
+impl SqlDatabase for MySql {
+    fn store(pool: MySqlPool, settings: Settings) -> Result<Arc<dyn Store<Self>>, StoreError> {
+        Ok(Arc::new(MySqlStore::new(pool, settings)))
+    }
+}
+
+impl Database for MySql {
+    type Connection = MySqlConnection;
+}
+
+#[async_trait]
+impl Driver for MySql {
+    /// The server's number of the connection.
+    type Session = u64;
+
+    async fn set_up(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+        // sqlx counts this transaction for ever; the server ends it right below.
+        std::mem::forget(connection.begin().await?);
+        let rows = message(connection, "COMMIT; SELECT CONNECTION_ID() AS id").await?;
+        rows[0].try_get("id")
+    }
+
+    fn dropped(session: u64, pool: &sqlx::Pool<Self>) {
+        // The server notices a closed connection only after the statement that it is busy with, and
+        // keeps the transaction and its locks until then.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let pool = pool.clone();
+        runtime.spawn(async move {
+            let kill = AssertSqlSafe(format!("KILL {session}"));
+            if let Err(error) = sqlx::raw_sql(kill).execute(&pool).await {
+                // Most often the server was faster.
+                debug!(session, %error, "ending a dropped session failed");
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Store<MySql> for MySqlStore {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let failed = |error| driver_error("migrating idem's tables", error);
+        let mut connection = self.connections.lease().await?;
+        // The server commits every CREATE TABLE by itself; the lock keeps two migrations apart.
+        message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
+        let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
+        let applied: i64 = rows[0].try_get("version").map_err(failed)?;
+        for (version, migration) in (1..).zip(&self.statements.migrations) {
+            if version > applied {
+                let sql = format!(
+                    "{}; INSERT INTO {} (version) VALUES ({version})",
+                    migration.sql.trim_end().trim_end_matches(';'),
+                    self.statements.history_table
+                );
+                message(&mut connection, sql).await.map_err(failed)?;
+                info!(store = self.name(), version, "migrated");
+            }
+        }
+        message(&mut connection, self.statements.migrate_end()).await.map_err(failed)?;
+        connection.give_back();
+        Ok(())
+    }
+
+    fn migration_sql(&self) -> String {
+        let Statements { history_table, history, migrations, .. } = &*self.statements;
+        print_migrations(history_table, history, migrations)
+    }
+
+    async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        let failed = |error| driver_error(&format!("making job `{name}` known"), error);
+        let mut connection = self.connections.lease().await?;
+        let select = self.statements.job_select(namespace, name);
+        let mut rows = message(&mut connection, select.clone()).await.map_err(failed)?;
+        if rows.is_empty() {
+            let insert = self.statements.job_insert(namespace, name);
+            message(&mut connection, insert).await.map_err(failed)?;
+            rows = message(&mut connection, select).await.map_err(failed)?;
+        }
+        let id = rows[0].try_get("id").map_err(failed)?;
+        connection.give_back();
+        Ok(JobId(id))
+    }
+
+    async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
+        let mut connection = self.connections.lease().await?;
+        let sql = format!("SELECT {column} FROM {table} WHERE FALSE");
+        match message(&mut connection, sql).await {
+            Ok(_) => {
+                connection.give_back();
+                Ok(())
+            }
+            Err(error @ sqlx::Error::Database(_)) => Err(StoreError::new(
+                StoreErrorKind::UnknownRow,
+                format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
+            )
+            .caused_by(error)),
+            Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
+        }
+    }
+
+    async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        let failed = |error| driver_error("reading a record", error);
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let query = sqlx::query(self.statements.get.clone()).bind(&key.as_bytes()[..]);
+            match query.fetch_optional(&mut *connection).await {
+                Ok(row) => {
+                    connection.give_back();
+                    let read = row.as_ref().map(read_row).transpose().map_err(failed)?;
+                    return Ok(read.and_then(|(found, _)| match found {
+                        Found::Record(record) => Some(record),
+                        Found::Absent | Found::NoRow => None,
+                    }));
+                }
+                Err(error) if connection.is_reused() && broke(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<MySql>, StoreError> {
+        let failed = |error| driver_error("beginning a run", error);
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let rows = match message(&mut connection, self.statements.begin(claim)).await {
+                Ok(rows) => rows,
+                // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
+                Err(error) if connection.is_reused() && broke(&error) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let mut read = read_rows(&rows).map_err(failed)?;
+            if !read.locked && claim.lock == KeyLock::Key && read.found == Found::Absent {
+                message(&mut connection, "ROLLBACK").await.map_err(failed)?;
+                connection.give_back();
+                return Ok(Begun::Busy);
+            }
+            if let (Some(row), Found::Absent) = (claim.row, &read.found) {
+                match message(&mut connection, self.statements.lock_row(row, claim.wait)).await {
+                    Ok(rows) if rows.is_empty() => read.found = Found::NoRow,
+                    Ok(_) => {}
+                    Err(error) if is_lock_timeout(&error) => {
+                        let end = self.statements.rollback_row(claim.key.hash());
+                        message(&mut connection, end).await.map_err(failed)?;
+                        connection.give_back();
+                        return Ok(Begun::Busy);
+                    }
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            let tx = MySqlTx {
+                connection,
+                statements: Arc::clone(&self.statements),
+                key: claim.key.hash(),
+                expired: read.expired,
+            };
+            return Ok(Begun::Open { tx: Box::new(tx), found: read.found });
+        }
+    }
+
+    async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        let failed = |error| driver_error("sweeping expired records", error);
+        let mut connection = self.connections.lease().await?;
+        let last = self.statements.sweep_last(cursor, limit);
+        let rows = message(&mut connection, last).await.map_err(failed)?;
+        let last: Option<Vec<u8>> = rows.first().map(|row| row.try_get("last")).transpose().map_err(failed)?;
+        let last = last.and_then(|last| <[u8; 16]>::try_from(last).ok()).map(KeyHash::from_bytes);
+        let delete = self.statements.sweep_delete(cursor, last);
+        let deleted =
+            sqlx::raw_sql(Text::from(delete).0).execute(&mut *connection).await.map_err(failed)?.rows_affected();
+        connection.give_back();
+        Ok(Swept { deleted, cursor: last })
+    }
+}
+
+impl std::fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MySqlStore").finish_non_exhaustive()
+    }
+}
+
+/// Sends SQL text, which may be several statements, as one message, and returns all its rows.
+async fn message(connection: &mut MySqlConnection, sql: impl Into<Text>) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    sqlx::raw_sql(sql.into().0).fetch_all(connection).await
+}
+
+/// SQL whose every part is a constant, a checked identifier or a literal that `statements` wrote.
+struct Text(SqlStr);
+
+impl From<String> for Text {
+    fn from(sql: String) -> Self {
+        Text(AssertSqlSafe(sql).into_sql_str())
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(sql: &'static str) -> Self {
+        Text(sql.into_sql_str())
+    }
+}
+
+/// What the rows of a begin say.
+struct Read {
+    found: Found,
+    /// A record is there, but its time is over.
+    expired: bool,
+    /// The lock of the key is held.
+    locked: bool,
+}
+
+fn read_rows(rows: &[MySqlRow]) -> Result<Read, sqlx::Error> {
+    let mut read = Read { found: Found::Absent, expired: false, locked: false };
+    for row in rows {
+        match row.column(0).name() {
+            "idem_locked" => read.locked = row.try_get::<Option<i64>, _>(0)? == Some(1),
+            _ => (read.found, read.expired) = read_row(row)?,
+        }
+    }
+    Ok(read)
+}
+
+/// Reads a record, and whether its time is over.
+fn read_row(row: &MySqlRow) -> Result<(Found, bool), sqlx::Error> {
+    let code: i16 = row.try_get("outcome")?;
+    let outcome = Outcome::from_code(code).ok_or_else(|| {
+        sqlx::Error::Decode(format!("a record has outcome {code}, which this version of idem does not know").into())
+    })?;
+    let record = Record {
+        outcome,
+        fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),
+        result: row.try_get("result")?,
+    };
+    let expired = row.try_get::<Option<i64>, _>("expired")? == Some(1);
+    Ok((if expired { Found::Absent } else { Found::Record(record) }, expired))
+}
+
+/// Returns the server's number of an error.
+fn number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
+    Some(error.number())
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    number(error) == Some(1205)
+}

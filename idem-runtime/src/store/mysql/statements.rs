@@ -1,0 +1,211 @@
+//! The SQL text of the store.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::key::KeyHash;
+use crate::record::NewRecord;
+use crate::store::sql::Migration;
+use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
+
+/// The SQL of a store, with its tables' names.
+pub(super) struct Statements {
+    /// The columns `outcome, fingerprint, result, expired` of the record with key `?`.
+    pub(super) get: SqlStr,
+    pub(super) migrations: Vec<Migration>,
+    pub(super) history: String,
+    pub(super) history_table: String,
+    records: String,
+    jobs: String,
+}
+
+/// Milliseconds since 1970 by the server's clock, whatever the session's time zone.
+const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+
+/// A body may end the transaction behind idem's back: with a COMMIT of its own, with a statement that
+/// commits implicitly, or by a deadlock, after which the server rolls back and goes on without a
+/// transaction. The savepoint is gone then, and releasing it fails.
+const CHECK_OPEN: &str = "RELEASE SAVEPOINT idem_body";
+
+impl Statements {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let records = settings.table("records");
+        let jobs = settings.table("jobs");
+        let history_table = settings.table("migrations");
+        let schema = format!(
+            "CREATE TABLE IF NOT EXISTS {jobs} (\n    id INT NOT NULL AUTO_INCREMENT PRIMARY KEY,\n    \
+             namespace VARBINARY(64) NOT NULL,\n    name VARBINARY(200) NOT NULL,\n    \
+             UNIQUE (namespace, name)\n) ENGINE = InnoDB;\n\
+             CREATE TABLE IF NOT EXISTS {records} (\n    `key` BINARY(16) NOT NULL PRIMARY KEY,\n    \
+             job INT NOT NULL,\n    fingerprint BIGINT NOT NULL,\n    outcome SMALLINT NOT NULL,\n    \
+             completed_at BIGINT NOT NULL,\n    expires_at BIGINT,\n    \
+             readable VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    \
+             result LONGBLOB NOT NULL\n) ENGINE = InnoDB;\n"
+        );
+        Statements {
+            get: AssertSqlSafe(get(&records, "?")).into_sql_str(),
+            migrations: vec![Migration { sql: schema }],
+            history: format!(
+                "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INT NOT NULL PRIMARY KEY,\n    \
+                 applied_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n) ENGINE = InnoDB;"
+            ),
+            history_table,
+            records,
+            jobs,
+        }
+    }
+
+    /// `BEGIN`, and what locks the key and reads its record. The lock does not look at a table, so
+    /// what is read is as of after it.
+    pub(super) fn begin(&self, claim: &Claim<'_>) -> String {
+        let key = claim.key.hash();
+        let mut sql = String::with_capacity(384);
+        sql += "BEGIN;";
+        if claim.lock == KeyLock::Key {
+            push(&mut sql, format_args!("SELECT GET_LOCK('idem:{key}', {:.3}) AS idem_locked;", claim.wait.as_secs_f64()));
+        }
+        push(&mut sql, format_args!("{};SAVEPOINT idem_body", get(&self.records, &format!("x'{key}'"))));
+        sql
+    }
+
+    /// Locks the business row. Text and number compare as the column's type says.
+    pub(super) fn lock_row(&self, row: RowLock<'_>, wait: Duration) -> String {
+        let RowLock { table, column, value } = row;
+        let value = match value {
+            RowValue::Int(value) => value.to_string(),
+            RowValue::Text(value) => literal(value),
+            RowValue::Uuid(bytes) => format!("x'{}'", KeyHash::from_bytes(*bytes)),
+        };
+        // The server waits in whole seconds; the variable is put back for the body.
+        let seconds = wait.as_secs().min(100_000_000);
+        format!(
+            "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {seconds};\
+             SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE;\
+             SET innodb_lock_wait_timeout = @idem_wait"
+        )
+    }
+
+    /// Writes the record and commits.
+    pub(super) fn commit(&self, new: &NewRecord<'_>, replaces_expired: bool) -> String {
+        let Statements { records, .. } = self;
+        let key = new.key.hash();
+        let mut sql = String::with_capacity(512 + new.result.len() * 2);
+        push(&mut sql, format_args!("{CHECK_OPEN};"));
+        if replaces_expired {
+            push(&mut sql, format_args!("DELETE FROM {records} WHERE `key` = x'{key}' AND expires_at <= {NOW};"));
+        }
+        let retain = retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
+        let readable = literal(new.key.readable());
+        let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
+        push(
+            &mut sql,
+            format_args!(
+                "INSERT INTO {records} (`key`, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
+                 VALUES (x'{key}',{job},{fingerprint},{outcome},{NOW},{NOW} + {retain},{readable},x'"
+            ),
+        );
+        for byte in new.result {
+            push(&mut sql, format_args!("{byte:02x}"));
+        }
+        push(&mut sql, format_args!("');COMMIT;{}", unlock(key)));
+        sql
+    }
+
+    /// Commits without a record.
+    pub(super) fn commit_bare(&self, key: KeyHash) -> String {
+        format!("{CHECK_OPEN};COMMIT;{}", unlock(key))
+    }
+
+    pub(super) fn rollback(&self, key: KeyHash) -> String {
+        format!("ROLLBACK;{}", unlock(key))
+    }
+
+    /// Ends a transaction whose business row was not to be had: the timeout is still to be put back.
+    pub(super) fn rollback_row(&self, key: KeyHash) -> String {
+        format!("{};SET innodb_lock_wait_timeout = @idem_wait", self.rollback(key))
+    }
+
+    pub(super) fn migrate_begin(&self) -> String {
+        format!("SELECT GET_LOCK('{MIGRATION_LOCK}', 60); {}", self.history)
+    }
+
+    pub(super) fn migrate_end(&self) -> String {
+        format!("DO RELEASE_LOCK('{MIGRATION_LOCK}')")
+    }
+
+    pub(super) fn migrated_version(&self) -> String {
+        format!("SELECT CAST(coalesce(max(version), 0) AS SIGNED) AS version FROM {}", self.history_table)
+    }
+
+    pub(super) fn job_select(&self, namespace: &str, name: &str) -> String {
+        let (namespace, name) = (literal(namespace), literal(name));
+        format!("SELECT id FROM {} WHERE namespace = {namespace} AND name = {name}", self.jobs)
+    }
+
+    pub(super) fn job_insert(&self, namespace: &str, name: &str) -> String {
+        let (namespace, name) = (literal(namespace), literal(name));
+        format!("INSERT IGNORE INTO {} (namespace, name) VALUES ({namespace}, {name})", self.jobs)
+    }
+
+    /// Finds the last of the `limit` keys after `cursor`, if there are so many.
+    pub(super) fn sweep_last(&self, cursor: Option<KeyHash>, limit: u32) -> String {
+        let offset = limit.saturating_sub(1);
+        format!(
+            "SELECT `key` AS last FROM {} WHERE {} ORDER BY `key` LIMIT 1 OFFSET {offset}",
+            self.records,
+            after(cursor)
+        )
+    }
+
+    /// Deletes what has expired after `cursor`, up to `last`.
+    pub(super) fn sweep_delete(&self, cursor: Option<KeyHash>, last: Option<KeyHash>) -> String {
+        let up_to = last.map_or_else(|| String::from("TRUE"), |last| format!("`key` <= x'{last}'"));
+        format!("DELETE FROM {} WHERE {} AND {up_to} AND expires_at <= {NOW}", self.records, after(cursor))
+    }
+}
+
+const MIGRATION_LOCK: &str = "idem:migrate";
+
+fn get(records: &str, key: &str) -> String {
+    format!("SELECT outcome, fingerprint, result, expires_at <= {NOW} AS expired FROM {records} WHERE `key` = {key}")
+}
+
+fn unlock(key: KeyHash) -> String {
+    format!("DO RELEASE_LOCK('idem:{key}')")
+}
+
+fn after(cursor: Option<KeyHash>) -> String {
+    cursor.map_or_else(|| String::from("TRUE"), |key| format!("`key` > x'{key}'"))
+}
+
+fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    sql.write_fmt(text).expect("a string takes everything");
+}
+
+/// Writes a text literal that means the same whatever `sql_mode` says about backslashes.
+fn literal(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " _.,:;@/+#=()-".contains(c);
+    if text.chars().all(plain) {
+        return format!("'{text}'");
+    }
+    let mut sql = String::from("_utf8mb4 x'");
+    for byte in text.bytes() {
+        push(&mut sql, format_args!("{byte:02x}"));
+    }
+    sql.push('\'');
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn a_literal_cannot_be_left() {
+        assert_eq!(literal("evt-42, a@b.c"), "'evt-42, a@b.c'");
+        assert_eq!(literal("it's"), "_utf8mb4 x'69742773'");
+        assert_eq!(literal("\\"), "_utf8mb4 x'5c'");
+    }
+}

@@ -1,0 +1,113 @@
+//! An open transaction.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::MySql;
+use sqlx::mysql::MySqlConnection;
+use tracing::debug;
+
+use super::statements::Statements;
+use super::{message, number};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::key::KeyHash;
+use crate::record::NewRecord;
+use crate::store::sql::{Leased, broke, driver_error, violated_constraint};
+use crate::store::{Committed, StoreTx};
+
+pub(super) struct MySqlTx {
+    pub(super) connection: Leased<MySql>,
+    pub(super) statements: Arc<Statements>,
+    pub(super) key: KeyHash,
+    /// A record of the key is there whose time is over.
+    pub(super) expired: bool,
+}
+
+#[async_trait]
+impl StoreTx<MySql> for MySqlTx {
+    fn connection(&mut self) -> &mut MySqlConnection {
+        &mut self.connection
+    }
+
+    fn connection_ref(&self) -> &MySqlConnection {
+        &self.connection
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        message(&mut self.connection, "ROLLBACK TO SAVEPOINT idem_body")
+            .await
+            .map(|_| ())
+            .map_err(|error| driver_error("undoing the body", error))
+    }
+
+    async fn undo_violation(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        match violated_constraint(error).and_then(|error| violated_index(error.message())) {
+            Some(violated) if violated == name => self.undo().await.map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let sql = match record {
+            Some(new) => self.statements.commit(new, self.expired),
+            None => self.statements.commit_bare(self.key),
+        };
+        match message(&mut self.connection, sql).await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(Committed::Yes)
+            }
+            Err(error) if broke(&error) => Ok(Committed::Unknown),
+            Err(error) => {
+                if let Err(rollback) = self.rollback().await {
+                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                }
+                match number(&error) {
+                    // The only unique index in the message is the primary key of the records.
+                    Some(1062) => Ok(Committed::LostRace),
+                    Some(1305) => Err(StoreError::new(
+                        StoreErrorKind::Refused,
+                        "the transaction ended inside the body, by a deadlock that the body did not return, by a \
+                         COMMIT or by a statement that commits implicitly; nothing was recorded; \
+                         return the errors of the database and leave COMMIT to idem",
+                    )
+                    .caused_by(error)),
+                    _ => Err(driver_error("recording the result", error)),
+                }
+            }
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
+        match message(&mut self.connection, self.statements.rollback(self.key)).await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(())
+            }
+            Err(error) => Err(driver_error("rolling back", error)),
+        }
+    }
+}
+
+/// Reads the name of the index out of `Duplicate entry '…' for key 'index'`; MySQL writes `table.index`.
+fn violated_index(message: &str) -> Option<&str> {
+    let (_, key) = message.strip_suffix('\'')?.rsplit_once('\'')?;
+    Some(key.rsplit_once('.').map_or(key, |(_, index)| index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::violated_index;
+
+    #[test]
+    fn the_index_is_read_from_both_servers_messages() {
+        assert_eq!(violated_index("Duplicate entry '7' for key 'one_per_user'"), Some("one_per_user"));
+        assert_eq!(violated_index("Duplicate entry 'a'b' for key 'subs.one_per_user'"), Some("one_per_user"));
+        assert_eq!(violated_index("something else"), None);
+    }
+}

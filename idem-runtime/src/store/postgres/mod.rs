@@ -1,0 +1,383 @@
+//! Records in PostgreSQL.
+//!
+//! A run costs no round trip beyond its own: what locks and reads rides with `BEGIN`, the record
+//! rides with `COMMIT`, and the statements are prepared in the session. sqlx believes all the time
+//! that the connection is in a transaction; idem begins and ends the real one with messages of its own.
+
+mod statements;
+mod tx;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Column, Connection, PgPool, Postgres, Row, SqlStr, SqlSafeStr};
+use tracing::info;
+
+use self::statements::Statements;
+use self::tx::PostgresTx;
+use super::sql::{Connections, Driver, Leased, SqlDatabase, broke, driver_error, print_migrations};
+use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyHash;
+use crate::record::{JobId, Outcome, Record};
+
+/// Records in PostgreSQL.
+pub struct PostgresStore {
+    connections: Connections<Postgres>,
+    statements: Arc<Statements>,
+    /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
+    unprepared: AtomicBool,
+}
+
+impl PostgresStore {
+    /// Makes the store of the database that `pool` connects to.
+    pub fn new(pool: PgPool, settings: Settings) -> Self {
+        let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
+        PostgresStore {
+            connections: Connections::new(pool, max),
+            statements: Arc::new(Statements::new(&settings)),
+            unprepared: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins on a connection, whatever state the session's prepared statements are in.
+    async fn begin_on(
+        &self,
+        connection: &mut Leased<Postgres>,
+        claim: &Claim<'_>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        loop {
+            let prepared = !self.unprepared.load(Ordering::Relaxed);
+            let prepare_now = prepared && !connection.session().prepared;
+            let mut sql = String::with_capacity(512);
+            if prepare_now {
+                sql += self.statements.prepare();
+            }
+            self.statements.begin(&mut sql, prepared, claim, &connection.session().lock_timeout);
+            match message(connection, sql).await {
+                Ok(rows) => {
+                    connection.session().prepared |= prepare_now;
+                    return Ok(rows);
+                }
+                Err(error) if prepared && is_prepared_elsewhere(&error) => {
+                    self.stop_preparing(&error);
+                    message(connection, String::from("ROLLBACK")).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for the lock of the key inside the transaction, and reads again under it.
+    async fn wait(
+        &self,
+        connection: &mut Leased<Postgres>,
+        claim: &Claim<'_>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut sql = String::with_capacity(512);
+        let prepared = !self.unprepared.load(Ordering::Relaxed);
+        self.statements.wait(&mut sql, prepared, claim, &connection.session().lock_timeout);
+        message(connection, sql).await
+    }
+
+    fn stop_preparing(&self, error: &sqlx::Error) {
+        info!(%error, "prepared statements do not stay with their session here; going on without them");
+        self.unprepared.store(true, Ordering::Relaxed);
+    }
+
+    fn open(&self, connection: Leased<Postgres>, read: Read) -> Begun<Postgres> {
+        let tx = PostgresTx {
+            connection,
+            statements: Arc::clone(&self.statements),
+            prepared: !self.unprepared.load(Ordering::Relaxed),
+            expired: read.expired,
+        };
+        Begun::Open { tx: Box::new(tx), found: read.found }
+    }
+}
+
+impl SqlDatabase for Postgres {
+    fn store(pool: PgPool, settings: Settings) -> Result<Arc<dyn Store<Self>>, StoreError> {
+        Ok(Arc::new(PostgresStore::new(pool, settings)))
+    }
+}
+
+impl Database for Postgres {
+    type Connection = PgConnection;
+}
+
+/// What the store knows about a session.
+pub(super) struct Session {
+    /// The `lock_timeout` that the session came with, as PostgreSQL writes it.
+    lock_timeout: String,
+    /// Whether the statements are prepared.
+    prepared: bool,
+}
+
+#[async_trait]
+impl Driver for Postgres {
+    type Session = Session;
+
+    async fn set_up(connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
+        // sqlx counts this transaction for ever; the server ends it right below.
+        std::mem::forget(connection.begin().await?);
+        // With the interval the server notices a closed connection also while it waits for a lock,
+        // so a run that is dropped there does not keep what it holds. Older servers do not have it.
+        let rows = message(
+            connection,
+            "COMMIT; \
+             SELECT set_config(name, '500', false) FROM pg_settings \
+             WHERE name = 'client_connection_check_interval' AND setting = '0'; \
+             SELECT current_setting('lock_timeout') AS idem_lock_timeout",
+        )
+        .await?;
+        let lock_timeout = rows
+            .iter()
+            .find(|row| row.column(0).name() == "idem_lock_timeout")
+            .map(|row| row.try_get::<String, _>(0))
+            .transpose()?
+            .unwrap_or_else(|| String::from("0"));
+        Ok(Session { lock_timeout, prepared: false })
+    }
+}
+
+#[async_trait]
+impl Store<Postgres> for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let failed = |error| driver_error("migrating idem's tables", error);
+        let mut connection = self.connections.lease().await?;
+        // A connection that fails anywhere in here is closed, which undoes everything.
+        message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
+        let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
+        let applied: i32 = rows[0].try_get(0).map_err(failed)?;
+        for (version, migration) in (1..).zip(&self.statements.migrations) {
+            if version > applied {
+                let sql = format!(
+                    "{}; INSERT INTO {} (version) VALUES ({version})",
+                    migration.sql.trim_end().trim_end_matches(';'),
+                    self.statements.history_table
+                );
+                message(&mut connection, sql).await.map_err(failed)?;
+                info!(store = self.name(), version, "migrated");
+            }
+        }
+        message(&mut connection, "COMMIT").await.map_err(failed)?;
+        connection.give_back();
+        Ok(())
+    }
+
+    fn migration_sql(&self) -> String {
+        let Statements { history_table, history, migrations, .. } = &*self.statements;
+        print_migrations(history_table, history, migrations)
+    }
+
+    async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        let failed = |error| driver_error(&format!("making job `{name}` known"), error);
+        let mut connection = self.connections.lease().await?;
+        let select = self.statements.job_select(namespace, name);
+        let mut rows = message(&mut connection, select.clone()).await.map_err(failed)?;
+        if rows.is_empty() {
+            let insert = self.statements.job_insert(namespace, name);
+            message(&mut connection, insert).await.map_err(failed)?;
+            rows = message(&mut connection, select).await.map_err(failed)?;
+        }
+        let id = rows[0].try_get(0).map_err(failed)?;
+        connection.give_back();
+        Ok(JobId(id))
+    }
+
+    async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
+        let mut connection = self.connections.lease().await?;
+        let sql = format!("SELECT {column} FROM {table} WHERE FALSE");
+        match message(&mut connection, sql).await {
+            Ok(_) => {
+                connection.give_back();
+                Ok(())
+            }
+            Err(error @ sqlx::Error::Database(_)) => Err(StoreError::new(
+                StoreErrorKind::UnknownRow,
+                format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
+            )
+            .caused_by(error)),
+            Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
+        }
+    }
+
+    async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        let failed = |error| driver_error("reading a record", error);
+        loop {
+            let prepared = !self.unprepared.load(Ordering::Relaxed);
+            let mut connection = self.connections.lease().await?;
+            let rows = match prepared {
+                true => {
+                    let key = uuid::Uuid::from_bytes(*key.as_bytes());
+                    sqlx::query(self.statements.get.clone()).bind(key).fetch_all(&mut *connection).await
+                }
+                false => message(&mut connection, self.statements.get_text(key)).await,
+            };
+            match rows {
+                Ok(rows) => {
+                    connection.give_back();
+                    let read = rows.first().map(read_row).transpose().map_err(failed)?;
+                    return Ok(read.and_then(|read| match read.found {
+                        Found::Record(record) => Some(record),
+                        Found::Absent | Found::NoRow => None,
+                    }));
+                }
+                Err(error) if connection.is_reused() && broke(&error) => {}
+                Err(error) if prepared && is_prepared_elsewhere(&error) => self.stop_preparing(&error),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<Postgres>, StoreError> {
+        let failed = |error| driver_error("beginning a run", error);
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let rows = match self.begin_on(&mut connection, claim).await {
+                Ok(rows) => rows,
+                // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
+                Err(error) if connection.is_reused() && broke(&error) => continue,
+                Err(error) if is_lock_timeout(&error) => {
+                    message(&mut connection, "ROLLBACK").await.map_err(failed)?;
+                    connection.give_back();
+                    return Ok(Begun::Busy);
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            let read = read_rows(&rows, claim).map_err(failed)?;
+            if read.locked || read.found != Found::Absent && read.found != Found::NoRow {
+                return Ok(self.open(connection, read));
+            }
+            if claim.wait.is_zero() {
+                message(&mut connection, "ROLLBACK").await.map_err(failed)?;
+                connection.give_back();
+                return Ok(Begun::Busy);
+            }
+            return match self.wait(&mut connection, claim).await {
+                Ok(rows) => {
+                    let read = read_rows(&rows, claim).map_err(failed)?;
+                    Ok(self.open(connection, read))
+                }
+                Err(error) if is_lock_timeout(&error) => {
+                    message(&mut connection, "ROLLBACK").await.map_err(failed)?;
+                    connection.give_back();
+                    Ok(Begun::Busy)
+                }
+                Err(error) => Err(failed(error)),
+            };
+        }
+    }
+
+    async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        let failed = |error| driver_error("sweeping expired records", error);
+        let mut connection = self.connections.lease().await?;
+        let sql = self.statements.sweep(cursor, limit);
+        let rows = message(&mut connection, sql).await.map_err(failed)?;
+        let row = &rows[0];
+        connection.give_back();
+        let seen: i64 = row.try_get("seen").map_err(failed)?;
+        let deleted: i64 = row.try_get("deleted").map_err(failed)?;
+        let last: Option<uuid::Uuid> = row.try_get("last").map_err(failed)?;
+        let cursor = last.filter(|_| seen == i64::from(limit)).map(|last| KeyHash::from_bytes(*last.as_bytes()));
+        Ok(Swept { deleted: u64::try_from(deleted).unwrap_or(0), cursor })
+    }
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").field("unprepared", &self.unprepared).finish_non_exhaustive()
+    }
+}
+
+/// Sends SQL text, which may be several statements, as one message, and returns all its rows.
+async fn message(connection: &mut PgConnection, sql: impl Into<Text>) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::raw_sql(sql.into().0).fetch_all(connection).await
+}
+
+/// SQL whose every part is a constant, a checked identifier or a literal that `statements` wrote.
+struct Text(SqlStr);
+
+impl From<String> for Text {
+    fn from(sql: String) -> Self {
+        Text(AssertSqlSafe(sql).into_sql_str())
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(sql: &'static str) -> Self {
+        Text(sql.into_sql_str())
+    }
+}
+
+/// What the rows of a begin say.
+struct Read {
+    found: Found,
+    /// A record is there, but its time is over.
+    expired: bool,
+    /// The lock of the key is held.
+    locked: bool,
+}
+
+fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
+    let mut read = Read { found: Found::Absent, expired: false, locked: claim.lock == KeyLock::None };
+    let mut has_row = claim.row.is_none();
+    for row in rows {
+        match row.column(0).name() {
+            // A lock that was waited for has no truth value, but a row.
+            "idem_locked" => read.locked = row.try_get::<bool, _>(0).unwrap_or(true),
+            "outcome" => {
+                let record = read_row(row)?;
+                read.found = record.found;
+                read.expired = record.expired;
+            }
+            "idem_row" => has_row = true,
+            _ => {}
+        }
+    }
+    if read.found == Found::Absent && !has_row {
+        read.found = Found::NoRow;
+    }
+    Ok(read)
+}
+
+fn read_row(row: &PgRow) -> Result<Read, sqlx::Error> {
+    let code: i16 = row.try_get("outcome")?;
+    let outcome = Outcome::from_code(code)
+        .ok_or_else(|| sqlx::Error::Decode(format!("a record has outcome {code}, which this version of idem does not know").into()))?;
+    let record = Record {
+        outcome,
+        fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),
+        result: row.try_get("result")?,
+    };
+    let expired = row.try_get::<Option<bool>, _>("expired")?.unwrap_or(false);
+    let found = if expired { Found::Absent } else { Found::Record(record) };
+    Ok(Read { found, expired, locked: false })
+}
+
+fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+}
+
+/// Tells whether a prepared statement was missing, or there already: the session is not ours alone.
+fn is_prepared_elsewhere(error: &sqlx::Error) -> bool {
+    matches!(sqlstate(error).as_deref(), Some("26000" | "42P05"))
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("55P03")
+}
+
+/// Writes a duration as PostgreSQL's `lock_timeout` takes it; never zero, which would mean for ever.
+fn lock_timeout_millis(wait: Duration) -> i32 {
+    i32::try_from(wait.as_millis()).unwrap_or(i32::MAX).max(1)
+}

@@ -1,0 +1,91 @@
+//! An open transaction.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::Postgres;
+use sqlx::postgres::PgConnection;
+use tracing::debug;
+
+use super::message;
+use super::statements::Statements;
+use crate::error::StoreError;
+use crate::record::NewRecord;
+use crate::store::sql::{Leased, broke, driver_error, violated_constraint};
+use crate::store::{Committed, StoreTx};
+
+pub(super) struct PostgresTx {
+    pub(super) connection: Leased<Postgres>,
+    pub(super) statements: Arc<Statements>,
+    /// The session has the prepared statements.
+    pub(super) prepared: bool,
+    /// A record of the key is there whose time is over.
+    pub(super) expired: bool,
+}
+
+#[async_trait]
+impl StoreTx<Postgres> for PostgresTx {
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    fn connection_ref(&self) -> &PgConnection {
+        &self.connection
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        message(&mut self.connection, "ROLLBACK TO SAVEPOINT idem_body")
+            .await
+            .map(|_| ())
+            .map_err(|error| driver_error("undoing the body", error))
+    }
+
+    async fn undo_violation(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        match violated_constraint(error).and_then(|error| error.constraint()) {
+            Some(violated) if violated == name => self.undo().await.map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let mut sql = String::with_capacity(512);
+        match record {
+            Some(new) => self.statements.commit(&mut sql, self.prepared, new, self.expired),
+            // The COMMIT of a transaction that failed is a silent ROLLBACK; the query before it is not silent.
+            None => sql.push_str("SELECT 1;COMMIT"),
+        }
+        match message(&mut self.connection, sql).await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(Committed::Yes)
+            }
+            Err(error) if broke(&error) => Ok(Committed::Unknown),
+            Err(error) => {
+                let lost_race = error.as_database_error().and_then(|error| error.constraint())
+                    == Some(self.statements.records_key.as_str());
+                if let Err(rollback) = self.rollback().await {
+                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                }
+                match lost_race {
+                    true => Ok(Committed::LostRace),
+                    false => Err(driver_error("recording the result", error)),
+                }
+            }
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
+        match message(&mut self.connection, "ROLLBACK").await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(())
+            }
+            Err(error) => Err(driver_error("rolling back", error)),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Connections that a store keeps for itself.
+//!
+//! sqlx's pool asks the server whether a connection is alive at every return and, by default, at
+//! every acquire: two round trips a run. Here a connection is only kept after a transaction that
+//! ended in order, and the first statement of a run, which changes nothing, finds out whether it is
+//! still alive. A connection that is dropped in any other way is closed, so that the server ends its
+//! transaction: sqlx's own `begin` would hand it to the next user inside an open one (sqlx#4385).
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use sqlx::Pool;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::errors::driver_error;
+use crate::error::{StoreError, StoreErrorKind};
+
+/// What differs between the databases in how a connection is made ready and thrown away.
+#[async_trait]
+pub(in crate::store) trait Driver: sqlx::Database {
+    /// What a store knows about a connection.
+    type Session: Send + 'static;
+
+    /// Makes a new connection ready. The driver must believe from now on that it is in a
+    /// transaction, so that a `begin` inside a job makes a savepoint.
+    async fn set_up(connection: &mut Self::Connection) -> Result<Self::Session, sqlx::Error>;
+
+    /// Ends, from another connection, what the server may still be doing for a connection that was dropped.
+    fn dropped(session: Self::Session, pool: &Pool<Self>) {
+        let _ = (session, pool);
+    }
+}
+
+/// The connections of a store.
+pub(in crate::store) struct Connections<D: Driver> {
+    shared: Arc<Shared<D>>,
+}
+
+struct Shared<D: Driver> {
+    pool: Pool<D>,
+    idle: Mutex<Vec<Live<D>>>,
+    permits: Arc<Semaphore>,
+}
+
+struct Live<D: Driver> {
+    connection: D::Connection,
+    session: D::Session,
+    opened: Instant,
+    used: Instant,
+}
+
+impl<D: Driver> Connections<D> {
+    pub(in crate::store) fn new(pool: Pool<D>, max: u32) -> Self {
+        let permits = usize::try_from(max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let shared = Shared { pool, idle: Mutex::default(), permits: Arc::new(Semaphore::new(permits)) };
+        Connections { shared: Arc::new(shared) }
+    }
+
+    /// Leases a connection, an idle one if there is one, and waits for as long as the pool would.
+    pub(in crate::store) async fn lease(&self) -> Result<Leased<D>, StoreError> {
+        let shared = &self.shared;
+        if shared.pool.is_closed() {
+            return Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the connection pool that idem was built with is closed",
+            ));
+        }
+        let limit = shared.pool.options().get_acquire_timeout();
+        let permit = tokio::time::timeout(limit, Arc::clone(&shared.permits).acquire_owned())
+            .await
+            .map_err(|_| exhausted(limit))?
+            .expect("the semaphore is never closed");
+        if let Some(live) = self.take_idle() {
+            return Ok(Leased { live: Some(live), home: Arc::clone(shared), reused: true, _permit: permit });
+        }
+        let connect = async {
+            let mut connection = shared.pool.acquire().await?.detach();
+            let session = D::set_up(&mut connection).await?;
+            let now = Instant::now();
+            Ok(Live { connection, session, opened: now, used: now })
+        };
+        let live = connect.await.map_err(|error| driver_error("connecting to the database", error))?;
+        Ok(Leased { live: Some(live), home: Arc::clone(shared), reused: false, _permit: permit })
+    }
+
+    /// Tells whether a connection could be leased without waiting.
+    pub(in crate::store) fn any_free(&self) -> bool {
+        self.shared.permits.available_permits() > 0
+    }
+
+    fn take_idle(&self) -> Option<Live<D>> {
+        let options = self.shared.pool.options();
+        let older = |since: Instant, max: Option<Duration>| max.is_some_and(|max| since.elapsed() > max);
+        let mut idle = self.shared.idle();
+        // The least recently used stand first; dropping one closes it.
+        idle.retain(|live| {
+            !older(live.used, options.get_idle_timeout()) && !older(live.opened, options.get_max_lifetime())
+        });
+        idle.pop()
+    }
+}
+
+fn exhausted(limit: Duration) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Exhausted,
+        format!(
+            "no connection of idem became free within {limit:?}; allow more with `Builder::connections`, \
+             or look for jobs that hold their transaction too long"
+        ),
+    )
+    .temporary()
+}
+
+impl<D: Driver> Shared<D> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Live<D>>> {
+        // The list is whole between any two statements, so a panic elsewhere does not matter.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection on lease. Dropping it closes the connection; [`give_back`](Self::give_back) keeps it.
+pub(in crate::store) struct Leased<D: Driver> {
+    live: Option<Live<D>>,
+    home: Arc<Shared<D>>,
+    reused: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<D: Driver> Leased<D> {
+    /// Tells whether the connection stood idle before, so that the server may have closed it since.
+    pub(in crate::store) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(in crate::store) fn session(&mut self) -> &mut D::Session {
+        &mut self.live_mut().session
+    }
+
+    /// Keeps the connection for the next run. Only for one whose transaction ended in order.
+    pub(in crate::store) fn give_back(mut self) {
+        if let Some(mut live) = self.live.take() {
+            live.used = Instant::now();
+            self.home.idle().push(live);
+        }
+    }
+
+    fn live_mut(&mut self) -> &mut Live<D> {
+        self.live.as_mut().expect("the connection is there until it is given back")
+    }
+}
+
+impl<D: Driver> Deref for Leased<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        &self.live.as_ref().expect("the connection is there until it is given back").connection
+    }
+}
+
+impl<D: Driver> DerefMut for Leased<D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        &mut self.live_mut().connection
+    }
+}
+
+impl<D: Driver> Drop for Leased<D> {
+    fn drop(&mut self) {
+        if let Some(Live { connection, session, .. }) = self.live.take() {
+            drop(connection);
+            D::dropped(session, &self.home.pool);
+        }
+    }
+}

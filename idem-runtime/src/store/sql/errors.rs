@@ -1,0 +1,138 @@
+//! How the errors of sqlx and the databases are read.
+
+use std::error::Error as StdError;
+
+use sqlx::error::DatabaseError;
+
+use crate::error::{StoreError, StoreErrorKind};
+
+/// Turns an error of the driver into one that says what idem was doing, what kind of error it is and
+/// whether another try may help.
+pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreError {
+    let (kind, temporary) = read(&error);
+    let advice = match kind {
+        StoreErrorKind::NotMigrated => "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`",
+        StoreErrorKind::ReadOnly => "; idem needs a connection that may write",
+        StoreErrorKind::Exhausted => "; allow more connections",
+        StoreErrorKind::Conflict => "; run it again",
+        _ => "",
+    };
+    let made = StoreError::new(kind, format!("{doing} failed: {error}{advice}")).caused_by(error);
+    if temporary { made.temporary() } else { made }
+}
+
+/// Tells whether another try may help after this error.
+pub(in crate::store) fn temporary(error: &sqlx::Error) -> bool {
+    read(error).1
+}
+
+/// Tells whether the connection broke, so that nobody knows what became of the statement.
+pub(in crate::store) fn broke(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => ended_the_session(&**error),
+        _ => false,
+    }
+}
+
+/// Finds the database's own report of a violated unique constraint behind a job's error.
+pub(in crate::store) fn violated_constraint<'e>(
+    error: &'e (dyn StdError + Send + Sync + 'static),
+) -> Option<&'e dyn DatabaseError> {
+    let mut next: Option<&'e (dyn StdError + 'static)> = Some(error);
+    let mut chain = std::iter::from_fn(|| {
+        let link = next?;
+        next = link.source();
+        Some(link)
+    });
+    chain
+        .find_map(|error| error.downcast_ref::<sqlx::Error>())
+        .and_then(sqlx::Error::as_database_error)
+        .filter(|error| error.is_unique_violation())
+}
+
+fn read(error: &sqlx::Error) -> (StoreErrorKind, bool) {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            (StoreErrorKind::Unavailable, true)
+        }
+        sqlx::Error::PoolTimedOut => (StoreErrorKind::Exhausted, true),
+        sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => (StoreErrorKind::Unavailable, false),
+        sqlx::Error::Configuration(_) => (StoreErrorKind::Misconfigured, false),
+        sqlx::Error::Database(error) => read_database(&**error),
+        _ => (StoreErrorKind::Refused, false),
+    }
+}
+
+fn read_database(error: &dyn DatabaseError) -> (StoreErrorKind, bool) {
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        return read_postgres(error.code());
+    }
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return read_mysql(error.number());
+    }
+    #[cfg(feature = "sqlite")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+        return read_sqlite(error);
+    }
+    let _ = error;
+    (StoreErrorKind::Refused, false)
+}
+
+#[cfg(feature = "postgres")]
+fn read_postgres(code: &str) -> (StoreErrorKind, bool) {
+    match code {
+        // Serialization failure, deadlock, lock not available.
+        "40001" | "40P01" | "55P03" => (StoreErrorKind::Conflict, true),
+        "42P01" | "3F000" => (StoreErrorKind::NotMigrated, false),
+        "25006" => (StoreErrorKind::ReadOnly, false),
+        // Too many connections, and a server that starts or stops.
+        "53300" | "57P01" | "57P02" | "57P03" => (StoreErrorKind::Unavailable, true),
+        code if code.starts_with("08") => (StoreErrorKind::Unavailable, true),
+        _ => (StoreErrorKind::Refused, false),
+    }
+}
+
+#[cfg(feature = "mysql")]
+fn read_mysql(number: u16) -> (StoreErrorKind, bool) {
+    match number {
+        // Lock wait timeout, deadlock, and MariaDB's "record has changed since last read".
+        1205 | 1213 | 1020 => (StoreErrorKind::Conflict, true),
+        1146 | 1049 => (StoreErrorKind::NotMigrated, false),
+        1290 | 1792 | 1836 => (StoreErrorKind::ReadOnly, false),
+        // Too many connections, and a server that stops or ended the session.
+        1040 | 1203 | 1053 | 1927 | 3168 => (StoreErrorKind::Unavailable, true),
+        _ => (StoreErrorKind::Refused, false),
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn read_sqlite(error: &sqlx::sqlite::SqliteError) -> (StoreErrorKind, bool) {
+    // The extended codes carry the primary one in their low byte.
+    let primary = error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+    match primary {
+        // Busy, and locked by another connection of a shared cache.
+        Some(5 | 6) => (StoreErrorKind::Conflict, true),
+        Some(8) => (StoreErrorKind::ReadOnly, false),
+        Some(14) => (StoreErrorKind::Unavailable, false),
+        Some(1) if error.message().starts_with("no such table") => (StoreErrorKind::NotMigrated, false),
+        _ => (StoreErrorKind::Refused, false),
+    }
+}
+
+/// Tells whether a server that reports this error has closed the session, perhaps after a commit.
+fn ended_the_session(error: &dyn DatabaseError) -> bool {
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        use sqlx::postgres::PgSeverity;
+        return matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+    }
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return matches!(error.number(), 1053 | 1317 | 1927 | 3168);
+    }
+    let _ = error;
+    false
+}

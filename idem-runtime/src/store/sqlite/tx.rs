@@ -1,0 +1,124 @@
+//! An open transaction.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::Sqlite;
+use sqlx::sqlite::SqliteConnection;
+use tracing::debug;
+
+use super::end;
+use super::statements::Statements;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::job::Retain;
+use crate::record::NewRecord;
+use crate::store::sql::{Leased, driver_error, violated_constraint};
+use crate::store::{Committed, StoreTx};
+
+pub(super) struct SqliteTx {
+    pub(super) connection: Leased<Sqlite>,
+    pub(super) statements: Arc<Statements>,
+    /// A record of the key is there whose time is over.
+    pub(super) expired: bool,
+}
+
+#[async_trait]
+impl StoreTx<Sqlite> for SqliteTx {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    fn connection_ref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        end(&mut self.connection, "ROLLBACK TO idem_body")
+            .await
+            .map_err(|error| driver_error("undoing the body", error))
+    }
+
+    async fn undo_violation(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        let Some(violated) = violated_constraint(error).map(|error| error.message().to_owned()) else {
+            return Ok(false);
+        };
+        self.undo().await?;
+        // SQLite names the columns of the index, and the index itself only if it is on expressions.
+        let columns: Option<String> = sqlx::query_scalar(
+            "SELECT group_concat(name, ', ') FROM (SELECT i.tbl_name || '.' || c.name AS name FROM sqlite_master i \
+             JOIN pragma_index_info(i.name) c WHERE i.type = 'index' AND i.name = ?1 ORDER BY c.seqno)",
+        )
+        .bind(name)
+        .fetch_one(&mut *self.connection)
+        .await
+        .map_err(|error| driver_error("looking up the violated index", error))?;
+        let by_columns = columns.map(|columns| format!("UNIQUE constraint failed: {columns}"));
+        Ok(by_columns.as_deref() == Some(&violated) || violated == format!("UNIQUE constraint failed: index '{name}'"))
+    }
+
+    async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let ended = match record {
+            Some(new) => {
+                let sql = match self.expired {
+                    false => self.statements.commit.clone(),
+                    true => self.statements.commit_over_expired.clone(),
+                };
+                sqlx::query(sql)
+                    .bind(&new.key.hash().as_bytes()[..])
+                    .bind(new.job.0)
+                    .bind(new.fingerprint.to_bits())
+                    .bind(new.outcome.code())
+                    .bind(retain_seconds(new.retain))
+                    .bind(new.key.readable())
+                    .bind(new.result)
+                    .execute(&mut *self.connection)
+                    .await
+                    .map(|_| ())
+            }
+            None => end(&mut self.connection, "RELEASE idem_body; COMMIT").await,
+        };
+        match ended {
+            Ok(()) => {
+                self.connection.give_back();
+                Ok(Committed::Yes)
+            }
+            Err(error) => {
+                if let Err(rollback) = self.rollback().await {
+                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                }
+                let transaction_is_gone = error
+                    .as_database_error()
+                    .is_some_and(|error| error.message().starts_with("no such savepoint"));
+                match transaction_is_gone {
+                    true => Err(StoreError::new(
+                        StoreErrorKind::Refused,
+                        "the body ended the transaction that its record should commit with; nothing was recorded; \
+                         leave COMMIT and ROLLBACK to idem",
+                    )
+                    .caused_by(error)),
+                    false => Err(driver_error("recording the result", error)),
+                }
+            }
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
+        match end(&mut self.connection, "ROLLBACK").await {
+            Ok(()) => {
+                self.connection.give_back();
+                Ok(())
+            }
+            Err(error) => Err(driver_error("rolling back", error)),
+        }
+    }
+}
+
+/// The store's clock counts seconds; a retention is never shortened.
+fn retain_seconds(retain: Retain) -> Option<i64> {
+    crate::store::retain_millis(retain).map(|millis| millis.saturating_add(999) / 1_000)
+}
