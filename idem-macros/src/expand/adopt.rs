@@ -64,7 +64,7 @@ fn own_error(krate: &Path, error: &Ident) -> TokenStream {
 fn adopted(job: &Job, adopt: &Adopt) -> TokenStream {
     let krate = &job.krate;
     let value = &adopt.value;
-    let (output, error) = halves(krate, &job.function.returns);
+    let (output, error) = halves(job);
     let value = quote_spanned!(value.span()=> #value);
     quote_spanned! {Span::mixed_site()=>
         let adopted = async { ::core::result::Result::<#output, #error>::Ok(#value) };

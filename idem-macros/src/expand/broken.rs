@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use super::{halves, own};
+use super::{own, spans};
 use crate::model::{Broken, BrokenParam, RawFunction};
 
 /// Returns the guarded function and the struct without their contents, beside the user's function.
@@ -115,7 +115,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
 
 fn types(job: &Broken) -> (TokenStream, TokenStream) {
     match &job.returns {
-        Some(returns) => halves(&job.krate, returns),
+        Some(returns) => spans::split(returns, &job.krate),
         None => (quote!(()), quote!(::core::convert::Infallible)),
     }
 }

@@ -6,15 +6,15 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Expr, Path};
 
-use super::{halves, own, spec};
+use super::{own, spans, spec};
 use crate::model::{Fingerprint, Job, Key, Lock};
 
 pub(super) fn job_impl(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
-    let (output, error) = halves(krate, &function.returns);
+    let (output, error) = spans::split(&function.returns, krate);
     let spec = spec::spec(job);
     let key = key(krate, &job.key);
-    let fingerprint = fingerprint(krate, &job.fingerprint);
+    let fingerprint = fingerprint(job);
     let row = row(krate, &job.spec.lock);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
     quote_spanned! {Span::mixed_site()=>
@@ -75,17 +75,20 @@ fn by_reference(expr: &Expr) -> TokenStream {
     }
 }
 
-fn fingerprint(krate: &Path, fingerprint: &Fingerprint) -> Option<TokenStream> {
-    let Fingerprint(args) = fingerprint;
-    if args.is_empty() {
+fn fingerprint(job: &Job) -> Option<TokenStream> {
+    let Job { krate, function, fingerprint: Fingerprint(compared), .. } = job;
+    if compared.is_empty() {
         return None;
     }
-    let names = args.iter().map(|arg| arg.unraw().to_string());
+    let args = function.args().filter(|arg| compared.contains(&arg.ident)).map(|arg| {
+        let ident = &arg.ident;
+        let name = ident.unraw().to_string();
+        let value = spans::carried(arg, krate, "give", quote_spanned!(Span::mixed_site()=> &self.#ident));
+        quote_spanned!(Span::mixed_site()=> .arg(#name, #value)?)
+    });
     Some(quote_spanned! {Span::mixed_site()=>
         fn fingerprint(&self) -> ::core::result::Result<#krate::fingerprint::Fingerprint, #krate::codec::CodecError> {
-            ::core::result::Result::Ok(
-                #krate::fingerprint::Fingerprint::builder() #(.arg(#names, &self.#args)?)* .finish(),
-            )
+            ::core::result::Result::Ok(#krate::fingerprint::Fingerprint::builder() #(#args)* .finish())
         }
     })
 }

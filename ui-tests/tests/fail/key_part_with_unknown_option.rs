@@ -1,0 +1,7 @@
+use idem_runtime::prelude::*;
+
+#[derive(KeyPart)]
+#[key_part(crates = idem_runtime)]
+struct Id(i64);
+
+fn main() {}

@@ -1,0 +1,6 @@
+use idem_runtime::prelude::*;
+
+#[derive(KeyPart)]
+struct Nothing;
+
+fn main() {}

@@ -1,0 +1,8 @@
+use idem_runtime::prelude::*;
+
+struct Shop;
+
+#[idempotent(key = id)]
+impl Shop {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use idem_runtime::prelude::*;
+
+#[derive(Provides)]
+enum App {
+    Gateway(String),
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use idem_runtime::prelude::*;
+
+#[derive(Provides)]
+struct App {
+    primary: String,
+    replica: String,
+}
+
+fn main() {}
