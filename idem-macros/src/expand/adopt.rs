@@ -15,7 +15,9 @@ pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
         AdoptCase::Constraint(name) => {
             let adopted = adopted(job, adopt);
             // The span of the name: an error type that cannot have a database's error in it is its mistake.
-            let error = quote_spanned!(name.span()=> &#error);
+            let at_name = name.span().resolved_at(Span::mixed_site());
+            let error = Ident::new("error", at_name);
+            let error = quote_spanned!(at_name=> &#error);
             Some(quote_spanned! {Span::mixed_site()=>
                 if #tx.undo_violation(#error, #name).await? {
                     #adopted

@@ -1,9 +1,8 @@
 //! `impl Job`: what does not depend on the database.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, quote_spanned};
+use quote::quote_spanned;
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{Expr, Path};
 
 use super::{own, spans, spec};
@@ -32,14 +31,13 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
 
 fn key(krate: &Path, key: &Key) -> TokenStream {
     let (bindings, parts) = match key {
-        Key::Global => (
-            None,
-            quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#krate::key::KeyParts::global())),
-        ),
+        Key::Global => {
+            let global = quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::global());
+            (None, quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#global)))
+        }
         Key::Of { expr, uses } => {
-            let expr = by_reference(expr);
-            let part = quote_spanned!(expr.span()=> &#expr);
-            (Some(bindings(uses)), quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::of(#part)))
+            let part = part(krate, expr);
+            (Some(bindings(uses)), quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::of(&#part)))
         }
     };
     quote_spanned! {Span::mixed_site()=>
@@ -50,28 +48,33 @@ fn key(krate: &Path, key: &Key) -> TokenStream {
     }
 }
 
+/// Returns the expression as a part of a key, which only looks at it; a tuple element by element.
+fn part(krate: &Path, expr: &Expr) -> TokenStream {
+    match expr {
+        Expr::Group(group) => part(krate, &group.expr),
+        Expr::Paren(paren) => part(krate, &paren.expr),
+        Expr::Tuple(tuple) => {
+            let elems = tuple.elems.iter().map(|elem| part(krate, elem));
+            quote_spanned!(Span::mixed_site()=> (#(#elems,)*))
+        }
+        expr => {
+            let value = reference(expr);
+            quote_spanned!(Span::mixed_site()=> #krate::key::part(#value))
+        }
+    }
+}
+
 /// Binds the arguments that an expression names to references.
 fn bindings(uses: &[Ident]) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> let Self { #(#uses,)* .. } = self;)
 }
 
-/// Wraps an expression so that it is only looked at: a tuple's elements one by one, since a field in
-/// a tuple would be moved out of its argument.
-fn by_reference(expr: &Expr) -> TokenStream {
+/// Returns a reference to the value of an expression, at the expression's span.
+fn reference(expr: &Expr) -> TokenStream {
+    let (start, _) = spans::ends(expr);
     match expr {
-        Expr::Group(group) => by_reference(&group.expr),
-        Expr::Paren(paren) => by_reference(&paren.expr),
-        Expr::Tuple(tuple) => {
-            let elems = tuple.elems.iter().map(|elem| {
-                let elem_ref = by_reference(elem);
-                quote_spanned!(elem.span()=> &#elem_ref)
-            });
-            quote_spanned!(tuple.span()=> (#(#elems,)*))
-        }
-        Expr::Path(_) | Expr::Field(_) | Expr::Lit(_) | Expr::Call(_) | Expr::MethodCall(_) => {
-            expr.to_token_stream()
-        }
-        other => quote_spanned!(other.span()=> (#other)),
+        Expr::Binary(_) | Expr::Cast(_) | Expr::Range(_) => quote_spanned!(start=> &(#expr)),
+        expr => quote_spanned!(start=> &#expr),
     }
 }
 
@@ -96,8 +99,7 @@ fn fingerprint(job: &Job) -> Option<TokenStream> {
 fn row(krate: &Path, lock: &Lock) -> Option<TokenStream> {
     let Lock::BusinessRow(row) = lock else { return None };
     let bindings = bindings(&row.uses);
-    let value = by_reference(&row.value);
-    let value = quote_spanned!(row.value.span()=> &#value);
+    let value = reference(&row.value);
     Some(quote_spanned! {Span::mixed_site()=>
         fn row(&self) -> ::core::option::Option<#krate::store::RowValue> {
             #bindings

@@ -85,6 +85,7 @@ impl Options {
             _ => return unknown(&name, errors),
         };
         match value {
+            RawValue::Broken => self.broken.push(text),
             RawValue::Expr(_) if slot.is_some() => {
                 errors.push(&name, format_args!("`{name}` is given twice; remove one of them"));
             }
@@ -98,6 +99,7 @@ impl Options {
 
     fn put_adopt(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
         match value {
+            RawValue::Broken => {}
             RawValue::Arms(arms) if !arms.is_empty() => self.adopt.extend(arms),
             _ => errors.push(
                 &name,
@@ -108,6 +110,7 @@ impl Options {
 
     fn put_replay(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
         match value {
+            RawValue::Broken => {}
             RawValue::Patterns(patterns) if !patterns.is_empty() => {
                 self.replay.push(GivenReplay { name, patterns });
             }

@@ -22,6 +22,8 @@ pub(crate) struct Params {
     pub(crate) args: Vec<BrokenParam>,
     pub(crate) state_names: Vec<Ident>,
     pub(crate) tx_name: Option<Ident>,
+    /// Whether there is a mistake that rustc would report as well.
+    pub(crate) unchecked: bool,
 }
 
 impl Params {
@@ -51,6 +53,7 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
                 errors.push(param, "a job has one transaction; remove this parameter");
             } else {
                 params.tx_name = name_of(&param.pat).cloned();
+                params.unchecked |= named(&param.ty, "Tx").is_none_or(|path| database(path).is_none());
                 params.tx = tx(param, at, errors);
             }
             continue;
@@ -63,6 +66,7 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             let arg = arg(param, errors);
             if let Some(ident) = name_of(&param.pat) {
                 if params.arg(ident).is_some() {
+                    params.unchecked = true;
                     errors.push(
                         ident,
                         format_args!("`{ident}` is the name of two parameters; rename one of them"),
@@ -209,8 +213,10 @@ fn arg(param: &PatType, errors: &mut Errors) -> Option<Arg> {
         }
     };
     let ty = &*param.ty;
-    if named(ty, "Run").is_some() {
-        errors.push(ty, LEASED);
+    if let Type::Ptr(_) | Type::FnPtr(_) = scan::peel(ty) {
+        let message =
+            format!("`{ident}` cannot be a pointer: it means nothing to a later run; take what it points to");
+        errors.push(ty, message);
         return None;
     }
     if scan::has_impl_trait(ty) {

@@ -1,8 +1,9 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 
 #[idempotent(key = amount)]
 async fn charge(tx: &mut Tx<'_, Memory>, amount: f64) -> Result<(), String> {
-    let _ = (tx, amount);
     Ok(())
 }
 

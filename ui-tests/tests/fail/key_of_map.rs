@@ -1,10 +1,9 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 
-use std::collections::HashMap;
-
 #[idempotent(key = tags)]
-async fn tag(tx: &mut Tx<'_, Memory>, tags: HashMap<String, String>) -> Result<(), String> {
-    let _ = (tx, tags);
+async fn charge(tx: &mut Tx<'_, Memory>, tags: std::collections::HashMap<String, String>) -> Result<(), String> {
     Ok(())
 }
 

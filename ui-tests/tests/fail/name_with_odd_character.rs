@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 
 #[idempotent(key = id, name = "charge payment")]

@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 
 #[idempotent(kee = id, retain = "7", lock = rwo)]

@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 
 pub struct Gateway;
@@ -5,7 +7,6 @@ pub struct Mailer;
 
 #[idempotent(key = id)]
 async fn charge(tx: &mut Tx<'_, Memory>, id: i64, #[state] gateway: &Gateway) -> Result<(), String> {
-    let _ = (tx, id, gateway);
     Ok(())
 }
 

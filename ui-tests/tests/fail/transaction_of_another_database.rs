@@ -1,3 +1,5 @@
+#![allow(unused)]
+
 use idem_runtime::prelude::*;
 use idem_runtime::store::Database;
 
@@ -9,7 +11,6 @@ impl Database for Other {
 
 #[idempotent(key = id)]
 async fn charge(tx: &mut Tx<'_, Other>, id: i64) -> Result<(), String> {
-    let _ = (tx, id);
     Ok(())
 }
 
