@@ -41,7 +41,7 @@ pub trait KeyPart {
 
 /// Takes one part of a key, so that a value that cannot be one is underlined on its own.
 #[doc(hidden)]
-pub fn part<K: KeyPart + ?Sized>(part: &K) -> impl KeyPart {
+pub fn part<K: KeyPart>(part: &K) -> &dyn KeyPart {
     part
 }
 

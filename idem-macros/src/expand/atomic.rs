@@ -101,7 +101,8 @@ fn body(job: &Job) -> TokenStream {
             "job::JobResult",
             "into_result",
         );
-        result = quote_spanned!(Span::mixed_site()=> #into_result(#result));
+        let result_of_body = spans::parenthesized(spans::ends(&function.returns.ty).1, result);
+        result = quote_spanned!(Span::mixed_site()=> #into_result #result_of_body);
     }
     let outcome = adopt::on_error(job, &tx, &error);
     quote_spanned! {Span::mixed_site()=>

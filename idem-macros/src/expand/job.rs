@@ -58,8 +58,10 @@ fn part(krate: &Path, expr: &Expr) -> TokenStream {
             quote_spanned!(Span::mixed_site()=> (#(#elems,)*))
         }
         expr => {
-            let value = reference(expr);
-            quote_spanned!(Span::mixed_site()=> #krate::key::part(#value))
+            let (start, end) = spans::ends(expr);
+            let (krate, value) = (spans::krate_at(krate, start), reference(expr));
+            let call = spans::parenthesized(end, quote_spanned!(start=> &#value));
+            quote_spanned!(start=> #krate::key::part #call)
         }
     }
 }
@@ -99,11 +101,14 @@ fn fingerprint(job: &Job) -> Option<TokenStream> {
 fn row(krate: &Path, lock: &Lock) -> Option<TokenStream> {
     let Lock::BusinessRow(row) = lock else { return None };
     let bindings = bindings(&row.uses);
-    let value = reference(&row.value);
+    let (start, end) = spans::ends(&row.value);
+    let value = spans::parenthesized(end, reference(&row.value));
+    let at_value = spans::krate_at(krate, start);
+    let value = quote_spanned!(start=> #at_value::store::RowKey::row_value #value);
     Some(quote_spanned! {Span::mixed_site()=>
         fn row(&self) -> ::core::option::Option<#krate::store::RowValue> {
             #bindings
-            ::core::option::Option::Some(#krate::store::RowKey::row_value(#value))
+            ::core::option::Option::Some(#value)
         }
     })
 }

@@ -29,14 +29,20 @@ pub(super) fn krate_at(krate: &Path, span: Span) -> Path {
     krate
 }
 
+/// Returns `(tokens)`; a call ends where its parenthesis does.
+pub(super) fn parenthesized(end: Span, tokens: TokenStream) -> Group {
+    let mut group = Group::new(Delimiter::Parenthesis, tokens);
+    group.set_span(end);
+    group
+}
+
 /// Returns `<ty as krate::job::JobArg<_>>::name(value)`, which is an error if the type is no argument.
 pub(super) fn carried(arg: &Arg, krate: &Path, name: &str, value: TokenStream) -> TokenStream {
     let ty = &arg.ty;
     let (start, end) = ends(ty);
     let krate = krate_at(krate, start);
     let name = Ident::new(name, end);
-    let mut call = Group::new(Delimiter::Parenthesis, value);
-    call.set_span(end);
+    let call = parenthesized(end, value);
     let of = quote_spanned!(start=> #krate::job::JobArg<_>);
     let name = quote_spanned!(end=> ::#name #call);
     quote_spanned!(start=> <#ty as #of> #name)
