@@ -164,7 +164,7 @@ pub(crate) struct Fingerprint(pub(crate) Vec<Ident>);
 pub(crate) struct Adopt {
     pub(crate) case: AdoptCase,
     pub(crate) value: Expr,
-    /// The arguments that value and guard name.
+    /// The parameters that value and guard name.
     pub(crate) uses: Vec<Ident>,
 }
 
