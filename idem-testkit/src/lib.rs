@@ -1,2 +1,4 @@
-//! x
+//! Tests that a job is safe to run again: crashes, races and real servers.
+
 pub mod proxy;
+pub mod servers;
