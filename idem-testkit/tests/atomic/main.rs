@@ -1,0 +1,10 @@
+//! Atomic jobs on every database: what a job answers, what it costs and what a crash leaves behind.
+
+#[macro_use]
+mod jobs;
+
+mod answers;
+mod cancel;
+mod cost;
+mod outage;
+mod shapes;
