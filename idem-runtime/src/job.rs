@@ -65,7 +65,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// A job whose effect is in one database, inside one transaction.
 ///
 /// `S` is the state of the [`Idem`](crate::Idem) that runs it.
-pub trait AtomicJob<S: Sync + ?Sized>: Job {
+pub trait AtomicJob<S: Sync + 'static>: Job {
     /// The database that the effect is in.
     type Db: Database;
 

@@ -70,7 +70,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
     let state = own("__State");
     let atomic = db.as_ref().map(|db| {
         quote_spanned! {Span::mixed_site()=>
-            impl<#state: ::core::marker::Sync> #krate::AtomicJob<#state> for #name {
+            impl<#state: ::core::marker::Sync + 'static> #krate::AtomicJob<#state> for #name {
                 type Db = #db;
                 async fn body(
                     self,

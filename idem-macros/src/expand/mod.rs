@@ -59,5 +59,5 @@ fn halves(job: &Job) -> (TokenStream, TokenStream) {
 /// Returns the bounds on a state that provides all `#[state]` parameters.
 fn state_bounds(krate: &syn::Path, function: &Function) -> TokenStream {
     let targets = function.states().map(|state| &state.target);
-    quote_spanned!(Span::mixed_site()=> #(#krate::Provides<#targets> +)* ::core::marker::Sync)
+    quote_spanned!(Span::mixed_site()=> #(#krate::Provides<#targets> +)* ::core::marker::Sync + 'static)
 }

@@ -11,7 +11,7 @@ pub(crate) struct Receipt {
 #[derive(Debug)]
 pub(crate) enum PaymentError {
     Database(sqlx::Error),
-    Declined { reason: String },
+    Declined,
     Duplicate { charge: String },
     Down,
 }
@@ -26,7 +26,7 @@ impl std::error::Error for PaymentError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             PaymentError::Database(error) => Some(error),
-            PaymentError::Declined { .. } | PaymentError::Duplicate { .. } | PaymentError::Down => None,
+            PaymentError::Declined | PaymentError::Duplicate { .. } | PaymentError::Down => None,
         }
     }
 }
@@ -215,7 +215,7 @@ macro_rules! define_jobs {
             world.pass_gate().await;
             match world.gateway() {
                 Gateway::Charges => Ok(Receipt { charge: format!("ch_{payment}") }),
-                Gateway::Declines => Err(PaymentError::Declined { reason: String::from("no") }),
+                Gateway::Declines => Err(PaymentError::Declined),
                 Gateway::SaysDuplicate => Err(PaymentError::Duplicate { charge: String::from("ch_first") }),
                 Gateway::IsDown => Err(PaymentError::Down),
             }

@@ -5,6 +5,5 @@ mod jobs;
 
 mod answers;
 mod cancel;
-mod cost;
 mod outage;
 mod shapes;
