@@ -16,6 +16,9 @@ mod expand;
 
 mod derive;
 
+#[cfg(test)]
+mod tests;
+
 use proc_macro::TokenStream;
 
 use crate::errors::Errors;

@@ -11,7 +11,7 @@ use crate::model::{Arg, Job};
 pub(super) fn job_struct(job: &Job) -> TokenStream {
     let Job { function, struct_name, .. } = job;
     let (vis, cfgs) = (&function.vis, &function.attrs.cfgs);
-    let doc = format!("The job [`{}`] as a value.", function.ident.unraw());
+    let doc = format!(" The job [`{}`] as a value.", function.ident.unraw());
     let fields = function.args().map(|arg| field(arg, vis));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
@@ -62,7 +62,7 @@ pub(super) fn serde_impls(job: &Job) -> TokenStream {
 
 fn field(arg: &Arg, vis: &syn::Visibility) -> TokenStream {
     let Arg { docs, ident, ty, .. } = arg;
-    let own_doc = format!("The argument `{}`.", ident.unraw());
+    let own_doc = format!(" The argument `{}`.", ident.unraw());
     let docs = if docs.is_empty() {
         quote_spanned!(Span::mixed_site()=> #[doc = #own_doc])
     } else {

@@ -1,13 +1,11 @@
 #![deny(warnings, missing_docs, unused, unreachable_pub, nonstandard_style, unused_qualifications)]
 #![deny(elided_lifetimes_in_paths, single_use_lifetimes, unused_lifetimes, let_underscore_drop, missing_copy_implementations)]
-#![deny(trivial_casts, trivial_numeric_casts, unused_results, variant_size_differences, unused_crate_dependencies)]
+#![deny(trivial_casts, trivial_numeric_casts, unused_results, variant_size_differences)]
 #![deny(clippy::all, clippy::pedantic, clippy::nursery, redundant_lifetimes, unit_bindings, unused_import_braces)]
 #![forbid(unsafe_code)]
 //! Generated code is silent under the user's lints.
 
 use idem_runtime::prelude::*;
-use serde as _;
-use tokio as _;
 
 /// Why a payment failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
