@@ -11,7 +11,9 @@ use crate::error::{StoreError, StoreErrorKind};
 pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreError {
     let (kind, temporary) = read(&error);
     let advice = match kind {
-        StoreErrorKind::NotMigrated => "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`",
+        StoreErrorKind::NotMigrated => {
+            "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`"
+        }
         StoreErrorKind::ReadOnly => "; idem needs a connection that may write",
         StoreErrorKind::Exhausted => "; allow more connections",
         StoreErrorKind::Conflict => "; run it again",
@@ -29,7 +31,9 @@ pub(in crate::store) fn temporary(error: &sqlx::Error) -> bool {
 /// Tells whether the connection broke, so that nobody knows what became of the statement.
 pub(in crate::store) fn broke(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
         sqlx::Error::Database(error) => ended_the_session(&**error),
         _ => false,
     }
@@ -45,10 +49,16 @@ pub(in crate::store) fn violated_constraint<'e>(
         next = link.source();
         Some(link)
     });
-    chain
-        .find_map(|error| error.downcast_ref::<sqlx::Error>())
-        .and_then(sqlx::Error::as_database_error)
-        .filter(|error| error.is_unique_violation())
+    chain.find_map(database_error).filter(|error| error.is_unique_violation())
+}
+
+/// Reads one link of a chain as the database's report. A `#[error(transparent)]` around sqlx's error
+/// hides that error and shows only its source.
+fn database_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e dyn DatabaseError> {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(error) => error.as_database_error(),
+        None => error.downcast_ref::<Box<dyn DatabaseError>>().map(|error| &**error),
+    }
 }
 
 fn read(error: &sqlx::Error) -> (StoreErrorKind, bool) {
