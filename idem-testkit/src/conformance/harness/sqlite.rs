@@ -15,7 +15,7 @@ use crate::conformance::{
 };
 
 /// How long a writer of another handle is waited for. Runs of the suite are short; zero waits end with it.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Tests the SQLite store, each case in a file of its own.
 #[derive(Debug, Default)]
