@@ -1,15 +1,16 @@
 //! Record and effect, together or not at all.
 
-use idem_runtime::store::{Committed, Database, Found};
+use idem_runtime::store::{Claim, Committed, Database, Found, KeyLock};
 
 use super::{Outcome, law};
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{Trial, begin, drop_after, ensure, ensure_eq, record, recorded, unlocked};
+use crate::conformance::trial::{Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded, unlocked};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
         law!(an_absent_key_opens_and_records, "A key without a record is found absent, and its commit is answered with yes."),
         law!(a_record_commits_with_its_effect, "Once the commit is answered, the effect has happened once and the record is there, on every handle."),
+        law!(every_kind_of_claim_commits, "A run commits the same with or without the lock, with or without the means to undo."),
         law!(a_recorded_key_is_never_absent_again, "A key with a live record is found recorded by every begin and every read, however often."),
         law!(a_live_record_is_never_replaced, "A commit over a live record is a lost race: the record stays as it was and the new effect is undone."),
         law!(an_open_run_is_invisible, "Before the commit nobody else sees effect or record, and reading does not wait for it."),
@@ -37,6 +38,27 @@ async fn a_record_commits_with_its_effect<D: Database>(trial: Trial<D>) -> Outco
     trial.complete(&key, "e", b"r").await?;
     trial.ensure_count("e", 1).await?;
     trial.ensure_recorded(&key, Some(b"r")).await
+}
+
+async fn every_kind_of_claim_commits<D: Database>(trial: Trial<D>) -> Outcome {
+    for lock in [KeyLock::Key, KeyLock::None] {
+        for undo in [true, false] {
+            let key = trial.key(&format!("{lock:?}{undo}"));
+            let claim = Claim { lock, undo, ..claim(&key) };
+            let (mut tx, found) = begin(&trial.one, claim).await?;
+            ensure_eq!(found, Found::Absent, "`begin` finds");
+            trial.insert(&mut tx, "undone").await?;
+            tx.rollback().await?;
+            let (mut tx, _) = begin(&trial.one, claim).await?;
+            trial.insert(&mut tx, key.readable()).await?;
+            ensure_eq!(tx.commit(Some(&record(&key, b"r"))).await?, Committed::Yes, "the commit ended with");
+            let (tx, found) = begin(&trial.two, claim).await?;
+            ensure_eq!(found, Found::Record(recorded(b"r")), "`begin` finds");
+            drop(tx);
+            trial.ensure_count(key.readable(), 1).await?;
+        }
+    }
+    trial.ensure_count("undone", 0).await
 }
 
 async fn a_recorded_key_is_never_absent_again<D: Database>(trial: Trial<D>) -> Outcome {

@@ -1,15 +1,18 @@
 //! One run of a key at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use idem_runtime::key::Key;
 use idem_runtime::store::{Begun, Claim, Committed, Database, Found};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{Outcome, law};
+use crate::conformance::BoxError;
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded};
+use crate::conformance::trial::{Opened, Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
@@ -58,7 +61,7 @@ async fn a_twin_waits_and_runs_after_a_drop<D: Database>(trial: Trial<D>) -> Out
 /// Checks that a twin whose forerunner left nothing runs, and keeps the key to itself.
 async fn runs_alone<D: Database>(
     trial: &Trial<D>,
-    (mut tx, found): crate::conformance::trial::Opened<D>,
+    (mut tx, found): Opened<D>,
     undone: &str,
 ) -> Outcome {
     let key = trial.key("k");
@@ -72,7 +75,7 @@ async fn runs_alone<D: Database>(
 }
 
 /// Checks that a key that the second handle holds is not to be had on the first.
-async fn ensure_held<D: Database>(trial: &Trial<D>, key: &idem_runtime::key::Key) -> Outcome {
+async fn ensure_held<D: Database>(trial: &Trial<D>, key: &Key) -> Outcome {
     match trial.one.begin(&Claim { wait: Duration::ZERO, ..claim(key) }).await {
         Ok(Begun::Busy) => Ok(()),
         Ok(Begun::Open { found, .. }) => Err(format!("a key that is held was opened, with {found:?}").into()),
@@ -152,22 +155,27 @@ async fn other_keys_do_not_wait<D: Database>(trial: Trial<D>) -> Outcome {
 async fn one_of_sixteen_begins_runs<D: Database>(trial: Trial<D>) -> Outcome {
     let key = trial.key("k");
     let barrier = Arc::new(Barrier::new(16));
+    let holders = Arc::new(AtomicU32::new(0));
     let mut runs = JoinSet::new();
     for number in 0..16 {
         let store = Arc::clone(if number % 2 == 0 { &trial.one } else { &trial.two });
-        let (fixture, barrier, key) = (Arc::clone(&trial.fixture), Arc::clone(&barrier), key.clone());
+        let (fixture, key) = (Arc::clone(&trial.fixture), key.clone());
+        let (barrier, holders) = (Arc::clone(&barrier), Arc::clone(&holders));
         runs.spawn(async move {
             barrier.wait().await;
             let (mut tx, found) = begin(&store, claim(&key)).await?;
-            if found == Found::Absent {
-                fixture.insert(tx.connection(), "e").await?;
-                let committed = tx.commit(Some(&record(&key, b"r"))).await?;
-                ensure_eq!(committed, Committed::Yes, "the commit of the one that runs ended with");
-            } else {
+            if found != Found::Absent {
                 ensure_eq!(found, Found::Record(recorded(b"r")), "one that does not run finds");
                 tx.rollback().await?;
+                return Ok::<_, BoxError>(false);
             }
-            Ok::<_, crate::conformance::BoxError>(found == Found::Absent)
+            ensure!(holders.fetch_add(1, Ordering::SeqCst) == 0, "two begins found the key absent before any commit");
+            // The others have to meet a run that is open.
+            fixture.until_blocked().await?;
+            fixture.insert(tx.connection(), "e").await?;
+            let committed = tx.commit(Some(&record(&key, b"r"))).await?;
+            ensure_eq!(committed, Committed::Yes, "the commit of the one that runs ended with");
+            Ok(true)
         });
     }
     let mut ran = 0;
