@@ -216,15 +216,15 @@ impl Store<Postgres> for PostgresStore {
         loop {
             let prepared = !self.unprepared.load(Ordering::Relaxed);
             let mut connection = self.connections.lease().await?;
-            let rows = match prepared {
-                true => {
-                    let key = uuid::Uuid::from_bytes(*key.as_bytes());
-                    sqlx::query(self.statements.get.clone()).bind(key).fetch_all(&mut *connection).await
-                }
-                false => message(&mut connection, self.statements.get_text(key)).await,
-            };
-            match rows {
+            let prepare_now = prepared && !connection.session().prepared;
+            let mut sql = String::with_capacity(128);
+            if prepare_now {
+                sql += self.statements.prepare();
+            }
+            self.statements.push_get(&mut sql, prepared, key);
+            match message(&mut connection, sql).await {
                 Ok(rows) => {
+                    connection.session().prepared |= prepare_now;
                     connection.give_back();
                     let read = rows.first().map(read_row).transpose().map_err(failed)?;
                     return Ok(read.and_then(|read| match read.found {
