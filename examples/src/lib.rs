@@ -1,0 +1,1 @@
+//! Programs that use idem; each is an example of its own.

@@ -1,0 +1,3 @@
+//! Tests that a job is safe to run again: crashes, races and real servers.
+
+pub mod servers;
