@@ -221,6 +221,8 @@ pub struct BusinessRow {
 }
 
 fn missing<T>(ability: Ability) -> Result<T, BoxError> {
-    Err(format!("the fixture does nothing for `Ability::{ability:?}`, but the harness does not say that it lacks it")
-        .into())
+    Err(format!(
+        "the fixture does nothing for `Ability::{ability:?}`, but the harness does not say that it lacks it"
+    )
+    .into())
 }

@@ -20,6 +20,8 @@ mod report;
 mod suite;
 mod trial;
 
-pub use self::fixture::{Ability, BoxError, BusinessRow, Fixture, Harness, NestedEnd, TransactionEnd, Violation};
+pub use self::fixture::{
+    Ability, BoxError, BusinessRow, Fixture, Harness, NestedEnd, TransactionEnd, Violation,
+};
 pub use self::report::{Report, ReportedCase, Verdict};
 pub use self::suite::{Suite, run};

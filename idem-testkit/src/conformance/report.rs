@@ -43,12 +43,20 @@ impl Report {
 
     /// Returns the names of the cases that failed.
     pub fn failures(&self) -> Vec<&'static str> {
-        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Failed(_))).map(|case| case.name).collect()
+        self.cases
+            .iter()
+            .filter(|case| matches!(case.verdict, Verdict::Failed(_)))
+            .map(|case| case.name)
+            .collect()
     }
 
     /// Returns the names of the cases that were skipped.
     pub fn skipped(&self) -> Vec<&'static str> {
-        self.cases.iter().filter(|case| matches!(case.verdict, Verdict::Skipped(_))).map(|case| case.name).collect()
+        self.cases
+            .iter()
+            .filter(|case| matches!(case.verdict, Verdict::Skipped(_)))
+            .map(|case| case.name)
+            .collect()
     }
 
     /// Checks that no case failed and that at least one passed.

@@ -63,7 +63,10 @@ impl Suite {
             .map_err(|_| hung("opening the database"))?
             .map_err(|error| format!("the database could not be opened: {error}"))?;
         // In a task of its own, so that a panic is this case's failure and no more.
-        let mut task = tokio::spawn((law.check)(Trial::new(Arc::clone(&fixture), harness.lacks(Ability::BusyToldApart))));
+        let mut task = tokio::spawn((law.check)(Trial::new(
+            Arc::clone(&fixture),
+            harness.lacks(Ability::BusyToldApart),
+        )));
         let outcome = match tokio::time::timeout(self.time_limit, &mut task).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(panicked(panic)),
@@ -74,7 +77,9 @@ impl Suite {
         };
         let closed = tokio::time::timeout(self.time_limit, fixture.close()).await;
         outcome?;
-        closed.map_err(|_| hung("closing the database"))?.map_err(|error| format!("closing failed: {error}").into())
+        closed
+            .map_err(|_| hung("closing the database"))?
+            .map_err(|error| format!("closing failed: {error}").into())
     }
 }
 

@@ -72,6 +72,8 @@ faults! {
     ForgetsForEver;
     /// Deletes records that are live.
     SweepsLiveRecords;
+    /// Gives a sweep up that meets a run.
+    SweepForgetsToRetry;
     /// Never comes to the end of a sweep.
     SweepNeverEnds;
     /// Ends a sweep after its first batch.
@@ -94,6 +96,8 @@ faults! {
     AsksForTheRowFirst;
     /// Does not lock the business row.
     LocksNoRow;
+    /// Locks the key whether it is asked to or not.
+    LocksKeysUnasked;
     /// Does not look whether the table of the business row is there.
     ChecksNoRow;
     /// Gives every job the same number.
@@ -199,7 +203,9 @@ impl<D: Database> Fault<D> for LocksEverything {
             Begun::Busy => Begun::Busy,
             Begun::Open { tx: lock, .. } => match good.begin(claim).await? {
                 Begun::Busy => Begun::Busy,
-                Begun::Open { tx, found } => Begun::Open { tx: Box::new(WithLock { tx, _lock: lock }), found },
+                Begun::Open { tx, found } => {
+                    Begun::Open { tx: Box::new(WithLock { tx, _lock: lock }), found }
+                }
             },
         })
     }
@@ -382,6 +388,19 @@ impl Fault<Sqlite> for SweepsLiveRecords {
 }
 
 #[async_trait]
+impl<D: Database> Fault<D> for SweepForgetsToRetry {
+    async fn sweep(&self, good: &Good<D>, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        let swept = good.sweep(cursor, limit).await?;
+        match swept.cursor {
+            Some(_) if swept.deleted > 0 => {
+                Err(StoreError::new(StoreErrorKind::Conflict, "deadlock").temporary())
+            }
+            _ => Ok(swept),
+        }
+    }
+}
+
+#[async_trait]
 impl<D: Database> Fault<D> for SweepNeverEnds {
     async fn sweep(&self, good: &Good<D>, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
         let swept = good.sweep(cursor, limit).await?;
@@ -494,6 +513,13 @@ impl<D: Database> Fault<D> for AsksForTheRowFirst {
 impl<D: Database> Fault<D> for LocksNoRow {
     async fn begin(&self, good: &Good<D>, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
         good.begin(&Claim { row: None, ..*claim }).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for LocksKeysUnasked {
+    async fn begin(&self, good: &Good<D>, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
+        good.begin(&Claim { lock: KeyLock::Key, ..*claim }).await
     }
 }
 

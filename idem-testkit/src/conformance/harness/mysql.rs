@@ -160,7 +160,8 @@ impl Fixture<Db> for MySqlFixture {
     }
 
     async fn row_is_locked(&self, value: i64) -> Result<bool, BoxError> {
-        let sql = format!("SELECT id FROM {}.things WHERE id = {value} FOR UPDATE SKIP LOCKED", self.database);
+        let sql =
+            format!("SELECT id FROM {}.things WHERE id = {value} FOR UPDATE SKIP LOCKED", self.database);
         Ok(sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(&self.own).await?.is_none())
     }
 

@@ -18,12 +18,19 @@ use crate::conformance::{
 #[derive(Debug)]
 pub struct Postgres {
     url: String,
+    pooler: Option<String>,
 }
 
 impl Postgres {
     /// Makes the harness for the database at `url`, which must allow to make schemas and to end one's own sessions.
     pub fn new(url: impl Into<String>) -> Self {
-        Postgres { url: url.into() }
+        Postgres { url: url.into(), pooler: None }
+    }
+
+    /// Makes the stores connect to `url` instead, where a pooler in transaction mode stands before the same database.
+    #[must_use]
+    pub fn through_pooler(self, url: impl Into<String>) -> Self {
+        Postgres { pooler: Some(url.into()), ..self }
     }
 }
 
@@ -32,13 +39,16 @@ impl Harness for Postgres {
     type Db = Db;
 
     fn name(&self) -> String {
-        String::from("postgres")
+        String::from(if self.pooler.is_some() { "postgres through a pooler" } else { "postgres" })
     }
 
     fn lacks(&self, ability: Ability) -> Option<&'static str> {
         match ability {
-            Ability::EndedTransactions => {
-                Some("without a savepoint in every run the store does not see that the body ended the transaction")
+            Ability::EndedTransactions => Some(
+                "without a savepoint in every run the store does not see that the body ended the transaction",
+            ),
+            Ability::LostConnections if self.pooler.is_some() => {
+                Some("the server's connections are the pooler's, which replaces them itself")
             }
             Ability::ConcurrentTransactions
             | Ability::BusyToldApart
@@ -52,21 +62,24 @@ impl Harness for Postgres {
 
     async fn open(&self) -> Result<Arc<dyn Fixture<Db>>, BoxError> {
         let schema = unique("idem_conformance");
-        let options = PgConnectOptions::from_str(&self.url)?.options([("search_path", schema.as_str())]);
-        let own = PgPoolOptions::new().max_connections(2).connect_lazy_with(options.clone());
+        let own = PgConnectOptions::from_str(&self.url)?.options([("search_path", schema.as_str())]);
+        let own = PgPoolOptions::new().max_connections(2).connect_lazy_with(own);
         let tables = format!(
             "CREATE SCHEMA {schema}; CREATE TABLE effects (name text NOT NULL); \
              CREATE TABLE things (id bigint PRIMARY KEY); INSERT INTO things VALUES (1), (2); \
              CREATE TABLE taken (value int NOT NULL CONSTRAINT taken_once UNIQUE)"
         );
         sqlx::raw_sql(AssertSqlSafe(tables)).execute(&own).await?;
-        // The stores' sessions are known by this name; it is as long as PostgreSQL allows at most.
+        // The stores' sessions are known by this name.
+        let options = PgConnectOptions::from_str(self.pooler.as_ref().unwrap_or(&self.url))?;
         let options = options.application_name(&schema);
         let pool = || PgPoolOptions::new().max_connections(16).connect_lazy_with(options.clone());
         let others = [pool(), pool()];
-        let stores = others.clone().map(|pool| Arc::new(PostgresStore::new(pool, Settings::default())));
+        let stores =
+            others.clone().map(|pool| Arc::new(PostgresStore::new(pool, settings(&schema, "idem_"))));
         stores[0].migrate().await?;
-        Ok(Arc::new(PostgresFixture { stores, own, others, schema }))
+        let pooled = self.pooler.is_some();
+        Ok(Arc::new(PostgresFixture { stores, own, others, schema, pooled }))
     }
 }
 
@@ -75,6 +88,7 @@ struct PostgresFixture {
     own: PgPool,
     others: [PgPool; 2],
     schema: String,
+    pooled: bool,
 }
 
 impl PostgresFixture {
@@ -94,7 +108,9 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn insert(&self, connection: &mut PgConnection, effect: &str) -> Result<(), BoxError> {
-        sqlx::query("INSERT INTO effects VALUES ($1)").bind(effect).execute(connection).await?;
+        // A store's connection is used as a pooler wants it: full names, and no statement that outlasts its use.
+        let sql = AssertSqlSafe(format!("INSERT INTO {}.effects VALUES ($1)", self.schema));
+        sqlx::query(sql).bind(effect).persistent(false).execute(connection).await?;
         Ok(())
     }
 
@@ -145,42 +161,52 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn violate(&self, connection: &mut PgConnection) -> Result<Violation, BoxError> {
-        match sqlx::raw_sql("INSERT INTO taken VALUES (7), (7)").execute(connection).await {
+        let sql = AssertSqlSafe(format!("INSERT INTO {}.taken VALUES (7), (7)", self.schema));
+        match sqlx::raw_sql(sql).execute(connection).await {
             Ok(_) => Err("a unique constraint took a value twice".into()),
             Err(error) => Ok(Violation { error: error.into(), constraint: String::from("taken_once") }),
         }
     }
 
     fn business_row(&self) -> Result<BusinessRow, BoxError> {
-        Ok(BusinessRow { table: String::from("things"), column: String::from("id") })
+        Ok(BusinessRow { table: format!("{}.things", self.schema), column: String::from("id") })
     }
 
     async fn row_is_locked(&self, value: i64) -> Result<bool, BoxError> {
-        let free: Option<i64> = sqlx::query_scalar("SELECT id FROM things WHERE id = $1 FOR UPDATE SKIP LOCKED")
-            .bind(value)
-            .fetch_optional(&self.own)
-            .await?;
+        let free: Option<i64> =
+            sqlx::query_scalar("SELECT id FROM things WHERE id = $1 FOR UPDATE SKIP LOCKED")
+                .bind(value)
+                .fetch_optional(&self.own)
+                .await?;
         Ok(free.is_none())
     }
 
     async fn store_with_prefix(&self, prefix: &str) -> Result<Arc<dyn Store<Db>>, BoxError> {
-        let mut settings = Settings::default();
-        prefix.clone_into(&mut settings.table_prefix);
-        Ok(Arc::new(PostgresStore::new(self.others[0].clone(), settings)))
+        Ok(Arc::new(PostgresStore::new(self.others[0].clone(), settings(&self.schema, prefix))))
     }
 
     async fn kill_connections(&self) -> Result<(), BoxError> {
-        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
+        let kill =
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1";
         sqlx::query(kill).bind(&self.schema).execute(&self.own).await?;
         self.until("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)").await
     }
 
     async fn close(&self) -> Result<(), BoxError> {
         // A case that failed may have left transactions open, which would be in the way.
-        self.kill_connections().await?;
+        if !self.pooled {
+            self.kill_connections().await?;
+        }
         let drop = AssertSqlSafe(format!("DROP SCHEMA {} CASCADE", self.schema));
         sqlx::raw_sql(drop).execute(&self.own).await?;
         self.own.close().await;
         Ok(())
     }
+}
+
+fn settings(schema: &str, prefix: &str) -> Settings {
+    let mut settings = Settings::default();
+    settings.schema = Some(schema.to_owned());
+    prefix.clone_into(&mut settings.table_prefix);
+    settings
 }

@@ -39,7 +39,9 @@ impl Harness for Sqlite {
     fn lacks(&self, ability: Ability) -> Option<&'static str> {
         match ability {
             Ability::ConcurrentTransactions => Some("SQLite has one writer at a time"),
-            Ability::BusyToldApart => Some("SQLite locks the whole file; which key the other writer is at, nobody can tell"),
+            Ability::BusyToldApart => {
+                Some("SQLite locks the whole file; which key the other writer is at, nobody can tell")
+            }
             Ability::LostConnections => Some("a file has no connections to lose"),
             Ability::NestedTransactions
             | Ability::EndedTransactions
@@ -54,8 +56,10 @@ impl Harness for Sqlite {
         std::fs::create_dir_all(&folder.0)?;
         let file = folder.0.join("db");
         let pool = || {
-            let options =
-                SqliteConnectOptions::new().filename(&file).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
+            let options = SqliteConnectOptions::new()
+                .filename(&file)
+                .create_if_missing(true)
+                .busy_timeout(BUSY_TIMEOUT);
             SqlitePoolOptions::new().connect_lazy_with(options)
         };
         let [own, one, two] = [pool(), pool(), pool()];
@@ -139,7 +143,10 @@ impl Fixture<Db> for SqliteFixture {
     }
 
     async fn violate(&self, connection: &mut SqliteConnection) -> Result<Violation, BoxError> {
-        match sqlx::raw_sql("INSERT INTO taken VALUES (7); INSERT INTO taken VALUES (7)").execute(connection).await {
+        match sqlx::raw_sql("INSERT INTO taken VALUES (7); INSERT INTO taken VALUES (7)")
+            .execute(connection)
+            .await
+        {
             Ok(_) => Err("a unique index took a value twice".into()),
             Err(error) => Ok(Violation { error: error.into(), constraint: String::from("taken_once") }),
         }

@@ -9,7 +9,10 @@ use crate::conformance::{BoxError, NestedEnd, TransactionEnd};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(undo_discards_the_body_and_keeps_the_key, "After an undo the body's effects are gone, the transaction is usable and the key is still held; it can be undone again."),
+        law!(
+            undo_discards_the_body_and_keeps_the_key,
+            "After an undo the body's effects are gone, the transaction is usable and the key is still held; it can be undone again."
+        ),
         law!(undo_violation_recovers_from_the_named_constraint, "After a violation of the named constraint the body's effects are gone, and the transaction commits what follows.", needs UniqueConstraints),
         law!(undo_violation_tells_other_errors_apart, "A violation of another constraint, and an error that is none, are not taken for the named one.", needs UniqueConstraints),
         law!(a_nested_commit_is_a_savepoint, "A transaction that the body commits inside its own is durable with the record, and not before.", needs NestedTransactions),

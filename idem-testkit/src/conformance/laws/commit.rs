@@ -4,20 +4,52 @@ use idem_runtime::store::{Claim, Committed, Database, Found, KeyLock};
 
 use super::{Outcome, law};
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded, unlocked};
+use crate::conformance::trial::{
+    Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded, unlocked,
+};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(an_absent_key_opens_and_records, "A key without a record is found absent, and its commit is answered with yes."),
-        law!(a_record_commits_with_its_effect, "Once the commit is answered, the effect has happened once and the record is there, on every handle."),
-        law!(every_kind_of_claim_commits, "A run commits the same with or without the lock, with or without the means to undo."),
-        law!(a_recorded_key_is_never_absent_again, "A key with a live record is found recorded by every begin and every read, however often."),
-        law!(a_live_record_is_never_replaced, "A commit over a live record is a lost race: the record stays as it was and the new effect is undone."),
-        law!(an_open_run_is_invisible, "Before the commit nobody else sees effect or record, and reading does not wait for it."),
-        law!(a_rollback_leaves_nothing, "After a rollback there is neither effect nor record, and the key is free."),
-        law!(a_dropped_transaction_leaves_nothing, "After the transaction is dropped there is neither effect nor record, and the key becomes free."),
-        law!(a_commit_without_record_commits_the_effect, "A commit without a record makes the effect durable and leaves the key absent and free."),
-        law!(a_commit_dropped_anywhere_is_all_or_nothing, "A commit whose future is dropped at any of its awaits leaves both effect and record or neither, and frees the key."),
+        law!(
+            an_absent_key_opens_and_records,
+            "A key without a record is found absent, and its commit is answered with yes."
+        ),
+        law!(
+            a_record_commits_with_its_effect,
+            "Once the commit is answered, the effect has happened once and the record is there, on every handle."
+        ),
+        law!(
+            every_kind_of_claim_commits,
+            "A run commits the same with or without the lock, with or without the means to undo."
+        ),
+        law!(
+            a_recorded_key_is_never_absent_again,
+            "A key with a live record is found recorded by every begin and every read, however often."
+        ),
+        law!(
+            a_live_record_is_never_replaced,
+            "A commit over a live record is a lost race: the record stays as it was and the new effect is undone."
+        ),
+        law!(
+            an_open_run_is_invisible,
+            "Before the commit nobody else sees effect or record, and reading does not wait for it."
+        ),
+        law!(
+            a_rollback_leaves_nothing,
+            "After a rollback there is neither effect nor record, and the key is free."
+        ),
+        law!(
+            a_dropped_transaction_leaves_nothing,
+            "After the transaction is dropped there is neither effect nor record, and the key becomes free."
+        ),
+        law!(
+            a_commit_without_record_commits_the_effect,
+            "A commit without a record makes the effect durable and leaves the key absent and free."
+        ),
+        law!(
+            a_commit_dropped_anywhere_is_all_or_nothing,
+            "A commit whose future is dropped at any of its awaits leaves both effect and record or neither, and frees the key."
+        ),
         law!(the_loser_of_a_race_leaves_nothing, "Of two unlocked runs of a key the second to commit loses the race: its effect is undone and the winner's record stays.", needs ConcurrentTransactions),
         law!(an_unlocked_commit_dropped_anywhere_is_all_or_nothing, "An unlocked run that loses its race and is dropped at any of its awaits never leaves its effect.", needs ConcurrentTransactions),
     ]
@@ -142,7 +174,9 @@ async fn a_commit_dropped_anywhere_is_all_or_nothing<D: Database>(trial: Trial<D
         match (&found, happened) {
             (Found::Absent, 0) => ensure!(ended.is_none(), "a commit ended with {ended:?} and left nothing"),
             (Found::Record(_), 1) => {}
-            _ => return Err(format!("dropped after {polls} polls: {found:?} beside {happened} effects").into()),
+            _ => {
+                return Err(format!("dropped after {polls} polls: {found:?} beside {happened} effects").into());
+            }
         }
         tx.rollback().await?;
         if ended.is_some() {
@@ -160,7 +194,11 @@ async fn the_loser_of_a_race_leaves_nothing<D: Database>(trial: Trial<D>) -> Out
     ensure_eq!(found, Found::Absent, "the second finds");
     trial.insert(&mut loser, "loser").await?;
     trial.insert(&mut winner, "winner").await?;
-    ensure_eq!(winner.commit(Some(&record(&key, b"winner"))).await?, Committed::Yes, "the winner's commit ended with");
+    ensure_eq!(
+        winner.commit(Some(&record(&key, b"winner"))).await?,
+        Committed::Yes,
+        "the winner's commit ended with"
+    );
     let committed = loser.commit(Some(&record(&key, b"loser"))).await?;
     ensure_eq!(committed, Committed::LostRace, "the loser's commit ended with");
     trial.ensure_count("loser", 0).await?;

@@ -11,19 +11,34 @@ use crate::conformance::trial::{Trial, ensure_eq, record};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(results_come_back_bit_by_bit, "A result comes back as it was, be it empty, of all 256 bytes or of 1 MiB, from read and from begin."),
-        law!(a_rejection_comes_back_as_one, "A rejected record comes back rejected, and is as final as a completed one."),
+        law!(
+            results_come_back_bit_by_bit,
+            "A result comes back as it was, be it empty, of all 256 bytes or of 1 MiB, from read and from begin."
+        ),
+        law!(
+            a_rejection_comes_back_as_one,
+            "A rejected record comes back rejected, and is as final as a completed one."
+        ),
         law!(fingerprints_come_back, "A fingerprint comes back as it was, whatever its 64 bits."),
-        law!(any_readable_key_is_recorded, "A key can be recorded whatever its readable form contains: quotes, backslashes, emoji, 200 bytes."),
-        law!(keys_one_bit_apart_do_not_meet, "A record is not found under any key whose hash differs from its own in one bit."),
+        law!(
+            any_readable_key_is_recorded,
+            "A key can be recorded whatever its readable form contains: quotes, backslashes, emoji, 200 bytes."
+        ),
+        law!(
+            keys_one_bit_apart_do_not_meet,
+            "A record is not found under any key whose hash differs from its own in one bit."
+        ),
     ]
 }
 
 async fn results_come_back_bit_by_bit<D: Database>(trial: Trial<D>) -> Outcome {
     let all: Vec<u8> = (0..=u8::MAX).collect();
     let text = br#"'; DROP TABLE "x"; -- \' \\x00 $1 ? :a"#;
-    let large: Vec<u8> = (0..1024 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    for (name, result) in [("empty", &[][..]), ("zero", &[0]), ("all", &all), ("text", text), ("large", &large)] {
+    let large: Vec<u8> =
+        (0..1024 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    for (name, result) in
+        [("empty", &[][..]), ("zero", &[0]), ("all", &all), ("text", text), ("large", &large)]
+    {
         let key = trial.key(name);
         trial.complete(&key, name, result).await?;
         for store in [&trial.one, &trial.two] {
@@ -71,7 +86,9 @@ async fn fingerprints_come_back<D: Database>(trial: Trial<D>) -> Outcome {
         let read = trial.two.read(key.hash()).await?.map(|record| record.fingerprint);
         ensure_eq!(read, Some(fingerprint), "`read` returns");
         let (tx, found) = trial.begin_two(&key).await?;
-        let Found::Record(found) = found else { return Err(format!("a recorded key was found {found:?}").into()) };
+        let Found::Record(found) = found else {
+            return Err(format!("a recorded key was found {found:?}").into());
+        };
         ensure_eq!(found.fingerprint, fingerprint, "`begin` finds");
         tx.rollback().await?;
     }

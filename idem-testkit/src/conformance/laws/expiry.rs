@@ -7,23 +7,43 @@ use std::time::Duration;
 use idem_runtime::job::Retain;
 use idem_runtime::key::KeyHash;
 use idem_runtime::store::{Committed, Database, Found, Swept};
+use tokio::task::JoinSet;
 
 use super::{Outcome, law};
 use crate::conformance::BoxError;
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{RETAINED, Trial, begin, ensure, ensure_eq, record, unlocked};
+use crate::conformance::trial::{RETAINED, Trial, begin, claim, ensure, ensure_eq, record, unlocked};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(an_expired_key_begins_as_absent, "A key whose record has expired is found absent by every begin, locked or not."),
+        law!(
+            an_expired_key_begins_as_absent,
+            "A key whose record has expired is found absent by every begin, locked or not."
+        ),
         law!(an_expired_record_is_not_read, "A record that has expired is not returned by read."),
-        law!(an_expired_record_is_replaced, "A run of a key whose record has expired records its own result, which lives its own time."),
-        law!(a_record_answers_for_its_whole_retention, "A record is live until its retention has passed, and no longer."),
-        law!(for_ever_never_expires, "A record without an end, or with one beyond every clock, never expires and is never swept."),
+        law!(
+            an_expired_record_is_replaced,
+            "A run of a key whose record has expired records its own result, which lives its own time."
+        ),
+        law!(
+            a_record_answers_for_its_whole_retention,
+            "A record is live until its retention has passed, and no longer."
+        ),
+        law!(
+            for_ever_never_expires,
+            "A record without an end, or with one beyond every clock, never expires and is never swept."
+        ),
         law!(one_run_replaces_an_expired_record, "Of two unlocked runs over an expired record the second to commit loses the race.", needs ConcurrentTransactions),
+        law!(a_sweep_disturbs_no_run, "Runs over expired records commit while sweeps go on beside them."),
         law!(a_sweep_deletes_only_what_has_expired, "A sweep deletes every expired record and no other."),
-        law!(a_sweep_goes_in_bounded_batches_to_its_end, "A sweep looks at no more records than its limit, and its cursors lead through all of them to an end."),
-        law!(a_sweep_spares_what_was_replaced_meanwhile, "A sweep that runs beside a run which replaces an expired record does not delete the new one."),
+        law!(
+            a_sweep_goes_in_bounded_batches_to_its_end,
+            "A sweep looks at no more records than its limit, and its cursors lead through all of them to an end."
+        ),
+        law!(
+            a_sweep_spares_what_was_replaced_meanwhile,
+            "A sweep that runs beside a run which replaces an expired record does not delete the new one."
+        ),
     ]
 }
 
@@ -32,7 +52,7 @@ async fn an_expired_key_begins_as_absent<D: Database>(trial: Trial<D>) -> Outcom
     trial.complete(&key, "e", b"r").await?;
     trial.fixture.let_pass(RETAINED * 2).await?;
     for store in [&trial.one, &trial.two] {
-        for claim in [crate::conformance::trial::claim(&key), unlocked(&key)] {
+        for claim in [claim(&key), unlocked(&key)] {
             let (tx, found) = begin(store, claim).await?;
             ensure_eq!(found, Found::Absent, "an expired key was found");
             tx.rollback().await?;
@@ -107,7 +127,11 @@ async fn one_run_replaces_an_expired_record<D: Database>(trial: Trial<D>) -> Out
     ensure_eq!(found, Found::Absent, "the second finds");
     trial.insert(&mut loser, "loser").await?;
     trial.insert(&mut winner, "winner").await?;
-    ensure_eq!(winner.commit(Some(&record(&key, b"winner"))).await?, Committed::Yes, "the winner's commit ended with");
+    ensure_eq!(
+        winner.commit(Some(&record(&key, b"winner"))).await?,
+        Committed::Yes,
+        "the winner's commit ended with"
+    );
     let committed = loser.commit(Some(&record(&key, b"loser"))).await?;
     ensure_eq!(committed, Committed::LostRace, "the loser's commit ended with");
     trial.ensure_count("loser", 0).await?;
@@ -171,6 +195,35 @@ async fn a_sweep_spares_what_was_replaced_meanwhile<D: Database>(trial: Trial<D>
         sweep_all(&trial, 100).await?;
     }
     trial.ensure_count("new", 10).await
+}
+
+async fn a_sweep_disturbs_no_run<D: Database>(trial: Trial<D>) -> Outcome {
+    for round in 0..4 {
+        let mut runs = JoinSet::new();
+        for n in 0..12 {
+            let key = trial.key(&format!("k{n}"));
+            let (store, fixture) = (Arc::clone(&trial.one), Arc::clone(&trial.fixture));
+            runs.spawn(async move {
+                let (mut tx, found) = begin(&store, claim(&key)).await?;
+                ensure_eq!(found, Found::Absent, "`begin` finds");
+                fixture.insert(tx.connection(), "e").await?;
+                let committed = tx.commit(Some(&record(&key, b"r"))).await?;
+                ensure_eq!(committed, Committed::Yes, "beside a sweep the commit ended with");
+                Ok::<_, BoxError>(())
+            });
+        }
+        while !runs.is_empty() {
+            sweep_all(&trial, 5).await.map_err(|error| format!("beside runs a sweep failed: {error}"))?;
+            while let Some(run) = runs.try_join_next() {
+                run??;
+            }
+            // A store that never has to wait would leave the runs no turn.
+            tokio::task::yield_now().await;
+        }
+        trial.ensure_count("e", 12 * (round + 1)).await?;
+        trial.fixture.let_pass(RETAINED * 2).await?;
+    }
+    Ok(())
 }
 
 /// What a whole sweep did.

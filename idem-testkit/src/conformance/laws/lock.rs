@@ -12,19 +12,42 @@ use tokio::task::JoinSet;
 use super::{Outcome, law};
 use crate::conformance::BoxError;
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{Opened, Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded};
+use crate::conformance::trial::{
+    Opened, Trial, begin, claim, drop_after, ensure, ensure_eq, record, recorded,
+};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(a_twin_waits_and_sees_the_winners_record, "A second begin of a key waits while the first run is open, and then finds its record."),
-        law!(a_twin_waits_and_runs_after_a_rollback, "A second begin of a key that waited for a run which was rolled back finds the key absent, and holds it."),
-        law!(a_twin_waits_and_runs_after_a_drop, "A second begin of a key that waited for a run which was dropped finds the key absent, and holds it."),
-        law!(no_wait_ends_while_the_key_is_held, "A begin that may not wait ends while the key is held, busy or with a temporary error, and leaves the holder alone."),
+        law!(
+            a_twin_waits_and_sees_the_winners_record,
+            "A second begin of a key waits while the first run is open, and then finds its record."
+        ),
+        law!(
+            a_twin_waits_and_runs_after_a_rollback,
+            "A second begin of a key that waited for a run which was rolled back finds the key absent, and holds it."
+        ),
+        law!(
+            a_twin_waits_and_runs_after_a_drop,
+            "A second begin of a key that waited for a run which was dropped finds the key absent, and holds it."
+        ),
+        law!(
+            no_wait_ends_while_the_key_is_held,
+            "A begin that may not wait ends while the key is held, busy or with a temporary error, and leaves the holder alone."
+        ),
         law!(a_held_key_is_busy, "A begin that waited for as long as it may is told that the key is busy, and nothing else.", needs BusyToldApart),
-        law!(a_begin_dropped_anywhere_frees_the_key, "A begin whose future is dropped at any of its awaits leaves the key free."),
-        law!(a_begin_dropped_while_it_waits_frees_the_key, "A begin whose future is dropped while it waits for the lock never gets it, and keeps nobody from it."),
+        law!(
+            a_begin_dropped_anywhere_frees_the_key,
+            "A begin whose future is dropped at any of its awaits leaves the key free."
+        ),
+        law!(
+            a_begin_dropped_while_it_waits_frees_the_key,
+            "A begin whose future is dropped while it waits for the lock never gets it, and keeps nobody from it."
+        ),
         law!(other_keys_do_not_wait, "Runs of different keys are open at the same time.", needs ConcurrentTransactions),
-        law!(one_of_sixteen_begins_runs, "Of sixteen begins of one key at once one finds it absent and commits; all others find its record."),
+        law!(
+            one_of_sixteen_begins_runs,
+            "Of sixteen begins of one key at once one finds it absent and commits; all others find its record."
+        ),
     ]
 }
 
@@ -59,16 +82,16 @@ async fn a_twin_waits_and_runs_after_a_drop<D: Database>(trial: Trial<D>) -> Out
 }
 
 /// Checks that a twin whose forerunner left nothing runs, and keeps the key to itself.
-async fn runs_alone<D: Database>(
-    trial: &Trial<D>,
-    (mut tx, found): Opened<D>,
-    undone: &str,
-) -> Outcome {
+async fn runs_alone<D: Database>(trial: &Trial<D>, (mut tx, found): Opened<D>, undone: &str) -> Outcome {
     let key = trial.key("k");
     ensure_eq!(found, Found::Absent, "the twin finds");
     trial.insert(&mut tx, "twin").await?;
     ensure_held(trial, &key).await?;
-    ensure_eq!(tx.commit(Some(&record(&key, b"twin"))).await?, Committed::Yes, "the twin's commit ended with");
+    ensure_eq!(
+        tx.commit(Some(&record(&key, b"twin"))).await?,
+        Committed::Yes,
+        "the twin's commit ended with"
+    );
     trial.ensure_count(undone, 0).await?;
     trial.ensure_count("twin", 1).await?;
     trial.ensure_recorded(&key, Some(b"twin")).await
@@ -169,7 +192,10 @@ async fn one_of_sixteen_begins_runs<D: Database>(trial: Trial<D>) -> Outcome {
                 tx.rollback().await?;
                 return Ok::<_, BoxError>(false);
             }
-            ensure!(holders.fetch_add(1, Ordering::SeqCst) == 0, "two begins found the key absent before any commit");
+            ensure!(
+                holders.fetch_add(1, Ordering::SeqCst) == 0,
+                "two begins found the key absent before any commit"
+            );
             // The others have to meet a run that is open.
             fixture.until_blocked().await?;
             fixture.insert(tx.connection(), "e").await?;

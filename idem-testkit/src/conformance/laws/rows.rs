@@ -9,7 +9,7 @@ use idem_runtime::store::{Begun, Claim, Committed, Database, Found, RowLock, Row
 use super::{Outcome, law};
 use crate::conformance::BusinessRow;
 use crate::conformance::suite::Law;
-use crate::conformance::trial::{Trial, begin, claim, ensure, ensure_eq, record, recorded};
+use crate::conformance::trial::{Trial, begin, claim, ensure, ensure_eq, record, recorded, unlocked};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
@@ -17,6 +17,7 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(a_missing_row_is_told, "A business row that does not exist is told as such, and the key is free after the rollback.", needs BusinessRows),
         law!(a_record_answers_before_its_row, "A live record is found whatever became of the business row, and without waiting for it.", needs BusinessRows),
         law!(runs_of_one_row_take_turns, "A run of another key with the same business row is busy while the row is held, and runs after it.", needs BusinessRows),
+        law!(an_unlocked_run_waits_for_no_key, "A run that locks no key, but a business row, is not busy because its key is held.", needs BusinessRows ConcurrentTransactions),
         law!(a_row_is_checked_by_name, "A table and column that exist pass the check; those that do not are told as an unknown row.", needs BusinessRows),
     ]
 }
@@ -34,7 +35,10 @@ async fn a_business_row_is_locked_until_the_end<D: Database>(trial: Trial<D>) ->
         let claim = Claim { wait, ..with_row(&key, &row, &RowValue::Int(1)) };
         let (mut tx, found) = begin(&trial.one, claim).await?;
         ensure_eq!(found, Found::Absent, "`begin` finds");
-        ensure!(trial.fixture.row_is_locked(1).await?, "the row was not locked by a begin that waits for {wait:?}");
+        ensure!(
+            trial.fixture.row_is_locked(1).await?,
+            "the row was not locked by a begin that waits for {wait:?}"
+        );
         trial.insert(&mut tx, "undone").await?;
         tx.undo().await?;
         ensure!(trial.fixture.row_is_locked(1).await?, "the row was not locked any more after an undo");
@@ -104,6 +108,21 @@ async fn runs_of_one_row_take_turns<D: Database>(trial: Trial<D>) -> Outcome {
     trial.ensure_count("second", 1).await
 }
 
+async fn an_unlocked_run_waits_for_no_key<D: Database>(trial: Trial<D>) -> Outcome {
+    let row = trial.fixture.business_row()?;
+    let key = trial.key("k");
+    let (holder, _) = trial.begin(&key).await?;
+    for wait in [Duration::ZERO, Duration::from_secs(1)] {
+        for row in [None, with_row(&key, &row, &RowValue::Int(1)).row] {
+            let (tx, found) = begin(&trial.two, Claim { wait, row, ..unlocked(&key) }).await?;
+            ensure_eq!(found, Found::Absent, "`begin` finds");
+            tx.rollback().await?;
+        }
+    }
+    holder.rollback().await?;
+    Ok(())
+}
+
 async fn a_row_is_checked_by_name<D: Database>(trial: Trial<D>) -> Outcome {
     let BusinessRow { table, column } = trial.fixture.business_row()?;
     trial.one.check_row(&table, &column).await?;
@@ -111,7 +130,11 @@ async fn a_row_is_checked_by_name<D: Database>(trial: Trial<D>) -> Outcome {
         match trial.one.check_row(table, column).await {
             Ok(()) => return Err(format!("`{table}.{column}` passed the check").into()),
             Err(error) => {
-                ensure_eq!(error.kind(), StoreErrorKind::UnknownRow, "the check of `{table}.{column}` failed with");
+                ensure_eq!(
+                    error.kind(),
+                    StoreErrorKind::UnknownRow,
+                    "the check of `{table}.{column}` failed with"
+                );
             }
         }
     }

@@ -9,15 +9,24 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{Outcome, law};
+use crate::conformance::BoxError;
 use crate::conformance::suite::Law;
 use crate::conformance::trial::{Trial, begin, claim, ensure, ensure_eq, record};
-use crate::conformance::BoxError;
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(a_job_keeps_its_number, "A job has the same number on every handle and at every enrolment, and no other job of any namespace has it."),
-        law!(a_name_enrolled_at_once_has_one_number, "Enrolments of one new name at the same time, on both handles, all return one number."),
-        law!(migrating_again_changes_nothing, "A migration of up-to-date tables succeeds and leaves the records alone."),
+        law!(
+            a_job_keeps_its_number,
+            "A job has the same number on every handle and at every enrolment, and no other job of any namespace has it."
+        ),
+        law!(
+            a_name_enrolled_at_once_has_one_number,
+            "Enrolments of one new name at the same time, on both handles, all return one number."
+        ),
+        law!(
+            migrating_again_changes_nothing,
+            "A migration of up-to-date tables succeeds and leaves the records alone."
+        ),
         law!(migrations_at_once_do_not_collide, "Migrations of one empty database at the same time all succeed.", needs Tables),
         law!(missing_tables_are_told, "A store without tables says that they are missing and what creates them, whatever it is asked.", needs Tables),
         law!(table_prefixes_do_not_meet, "Two table prefixes in one database know nothing of each other's records and jobs.", needs Tables),
@@ -30,7 +39,10 @@ async fn a_job_keeps_its_number<D: Database>(trial: Trial<D>) -> Outcome {
     for namespace in ["a", "b"] {
         for name in names {
             let number = trial.one.enrol(namespace, name).await?;
-            ensure!(numbers.insert(number), "the number {number} of `{namespace}`/`{name}` is another job's already");
+            ensure!(
+                numbers.insert(number),
+                "the number {number} of `{namespace}`/`{name}` is another job's already"
+            );
             for store in [&trial.two, &trial.one] {
                 let again = store.enrol(namespace, name).await?;
                 ensure_eq!(again, number, "the number of `{namespace}`/`{name}` is");
@@ -67,7 +79,11 @@ async fn migrating_again_changes_nothing<D: Database>(trial: Trial<D>) -> Outcom
     one?;
     two?;
     trial.one.migrate().await?;
-    ensure_eq!(trial.two.enrol("a", "job").await?, number, "after another migration the number of the job is");
+    ensure_eq!(
+        trial.two.enrol("a", "job").await?,
+        number,
+        "after another migration the number of the job is"
+    );
     trial.ensure_recorded(&key, Some(b"r")).await
 }
 
@@ -101,7 +117,10 @@ async fn missing_tables_are_told<D: Database>(trial: Trial<D>) -> Outcome {
     for (what, answer) in [("begin", begun), ("read", read), ("enrol", enrolled), ("sweep", swept)] {
         let Err(error) = answer else { return Err(format!("`{what}` succeeds without tables").into()) };
         ensure_eq!(error.kind(), StoreErrorKind::NotMigrated, "without tables `{what}` fails ({error}) with");
-        ensure!(error.to_string().contains("migrat"), "`{what}` does not say what creates the tables: {error}");
+        ensure!(
+            error.to_string().contains("migrat"),
+            "`{what}` does not say what creates the tables: {error}"
+        );
         ensure!(!error.is_temporary(), "`{what}` calls it temporary: {error}");
     }
     // And nothing of that is in the way of the migration, or of what comes after it.
