@@ -14,7 +14,7 @@ use idem_runtime::record::{JobId, NewRecord, Outcome, Record};
 use idem_runtime::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowValue, StoreTx, Swept};
 use idem_runtime::{StoreError, StoreErrorKind};
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd, TransactionEnd};
-use sqlx::{Postgres, Sqlite};
+use sqlx::Sqlite;
 
 use super::{Fault, Good};
 
@@ -666,11 +666,18 @@ impl<D: Database> Fault<D> for MigratesOnlyOnce {
 pub(super) struct FailsOnDeadConnections(AtomicBool);
 
 #[async_trait]
-impl Fault<Postgres> for FailsOnDeadConnections {
-    async fn begin(&self, good: &Good<Postgres>, claim: &Claim<'_>) -> Result<Begun<Postgres>, StoreError> {
+impl<D: Database> Fault<D> for FailsOnDeadConnections {
+    async fn begin(&self, good: &Good<D>, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
         match self.0.swap(false, Ordering::Relaxed) {
             true => Err(StoreError::new(StoreErrorKind::Unavailable, "broken pipe").temporary()),
             false => good.begin(claim).await,
+        }
+    }
+
+    async fn enrol(&self, good: &Good<D>, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        match self.0.swap(false, Ordering::Relaxed) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "broken pipe").temporary()),
+            false => good.enrol(namespace, name).await,
         }
     }
 

@@ -153,7 +153,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         // A connection that fails anywhere in here is closed, which undoes everything.
         message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
@@ -181,7 +181,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
         let failed = |error| driver_error(&format!("making job `{name}` known"), error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let select = self.statements.job_select(namespace, name);
         let mut rows = message(&mut connection, select.clone()).await.map_err(failed)?;
         if rows.is_empty() {
@@ -195,7 +195,7 @@ impl Store<Postgres> for PostgresStore {
     }
 
     async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let sql = format!("SELECT {column} FROM {table} WHERE FALSE");
         match message(&mut connection, sql).await {
             Ok(_) => {
@@ -280,7 +280,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
         let failed = |error| driver_error("sweeping expired records", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let sql = self.statements.sweep(cursor, limit);
         let rows = message(&mut connection, sql).await.map_err(failed)?;
         let row = &rows[0];

@@ -21,8 +21,9 @@ pub struct MySql {
 }
 
 impl MySql {
-    /// Makes the harness for the server at `url`, whose user must be allowed to make databases and to see and kill
-    /// its own sessions.
+    /// Makes the harness for the server at `url`.
+    ///
+    /// The user must be allowed to make databases, and to see and kill its own sessions.
     pub fn new(url: impl Into<String>) -> Self {
         MySql { url: url.into() }
     }
@@ -56,8 +57,10 @@ impl Harness for MySql {
         let own = MySqlPoolOptions::new().max_connections(2).connect_lazy_with(options.clone());
         let tables = format!(
             "CREATE DATABASE {database}; \
-             CREATE TABLE {database}.effects (name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL); \
-             CREATE TABLE {database}.things (id BIGINT PRIMARY KEY); INSERT INTO {database}.things VALUES (1), (2); \
+             CREATE TABLE {database}.effects \
+             (name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL); \
+             CREATE TABLE {database}.things (id BIGINT PRIMARY KEY); \
+             INSERT INTO {database}.things VALUES (1), (2); \
              CREATE TABLE {database}.taken (value INT NOT NULL, UNIQUE INDEX taken_once (value))"
         );
         sqlx::raw_sql(AssertSqlSafe(tables)).execute(&own).await?;

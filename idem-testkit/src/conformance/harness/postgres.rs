@@ -22,12 +22,14 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes the harness for the database at `url`, which must allow to make schemas and to end one's own sessions.
+    /// Makes the harness for the database at `url`.
+    ///
+    /// The user must be allowed to make schemas, and to end its own sessions.
     pub fn new(url: impl Into<String>) -> Self {
         Postgres { url: url.into(), pooler: None }
     }
 
-    /// Makes the stores connect to `url` instead, where a pooler in transaction mode stands before the same database.
+    /// Makes the stores connect to `url`, where a pooler in transaction mode stands before the same database.
     #[must_use]
     pub fn through_pooler(self, url: impl Into<String>) -> Self {
         Postgres { pooler: Some(url.into()), ..self }
@@ -108,7 +110,7 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn insert(&self, connection: &mut PgConnection, effect: &str) -> Result<(), BoxError> {
-        // A store's connection is used as a pooler wants it: full names, and no statement that outlasts its use.
+        // As a pooler wants it: full names, and no prepared statement that outlasts its use.
         let sql = AssertSqlSafe(format!("INSERT INTO {}.effects VALUES ($1)", self.schema));
         sqlx::query(sql).bind(effect).persistent(false).execute(connection).await?;
         Ok(())
@@ -127,8 +129,11 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn until_blocked(&self) -> Result<(), BoxError> {
-        self.until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock')")
-            .await
+        self.until(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity \
+             WHERE application_name = $1 AND wait_event_type = 'Lock')",
+        )
+        .await
     }
 
     async fn insert_nested(

@@ -11,14 +11,42 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
         law!(
             undo_discards_the_body_and_keeps_the_key,
-            "After an undo the body's effects are gone, the transaction is usable and the key is still held; it can be undone again."
+            "After an undo the body's effects are gone, the transaction is usable and the key is still \
+             held; it can be undone again."
         ),
-        law!(undo_violation_recovers_from_the_named_constraint, "After a violation of the named constraint the body's effects are gone, and the transaction commits what follows.", needs UniqueConstraints),
-        law!(undo_violation_tells_other_errors_apart, "A violation of another constraint, and an error that is none, are not taken for the named one.", needs UniqueConstraints),
-        law!(a_nested_commit_is_a_savepoint, "A transaction that the body commits inside its own is durable with the record, and not before.", needs NestedTransactions),
-        law!(a_nested_rollback_is_a_savepoint, "A transaction that the body rolls back or drops inside its own leaves the rest of the body's effects alone.", needs NestedTransactions),
-        law!(a_swallowed_error_never_parts_record_and_effect, "A body that swallows a database error commits its effects with the record, or neither.", needs UniqueConstraints),
-        law!(a_body_that_ends_its_transaction_records_nothing, "A body that ends the transaction itself gets no record, and the connection is not used in that state again.", needs EndedTransactions),
+        law!(
+            undo_violation_recovers_from_the_named_constraint,
+            "After a violation of the named constraint the body's effects are gone, and the transaction \
+             commits what follows.",
+            needs UniqueConstraints
+        ),
+        law!(
+            undo_violation_tells_other_errors_apart,
+            "A violation of another constraint, and an error that is none, are not taken for the named one.",
+            needs UniqueConstraints
+        ),
+        law!(
+            a_nested_commit_is_a_savepoint,
+            "A transaction that the body commits inside its own is durable with the record, and not before.",
+            needs NestedTransactions
+        ),
+        law!(
+            a_nested_rollback_is_a_savepoint,
+            "A transaction that the body rolls back or drops inside its own leaves the rest of the body's \
+             effects alone.",
+            needs NestedTransactions
+        ),
+        law!(
+            a_swallowed_error_never_parts_record_and_effect,
+            "A body that swallows a database error commits its effects with the record, or neither.",
+            needs UniqueConstraints
+        ),
+        law!(
+            a_body_that_ends_its_transaction_records_nothing,
+            "A body that ends the transaction itself gets no record, and the connection is not used in that \
+             state again.",
+            needs EndedTransactions
+        ),
     ]
 }
 

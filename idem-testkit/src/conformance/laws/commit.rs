@@ -16,7 +16,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_record_commits_with_its_effect,
-            "Once the commit is answered, the effect has happened once and the record is there, on every handle."
+            "Once the commit is answered, the effect has happened once and the record is there, on every \
+             handle."
         ),
         law!(
             every_kind_of_claim_commits,
@@ -28,7 +29,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_live_record_is_never_replaced,
-            "A commit over a live record is a lost race: the record stays as it was and the new effect is undone."
+            "A commit over a live record is a lost race: the record stays as it was and the new effect is \
+             undone."
         ),
         law!(
             an_open_run_is_invisible,
@@ -48,10 +50,21 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_commit_dropped_anywhere_is_all_or_nothing,
-            "A commit whose future is dropped at any of its awaits leaves both effect and record or neither, and frees the key."
+            "A commit whose future is dropped at any of its awaits leaves both effect and record or \
+             neither, and frees the key."
         ),
-        law!(the_loser_of_a_race_leaves_nothing, "Of two unlocked runs of a key the second to commit loses the race: its effect is undone and the winner's record stays.", needs ConcurrentTransactions),
-        law!(an_unlocked_commit_dropped_anywhere_is_all_or_nothing, "An unlocked run that loses its race and is dropped at any of its awaits never leaves its effect.", needs ConcurrentTransactions),
+        law!(
+            the_loser_of_a_race_leaves_nothing,
+            "Of two unlocked runs of a key the second to commit loses the race: its effect is undone and \
+             the winner's record stays.",
+            needs ConcurrentTransactions
+        ),
+        law!(
+            an_unlocked_commit_dropped_anywhere_is_all_or_nothing,
+            "An unlocked run that loses its race and is dropped at any of its awaits never leaves its \
+             effect.",
+            needs ConcurrentTransactions
+        ),
     ]
 }
 
@@ -175,7 +188,9 @@ async fn a_commit_dropped_anywhere_is_all_or_nothing<D: Database>(trial: Trial<D
             (Found::Absent, 0) => ensure!(ended.is_none(), "a commit ended with {ended:?} and left nothing"),
             (Found::Record(_), 1) => {}
             _ => {
-                return Err(format!("dropped after {polls} polls: {found:?} beside {happened} effects").into());
+                return Err(
+                    format!("dropped after {polls} polls: {found:?} beside {happened} effects").into()
+                );
             }
         }
         tx.rollback().await?;

@@ -13,7 +13,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
         law!(
             results_come_back_bit_by_bit,
-            "A result comes back as it was, be it empty, of all 256 bytes or of 1 MiB, from read and from begin."
+            "A result comes back as it was, be it empty, of all 256 bytes or of 1 MiB, from read and from \
+             begin."
         ),
         law!(
             a_rejection_comes_back_as_one,
@@ -22,7 +23,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(fingerprints_come_back, "A fingerprint comes back as it was, whatever its 64 bits."),
         law!(
             any_readable_key_is_recorded,
-            "A key can be recorded whatever its readable form contains: quotes, backslashes, emoji, 200 bytes."
+            "A key can be recorded whatever its readable form contains: quotes, backslashes, emoji, 200 \
+             bytes."
         ),
         law!(
             keys_one_bit_apart_do_not_meet,

@@ -33,12 +33,17 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             for_ever_never_expires,
             "A record without an end, or with one beyond every clock, never expires and is never swept."
         ),
-        law!(one_run_replaces_an_expired_record, "Of two unlocked runs over an expired record the second to commit loses the race.", needs ConcurrentTransactions),
+        law!(
+            one_run_replaces_an_expired_record,
+            "Of two unlocked runs over an expired record the second to commit loses the race.",
+            needs ConcurrentTransactions
+        ),
         law!(a_sweep_disturbs_no_run, "Runs over expired records commit while sweeps go on beside them."),
         law!(a_sweep_deletes_only_what_has_expired, "A sweep deletes every expired record and no other."),
         law!(
             a_sweep_goes_in_bounded_batches_to_its_end,
-            "A sweep looks at no more records than its limit, and its cursors lead through all of them to an end."
+            "A sweep looks at no more records than its limit, and its cursors lead through all of them to \
+             an end."
         ),
         law!(
             a_sweep_spares_what_was_replaced_meanwhile,

@@ -24,29 +24,42 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_twin_waits_and_runs_after_a_rollback,
-            "A second begin of a key that waited for a run which was rolled back finds the key absent, and holds it."
+            "A second begin of a key that waited for a run which was rolled back finds the key absent, and \
+             holds it."
         ),
         law!(
             a_twin_waits_and_runs_after_a_drop,
-            "A second begin of a key that waited for a run which was dropped finds the key absent, and holds it."
+            "A second begin of a key that waited for a run which was dropped finds the key absent, and \
+             holds it."
         ),
         law!(
             no_wait_ends_while_the_key_is_held,
-            "A begin that may not wait ends while the key is held, busy or with a temporary error, and leaves the holder alone."
+            "A begin that may not wait ends while the key is held, busy or with a temporary error, and \
+             leaves the holder alone."
         ),
-        law!(a_held_key_is_busy, "A begin that waited for as long as it may is told that the key is busy, and nothing else.", needs BusyToldApart),
+        law!(
+            a_held_key_is_busy,
+            "A begin that waited for as long as it may is told that the key is busy, and nothing else.",
+            needs BusyToldApart
+        ),
         law!(
             a_begin_dropped_anywhere_frees_the_key,
             "A begin whose future is dropped at any of its awaits leaves the key free."
         ),
         law!(
             a_begin_dropped_while_it_waits_frees_the_key,
-            "A begin whose future is dropped while it waits for the lock never gets it, and keeps nobody from it."
+            "A begin whose future is dropped while it waits for the lock never gets it, and keeps nobody \
+             from it."
         ),
-        law!(other_keys_do_not_wait, "Runs of different keys are open at the same time.", needs ConcurrentTransactions),
+        law!(
+            other_keys_do_not_wait,
+            "Runs of different keys are open at the same time.",
+            needs ConcurrentTransactions
+        ),
         law!(
             one_of_sixteen_begins_runs,
-            "Of sixteen begins of one key at once one finds it absent and commits; all others find its record."
+            "Of sixteen begins of one key at once one finds it absent and commits; all others find its \
+             record."
         ),
     ]
 }

@@ -13,12 +13,38 @@ use crate::conformance::trial::{Trial, begin, claim, ensure, ensure_eq, record, 
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(a_business_row_is_locked_until_the_end, "The business row is locked against everybody until the transaction ends, through an undo too, and free after it.", needs BusinessRows),
-        law!(a_missing_row_is_told, "A business row that does not exist is told as such, and the key is free after the rollback.", needs BusinessRows),
-        law!(a_record_answers_before_its_row, "A live record is found whatever became of the business row, and without waiting for it.", needs BusinessRows),
-        law!(runs_of_one_row_take_turns, "A run of another key with the same business row is busy while the row is held, and runs after it.", needs BusinessRows),
-        law!(an_unlocked_run_waits_for_no_key, "A run that locks no key, but a business row, is not busy because its key is held.", needs BusinessRows ConcurrentTransactions),
-        law!(a_row_is_checked_by_name, "A table and column that exist pass the check; those that do not are told as an unknown row.", needs BusinessRows),
+        law!(
+            a_business_row_is_locked_until_the_end,
+            "The business row is locked against everybody until the transaction ends, through an undo too, \
+             and free after it.",
+            needs BusinessRows
+        ),
+        law!(
+            a_missing_row_is_told,
+            "A business row that does not exist is told as such, and the key is free after the rollback.",
+            needs BusinessRows
+        ),
+        law!(
+            a_record_answers_before_its_row,
+            "A live record is found whatever became of the business row, and without waiting for it.",
+            needs BusinessRows
+        ),
+        law!(
+            runs_of_one_row_take_turns,
+            "A run of another key with the same business row is busy while the row is held, and runs after \
+             it.",
+            needs BusinessRows
+        ),
+        law!(
+            an_unlocked_run_waits_for_no_key,
+            "A run that locks no key, but a business row, is not busy because its key is held.",
+            needs BusinessRows ConcurrentTransactions
+        ),
+        law!(
+            a_row_is_checked_by_name,
+            "A table and column that exist pass the check; those that do not are told as an unknown row.",
+            needs BusinessRows
+        ),
     ]
 }
 

@@ -17,7 +17,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
         law!(
             a_job_keeps_its_number,
-            "A job has the same number on every handle and at every enrolment, and no other job of any namespace has it."
+            "A job has the same number on every handle and at every enrolment, and no other job of any \
+             namespace has it."
         ),
         law!(
             a_name_enrolled_at_once_has_one_number,
@@ -27,9 +28,21 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             migrating_again_changes_nothing,
             "A migration of up-to-date tables succeeds and leaves the records alone."
         ),
-        law!(migrations_at_once_do_not_collide, "Migrations of one empty database at the same time all succeed.", needs Tables),
-        law!(missing_tables_are_told, "A store without tables says that they are missing and what creates them, whatever it is asked.", needs Tables),
-        law!(table_prefixes_do_not_meet, "Two table prefixes in one database know nothing of each other's records and jobs.", needs Tables),
+        law!(
+            migrations_at_once_do_not_collide,
+            "Migrations of one empty database at the same time all succeed.",
+            needs Tables
+        ),
+        law!(
+            missing_tables_are_told,
+            "A store without tables says that they are missing and what creates them, whatever it is asked.",
+            needs Tables
+        ),
+        law!(
+            table_prefixes_do_not_meet,
+            "Two table prefixes in one database know nothing of each other's records and jobs.",
+            needs Tables
+        ),
     ]
 }
 
