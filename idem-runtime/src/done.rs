@@ -15,7 +15,6 @@ use std::ops::Deref;
 /// assert_eq!(done.into_inner(), "ch_42");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[must_use]
 pub enum Done<T> {
     /// This run did the work.
     Executed(T),

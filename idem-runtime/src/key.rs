@@ -39,6 +39,12 @@ pub trait KeyPart {
     fn write(&self, key: &mut KeyWriter);
 }
 
+/// Takes one part of a key, so that a value that cannot be one is underlined on its own.
+#[doc(hidden)]
+pub fn part<K: KeyPart>(part: &K) -> &dyn KeyPart {
+    part
+}
+
 /// The parts of a key, encoded; not yet bound to a namespace and a job.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyParts {

@@ -1,4 +1,7 @@
 //! Tests that a job is safe to run again: crashes, races and real servers.
 
 pub mod conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub mod lab;
+pub mod proxy;
 pub mod servers;

@@ -38,7 +38,7 @@ pub(crate) async fn run_atomic<J, D, S>(
 where
     J: AtomicJob<S, Db = D>,
     D: Database,
-    S: Sync,
+    S: Sync + 'static,
 {
     let call = Call::<J, D, S>::new(context, &job)?;
     let started = Instant::now();
@@ -116,7 +116,7 @@ impl<'a, J, D, S> Call<'a, J, D, S>
 where
     J: AtomicJob<S, Db = D>,
     D: Database,
-    S: Sync,
+    S: Sync + 'static,
 {
     fn new(context: Context<'a, D, S>, job: &J) -> Result<Self, Error<J::Error>> {
         let name = J::SPEC.name;

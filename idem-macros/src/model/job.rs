@@ -1,0 +1,194 @@
+//! A job that keeps every rule; the expansion needs nothing else and cannot fail.
+
+use std::time::Duration;
+
+use proc_macro2::{Ident, TokenTree};
+use syn::{Attribute, Expr, LitStr, Pat, Path, Type, Visibility};
+
+use super::RawFunction;
+
+/// A valid job with every default filled in.
+pub(crate) struct Job {
+    /// The path of the runtime crate.
+    pub(crate) krate: Path,
+    pub(crate) function: Function,
+    /// The name of the struct that is the job as a value.
+    pub(crate) struct_name: Ident,
+    pub(crate) spec: Spec,
+    pub(crate) key: Key,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) check: Option<Path>,
+    pub(crate) adopt: Vec<Adopt>,
+    pub(crate) replay: Vec<Pat>,
+}
+
+/// The user's function, taken apart.
+pub(crate) struct Function {
+    pub(crate) attrs: Attrs,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) tx: TxParam,
+    /// All parameters but the transaction, which is the first, in the written order.
+    pub(crate) params: Vec<Param>,
+    pub(crate) returns: Returns,
+    pub(crate) body: TokenTree,
+}
+
+impl Function {
+    pub(crate) fn args(&self) -> impl Iterator<Item = &Arg> {
+        self.params.iter().filter_map(|param| match param {
+            Param::Arg(arg) => Some(arg),
+            Param::State(_) => None,
+        })
+    }
+
+    pub(crate) fn states(&self) -> impl Iterator<Item = &State> {
+        self.params.iter().filter_map(|param| match param {
+            Param::State(state) => Some(state),
+            Param::Arg(_) => None,
+        })
+    }
+}
+
+/// The attributes of the function, by the item that they belong to.
+#[derive(Default)]
+pub(crate) struct Attrs {
+    /// `doc`: the guarded function's.
+    pub(crate) docs: Vec<Attribute>,
+    /// `cfg`: every item's.
+    pub(crate) cfgs: Vec<Attribute>,
+    /// `deprecated`, `must_use` and the like: the guarded function's.
+    pub(crate) outer: Vec<Attribute>,
+    /// Lint levels and everything else: the body's.
+    pub(crate) body: Vec<Attribute>,
+}
+
+/// The transaction: `tx: &mut Tx<'_, Db>`.
+pub(crate) struct TxParam {
+    /// Lint levels on the parameter.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) pat: Pat,
+    /// The name, unless it is `_`.
+    pub(crate) ident: Option<Ident>,
+    pub(crate) ty: Type,
+    pub(crate) db: Type,
+}
+
+pub(crate) enum Param {
+    Arg(Arg),
+    State(State),
+}
+
+/// An owned parameter: a field of the job.
+pub(crate) struct Arg {
+    pub(crate) docs: Vec<Attribute>,
+    /// Lint levels on the parameter.
+    pub(crate) attrs: Vec<Attribute>,
+    /// The name with its `mut`.
+    pub(crate) pat: Pat,
+    pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+}
+
+/// A `#[state]` parameter: a dependency.
+pub(crate) struct State {
+    /// Lint levels on the parameter.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) pat: Pat,
+    /// The name, unless the parameter is a pattern.
+    pub(crate) ident: Option<Ident>,
+    pub(crate) ty: Type,
+    /// What the reference points to.
+    pub(crate) target: Type,
+}
+
+/// The return type and its two halves.
+#[derive(Clone)]
+pub(crate) struct Returns {
+    pub(crate) ty: Type,
+    /// The halves as types, unless only rustc knows them, as with an alias.
+    pub(crate) halves: Option<(Type, Type)>,
+}
+
+/// The facts of a job that do not depend on its arguments.
+pub(crate) struct Spec {
+    pub(crate) name: LitStr,
+    pub(crate) lock: Lock,
+    pub(crate) on_busy: OnBusy,
+    pub(crate) retain: Retain,
+    pub(crate) timeout: Option<Duration>,
+}
+
+pub(crate) enum Lock {
+    Row,
+    BusinessRow(RowLock),
+    Advisory,
+    None,
+}
+
+/// `row(table.column = value)`.
+pub(crate) struct RowLock {
+    pub(crate) table: String,
+    pub(crate) column: String,
+    pub(crate) value: Expr,
+    /// The arguments that the value names.
+    pub(crate) uses: Vec<Ident>,
+}
+
+pub(crate) enum OnBusy {
+    Wait(Duration),
+    Skip,
+    Error,
+}
+
+pub(crate) enum Retain {
+    For(Duration),
+    Forever,
+    None,
+}
+
+pub(crate) enum Key {
+    /// One run ever.
+    Global,
+    Of {
+        expr: Expr,
+        /// The arguments that the expression names.
+        uses: Vec<Ident>,
+    },
+}
+
+/// The arguments that a second run must share; none are compared if there are none.
+pub(crate) struct Fingerprint(pub(crate) Vec<Ident>);
+
+/// An error that means that the work is done already, and the result to record then.
+pub(crate) struct Adopt {
+    pub(crate) case: AdoptCase,
+    pub(crate) value: Expr,
+    /// The arguments that value and guard name.
+    pub(crate) uses: Vec<Ident>,
+}
+
+pub(crate) enum AdoptCase {
+    Constraint(LitStr),
+    Pattern { pat: Pat, guard: Option<Expr> },
+}
+
+/// A job with mistakes: what can be said about it, so that its uses show no mistakes of their own.
+pub(crate) struct Broken {
+    pub(crate) krate: Path,
+    pub(crate) struct_name: Option<Ident>,
+    pub(crate) params: Vec<BrokenParam>,
+    pub(crate) db: Option<Type>,
+    pub(crate) returns: Option<Returns>,
+    /// The function without helper attributes.
+    pub(crate) function: RawFunction,
+    /// Whether rustc can check the body without repeating a mistake that has been reported.
+    pub(crate) body_can_be_checked: bool,
+}
+
+/// An argument of a job with mistakes.
+pub(crate) struct BrokenParam {
+    pub(crate) ident: Ident,
+    /// The type, unless a struct cannot have it as it stands.
+    pub(crate) ty: Option<Type>,
+}

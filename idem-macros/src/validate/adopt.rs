@@ -1,0 +1,77 @@
+//! `adopt(...)`: errors that mean that the work is done already.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::ToTokens;
+use syn::{ExprLit, Lit, LitStr, Pat, PatTupleStruct};
+
+use super::params::Params;
+use super::scan;
+use crate::errors::Errors;
+use crate::model::{Adopt, AdoptCase, RawArm};
+
+/// Checks every case and finds the parameters that it names.
+pub(crate) fn adopt(arms: &[RawArm], params: &Params, errors: &mut Errors) -> Vec<Adopt> {
+    arms.iter().filter_map(|arm| adopt_one(arm, params, errors)).collect()
+}
+
+fn adopt_one(arm: &RawArm, params: &Params, errors: &mut Errors) -> Option<Adopt> {
+    let case = match &arm.pat {
+        Pat::TupleStruct(pat) if pat.path.is_ident("constraint") => constraint(pat, arm, errors)?,
+        Pat::Wild(_) | Pat::Ident(_) if arm.guard.is_none() && takes_all(&arm.pat) => {
+            let message =
+                "this would adopt every error, also of work that was not done; name the error that means it";
+            errors.push(&arm.pat, message);
+            return None;
+        }
+        pat => AdoptCase::Pattern { pat: pat.clone(), guard: arm.guard.clone() },
+    };
+    let mut tokens = arm.value.to_token_stream();
+    arm.guard.to_tokens(&mut tokens);
+    let uses = names_in(&tokens, &arm.pat, params);
+    Some(Adopt { case, value: arm.value.clone(), uses })
+}
+
+fn constraint(pat: &PatTupleStruct, arm: &RawArm, errors: &mut Errors) -> Option<AdoptCase> {
+    if let Some(guard) = &arm.guard {
+        errors.push(guard, "`constraint` takes no condition; write `adopt(pattern if condition => value)`");
+        return None;
+    }
+    match constraint_name(pat) {
+        Some(name) if name.value().trim().is_empty() => {
+            errors.push(&name, "`constraint` must not be empty; write the name of the unique index");
+            None
+        }
+        Some(name) => Some(AdoptCase::Constraint(name)),
+        None => {
+            let message = "`constraint` takes the name of a unique index; write `constraint(\"index_name\")`";
+            errors.push(pat, message);
+            None
+        }
+    }
+}
+
+fn constraint_name(pat: &PatTupleStruct) -> Option<LitStr> {
+    match (pat.elems.first()?, pat.elems.len()) {
+        (Pat::Lit(ExprLit { lit: Lit::Str(name), .. }), 1) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// Tells whether a pattern on its own matches everything; a name in capitals is a constant or a variant.
+fn takes_all(pat: &Pat) -> bool {
+    match pat {
+        Pat::Wild(_) => true,
+        Pat::Ident(pat) => pat.subpat.is_none() && pat.ident.to_string().starts_with(char::is_lowercase),
+        _ => false,
+    }
+}
+
+/// Returns the arguments and states that the tokens name, unless the pattern gives the name to something else.
+fn names_in(tokens: &TokenStream, pat: &Pat, params: &Params) -> Vec<Ident> {
+    let pat = pat.to_token_stream();
+    let args = params.args.iter().map(|arg| &arg.ident);
+    args.chain(&params.state_names)
+        .filter(|name| scan::mentions(tokens.clone(), name) && !scan::mentions(pat.clone(), name))
+        .cloned()
+        .collect()
+}

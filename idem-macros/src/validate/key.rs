@@ -1,0 +1,273 @@
+//! `key` and `fingerprint`: which arguments make two runs the same work.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::ToTokens;
+use syn::{Expr, ExprCall, ExprLit, ExprPath, Lit};
+
+use super::options::{Given, Options};
+use super::params::Params;
+use super::{scan, value};
+use crate::errors::Errors;
+use crate::model::{Fingerprint, Key};
+use crate::suggest;
+
+/// Functions and methods that return something else each time.
+const EVER_OTHER: &[&str] = &[
+    "now",
+    "now_utc",
+    "now_local",
+    "elapsed",
+    "new_v1",
+    "new_v4",
+    "new_v6",
+    "new_v7",
+    "now_v1",
+    "now_v6",
+    "now_v7",
+    "random",
+    "random_range",
+    "thread_rng",
+    "rng",
+    "gen_range",
+];
+
+/// Crates that do nothing else.
+const RANDOM_CRATES: &[&str] = &["rand", "fastrand", "getrandom"];
+
+/// Returns what makes two runs the same work.
+pub(crate) fn key(options: &Options, function: &Ident, params: &Params, errors: &mut Errors) -> Key {
+    let Some(Given { expr, .. }) = &options.key else {
+        if !options.was_tried("key") {
+            errors.push(function, missing(function, params));
+        }
+        return Key::Global;
+    };
+    if value::word(expr).is_some_and(|word| word == "global") {
+        if let Some(arg) = params.args.iter().find(|arg| arg.ident == "global") {
+            let message =
+                "`global` means one run ever and cannot be an argument's name as well; rename the argument";
+            errors.push(&arg.ident, message);
+        }
+        return Key::Global;
+    }
+    if let Expr::Lit(ExprLit { lit, .. }) = scan::peel_expr(expr) {
+        let message = match lit {
+            Lit::Str(text) if text.value().trim().is_empty() => {
+                String::from("the key must not be empty; write `key = global` if the job runs once ever")
+            }
+            lit => format!(
+                "`{}` names no argument, so every run would be the same work; write `key = global` if that is meant",
+                lit.to_token_stream()
+            ),
+        };
+        errors.push(expr, message);
+        return Key::Global;
+    }
+    match uses("`key`", expr, params, errors) {
+        Some(uses) => Key::Of { expr: expr.clone(), uses },
+        None => Key::Global,
+    }
+}
+
+fn missing(function: &Ident, params: &Params) -> String {
+    let example = params.args.first().map_or_else(|| String::from("global"), |arg| arg.ident.to_string());
+    format!("`{function}` must say what makes two runs the same work; write `key = {example}`")
+}
+
+/// Returns the arguments that an expression names, or reports why it cannot stand for `subject`.
+pub(crate) fn uses(subject: &str, expr: &Expr, params: &Params, errors: &mut Errors) -> Option<Vec<Ident>> {
+    let mut walk = Walk { subject, params, uses: Vec::new(), faulty: false, errors };
+    walk.expr(expr);
+    if walk.faulty {
+        return None;
+    }
+    if walk.uses.is_empty() {
+        let message = format!(
+            "{subject} names no argument, so every run would have the same; write the name of {}",
+            params
+                .args
+                .first()
+                .map_or_else(|| String::from("an argument"), |arg| format!("one, such as `{}`", arg.ident))
+        );
+        errors.push(expr, message);
+        return None;
+    }
+    Some(walk.uses)
+}
+
+/// Goes through an expression as far as it is plain; what stands in closures, blocks and macros is only searched.
+struct Walk<'a> {
+    subject: &'a str,
+    params: &'a Params,
+    uses: Vec<Ident>,
+    faulty: bool,
+    errors: &'a mut Errors,
+}
+
+impl Walk<'_> {
+    fn expr(&mut self, expr: &Expr) {
+        match scan::peel_expr(expr) {
+            Expr::Path(path) => self.name(path),
+            Expr::Field(field) => self.expr(&field.base),
+            Expr::Tuple(tuple) => tuple.elems.iter().for_each(|elem| self.expr(elem)),
+            Expr::Array(array) => array.elems.iter().for_each(|elem| self.expr(elem)),
+            Expr::Reference(reference) => self.expr(&reference.expr),
+            Expr::Unary(unary) => self.expr(&unary.expr),
+            Expr::Cast(cast) => self.expr(&cast.expr),
+            Expr::Binary(binary) => {
+                self.expr(&binary.left);
+                self.expr(&binary.right);
+            }
+            Expr::Index(index) => {
+                self.expr(&index.expr);
+                self.expr(&index.index);
+            }
+            Expr::Call(call) => self.call(call),
+            Expr::MethodCall(call) => {
+                if EVER_OTHER.iter().any(|name| call.method == name) {
+                    return self.ever_other(call);
+                }
+                self.expr(&call.receiver);
+                call.args.iter().for_each(|arg| self.expr(arg));
+            }
+            Expr::Lit(_) => {}
+            other => self.search(other.to_token_stream()),
+        }
+    }
+
+    /// A name on its own: an argument, a constant, or a mistake.
+    fn name(&mut self, path: &ExprPath) {
+        let Some(name) = path.path.get_ident() else { return };
+        if let Some(arg) = self.params.arg(name) {
+            self.add(arg.clone());
+            return;
+        }
+        let text = name.to_string();
+        if self.params.state_names.contains(name) {
+            let message = format!(
+                "{} cannot name the `#[state]` parameter `{name}`, which is no part of the job",
+                self.subject
+            );
+            return self.fault(name, &with_example(message, self.params));
+        }
+        if self.params.tx_name.as_ref() == Some(name) {
+            let message = format!(
+                "{} cannot name the transaction `{name}`, which is another in every run",
+                self.subject
+            );
+            return self.fault(name, &with_example(message, self.params));
+        }
+        if text.starts_with(char::is_uppercase) {
+            // A constant: rustc knows whether it exists.
+            return;
+        }
+        let known: Vec<String> = self.params.args.iter().map(|arg| arg.ident.to_string()).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let instead = suggest::instead_of(&text, &known);
+        self.fault(
+            name,
+            &format!("{} names `{name}`, which is no argument of this job{instead}", self.subject),
+        );
+    }
+
+    fn call(&mut self, call: &ExprCall) {
+        if let Expr::Path(path) = scan::peel_expr(&call.func) {
+            let segments = &path.path.segments;
+            let ever_other = segments
+                .last()
+                .is_some_and(|last| EVER_OTHER.iter().any(|name| last.ident == name))
+                || segments.first().is_some_and(|first| RANDOM_CRATES.iter().any(|name| first.ident == name));
+            if ever_other {
+                return self.ever_other(call);
+            }
+        }
+        call.args.iter().for_each(|arg| self.expr(arg));
+    }
+
+    fn ever_other(&mut self, call: &impl ToTokens) {
+        let message =
+            format!("`{}` is another in every run, so no run would ever be a repetition", scan::text(call));
+        self.fault(call, &with_example(message, self.params));
+    }
+
+    fn search(&mut self, tokens: TokenStream) {
+        for arg in &self.params.args {
+            if scan::mentions(tokens.clone(), &arg.ident) {
+                self.add(arg.ident.clone());
+            }
+        }
+    }
+
+    fn add(&mut self, arg: Ident) {
+        if !self.uses.contains(&arg) {
+            self.uses.push(arg);
+        }
+    }
+
+    fn fault(&mut self, culprit: &impl ToTokens, message: &str) {
+        self.errors.push(culprit, message);
+        self.faulty = true;
+    }
+}
+
+fn with_example(message: String, params: &Params) -> String {
+    match params.args.first() {
+        Some(arg) => format!("{message}; write an argument, such as `{}`", arg.ident),
+        None => message,
+    }
+}
+
+/// Returns the arguments that a second run of a key must share.
+pub(crate) fn fingerprint(
+    given: Option<&Given>,
+    key: &Key,
+    params: &Params,
+    errors: &mut Errors,
+) -> Fingerprint {
+    let all = || params.args.iter().map(|arg| arg.ident.clone());
+    let Some(Given { expr, .. }) = given else { return Fingerprint(all().collect()) };
+    match (value::word(expr), value::call(expr)) {
+        (Some(word), _) if word == "args" => {}
+        (Some(word), _) if word == "none" => return Fingerprint(Vec::new()),
+        (None, Some((word, args))) if word == "ignore" => {
+            if args.is_empty() {
+                errors.push(expr, "`ignore` must name arguments; write `fingerprint = args` to ignore none");
+            }
+            let ignored: Vec<&Ident> =
+                args.iter().filter_map(|arg| ignored(arg, key, params, errors)).collect();
+            return Fingerprint(all().filter(|arg| !ignored.contains(&arg)).collect());
+        }
+        (Some(word), _) | (_, Some((word, _))) => {
+            let instead = suggest::instead_of(&word.to_string(), &["args", "ignore", "none"]);
+            errors.push(word, format_args!("`fingerprint` cannot be `{word}`{instead}"));
+        }
+        (None, None) => {
+            errors.push(expr, "`fingerprint` must be `args`, `ignore(arg, …)` or `none`");
+        }
+    }
+    Fingerprint(all().collect())
+}
+
+fn ignored<'a>(arg: &'a Expr, key: &Key, params: &Params, errors: &mut Errors) -> Option<&'a Ident> {
+    let Some(name) = value::word(arg) else {
+        errors.push(arg, "`ignore` takes names of arguments; write `ignore(note)`");
+        return None;
+    };
+    if params.arg(name).is_none() {
+        let known: Vec<String> = params.args.iter().map(|arg| arg.ident.to_string()).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let instead = suggest::instead_of(&name.to_string(), &known);
+        errors.push(name, format_args!("`ignore` names `{name}`, which is no argument of this job{instead}"));
+        return None;
+    }
+    if matches!(key, Key::Of { expr: Expr::Path(_) | Expr::Tuple(_), uses } if uses.contains(name)) {
+        errors.push(
+            name,
+            format_args!(
+                "`{name}` is in the key, so runs of one key never differ in it; remove it from `ignore`"
+            ),
+        );
+        return None;
+    }
+    Some(name)
+}

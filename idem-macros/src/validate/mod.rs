@@ -1,0 +1,70 @@
+//! Second pass: the raw job to a valid one. Every rule and every default is here; no token is built.
+
+mod adopt;
+mod attrs;
+mod duration;
+mod key;
+mod lock;
+mod names;
+mod options;
+mod params;
+mod retain;
+mod returns;
+mod scan;
+mod signature;
+mod value;
+
+use crate::errors::Errors;
+use crate::model::{Broken, Function, Job, RawFunction, RawOption, Spec};
+
+use self::options::Options;
+
+/// Checks every rule, and returns the job, or what is known of it if `errors` has any.
+///
+/// A rule that is broken stands in with its default, so that the rules after it are checked as well.
+pub(crate) fn job(
+    function: RawFunction,
+    options: Vec<RawOption>,
+    errors: &mut Errors,
+) -> Result<Box<Job>, Box<Broken>> {
+    let sig = &function.sig;
+    signature::check(sig, errors);
+    let can_be_checked = signature::can_be_checked(sig);
+    let params = params::params(sig, errors);
+    let returns = returns::returns(sig, errors);
+
+    let options = Options::sort(options, errors);
+    options.check_contradictions(errors);
+    let krate = options.krate(errors);
+    let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);
+    let key = key::key(&options, &sig.ident, &params, errors);
+    let spec = Spec {
+        name: names::job_name(&sig.ident, options.name.as_ref(), errors),
+        lock: lock::lock(options.lock.as_ref(), &params, errors),
+        on_busy: lock::on_busy(options.on_busy.as_ref(), errors),
+        retain: retain::retain(options.retain.as_ref(), errors),
+        timeout: retain::timeout(options.timeout.as_ref(), errors),
+    };
+    let fingerprint = key::fingerprint(options.fingerprint.as_ref(), &key, &params, errors);
+    let check = options.check.as_ref().and_then(|check| value::path(check, errors));
+    let adopt = adopt::adopt(&options.adopt, &params, errors);
+    let replay = options.replay.iter().flat_map(|replay| replay.patterns.clone()).collect();
+
+    let attrs = attrs::sort(&function.attrs);
+    match (struct_name, params.tx, returns) {
+        (Some(struct_name), Some(tx), Some(returns)) if errors.is_empty() => {
+            let RawFunction { vis, sig, body, .. } = function;
+            let function = Function { attrs, vis, ident: sig.ident, tx, params: params.valid, returns, body };
+            Ok(Box::new(Job { krate, function, struct_name, spec, key, fingerprint, check, adopt, replay }))
+        }
+        (struct_name, tx, returns) => Err(Box::new(Broken {
+            krate,
+            struct_name,
+            params: params.args,
+            db: tx.map(|tx| tx.db),
+            returns,
+            function: attrs::without_helpers(function),
+            body_can_be_checked: can_be_checked && !params.unchecked,
+        })),
+    }
+}

@@ -1,0 +1,189 @@
+//! The options by name: unknown, repeated and contradictory ones.
+
+use proc_macro2::Ident;
+use syn::{Path, parse_quote};
+
+use super::value;
+use crate::errors::Errors;
+use crate::model::{RawArm, RawOption, RawValue};
+use crate::suggest;
+
+const NAMES: &[&str] = &[
+    "key",
+    "name",
+    "job",
+    "lock",
+    "on_busy",
+    "retain",
+    "fingerprint",
+    "check",
+    "adopt",
+    "replay",
+    "timeout",
+    "crate",
+];
+
+/// Options of the design that come later.
+const LATER: &[&str] = &["unique", "unique_by", "on_duplicate", "schedule", "drift"];
+
+/// An option `name = expr`.
+pub(crate) struct Given {
+    pub(crate) name: Ident,
+    pub(crate) expr: syn::Expr,
+}
+
+/// One `replay(...)`.
+pub(crate) struct GivenReplay {
+    pub(crate) name: Ident,
+    pub(crate) patterns: Vec<syn::Pat>,
+}
+
+/// Every option that was given, by its name.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) key: Option<Given>,
+    pub(crate) name: Option<Given>,
+    pub(crate) job: Option<Given>,
+    pub(crate) lock: Option<Given>,
+    pub(crate) on_busy: Option<Given>,
+    pub(crate) retain: Option<Given>,
+    pub(crate) fingerprint: Option<Given>,
+    pub(crate) check: Option<Given>,
+    pub(crate) timeout: Option<Given>,
+    pub(crate) krate: Option<Given>,
+    pub(crate) adopt: Vec<RawArm>,
+    pub(crate) replay: Vec<GivenReplay>,
+    /// The names of options that were given in a way that cannot be used: their absence is no further mistake.
+    broken: Vec<String>,
+}
+
+impl Options {
+    /// Sorts the options by their names.
+    pub(crate) fn sort(raw: Vec<RawOption>, errors: &mut Errors) -> Options {
+        let mut options = Options::default();
+        for RawOption { name, value } in raw {
+            options.put(name, value, errors);
+        }
+        options
+    }
+
+    fn put(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
+        let text = name.to_string();
+        let slot = match text.as_str() {
+            "adopt" => return self.put_adopt(name, value, errors),
+            "replay" => return self.put_replay(name, value, errors),
+            "key" => &mut self.key,
+            "name" => &mut self.name,
+            "job" => &mut self.job,
+            "lock" => &mut self.lock,
+            "on_busy" => &mut self.on_busy,
+            "retain" => &mut self.retain,
+            "fingerprint" => &mut self.fingerprint,
+            "check" => &mut self.check,
+            "timeout" => &mut self.timeout,
+            "crate" => &mut self.krate,
+            _ => return self.unknown(&name, errors),
+        };
+        match value {
+            RawValue::Broken => self.broken.push(text),
+            RawValue::Expr(_) if slot.is_some() => {
+                errors.push(&name, format_args!("`{name}` is given twice; remove one of them"));
+            }
+            RawValue::Expr(expr) => *slot = Some(Given { name, expr }),
+            _ => {
+                errors.push(&name, format_args!("`{name}` needs a value; write `{}`", example(&text)));
+                self.broken.push(text);
+            }
+        }
+    }
+
+    fn put_adopt(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
+        match value {
+            RawValue::Broken => {}
+            RawValue::Arms(arms) if !arms.is_empty() => self.adopt.extend(arms),
+            _ => errors.push(
+                &name,
+                "`adopt` needs an error and what to return instead; write `adopt(pattern => value)`",
+            ),
+        }
+    }
+
+    fn put_replay(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
+        match value {
+            RawValue::Broken => {}
+            RawValue::Patterns(patterns) if !patterns.is_empty() => {
+                self.replay.push(GivenReplay { name, patterns });
+            }
+            _ => errors.push(&name, "`replay` needs the errors that are final; write `replay(pattern)`"),
+        }
+    }
+
+    fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
+        let text = name.to_string();
+        if text == "in_doubt" {
+            let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, so none is \
+                           ever in doubt; remove it";
+            errors.push(name, message);
+        } else if LATER.contains(&text.as_str()) {
+            errors.push(name, format_args!("`{name}` is not available yet; remove it"));
+        } else {
+            errors
+                .push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
+            self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
+        }
+    }
+
+    /// Tells whether the option was given, be it with a value that does not parse.
+    pub(crate) fn was_tried(&self, name: &str) -> bool {
+        self.broken.iter().any(|broken| broken == name)
+    }
+
+    /// Returns the path of the runtime crate.
+    pub(crate) fn krate(&self, errors: &mut Errors) -> Path {
+        self.krate
+            .as_ref()
+            .and_then(|krate| value::path(krate, errors))
+            .unwrap_or_else(|| parse_quote!(::idem_runtime))
+    }
+
+    /// Finds options that cannot stand together.
+    pub(crate) fn check_contradictions(&self, errors: &mut Errors) {
+        let is = |given: &Option<Given>, word: &str| {
+            given.as_ref().is_some_and(|given| value::word(&given.expr).is_some_and(|value| value == word))
+        };
+        if is(&self.retain, "none") {
+            for replay in &self.replay {
+                let message = "`replay` cannot stand with `retain = none`: nothing is recorded that could be \
+                               replayed; remove one of them";
+                errors.push(&replay.name, message);
+            }
+            if let Some(fingerprint) = &self.fingerprint {
+                let message = "`fingerprint` cannot stand with `retain = none`: nothing is recorded to compare \
+                               with; remove one of them";
+                errors.push(&fingerprint.name, message);
+            }
+        }
+        if is(&self.lock, "none")
+            && let Some(on_busy) = &self.on_busy
+        {
+            let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
+                           remove one of them";
+            errors.push(&on_busy.name, message);
+        }
+    }
+}
+
+fn example(name: &str) -> &'static str {
+    match name {
+        "key" => "key = payment_id",
+        "name" => "name = \"process_payment\"",
+        "job" => "job = ProcessPayment",
+        "lock" => "lock = row",
+        "on_busy" => "on_busy = wait(\"10s\")",
+        "retain" => "retain = \"7d\"",
+        "fingerprint" => "fingerprint = args",
+        "check" => "check = already_done",
+        "timeout" => "timeout = \"30s\"",
+        _ => "crate = idem_runtime",
+    }
+}

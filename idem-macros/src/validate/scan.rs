@@ -1,0 +1,127 @@
+//! Looks into types and expressions, through the invisible groups that `macro_rules!` leaves.
+
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{Expr, GenericArgument, PathArguments, Type};
+
+/// Takes parentheses and invisible groups off a type.
+pub(crate) fn peel(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => peel(&group.elem),
+        Type::Paren(paren) => peel(&paren.elem),
+        ty => ty,
+    }
+}
+
+/// Takes parentheses and invisible groups off an expression.
+pub(crate) fn peel_expr(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => peel_expr(&group.expr),
+        Expr::Paren(paren) => peel_expr(&paren.expr),
+        expr => expr,
+    }
+}
+
+/// Returns a type as a person would write it.
+pub(crate) fn text(tokens: &impl ToTokens) -> String {
+    let mut text = String::new();
+    write_text(tokens.to_token_stream(), &mut text);
+    text
+}
+
+fn write_text(tokens: TokenStream, text: &mut String) {
+    for token in tokens {
+        let (open, close) = match &token {
+            TokenTree::Group(group) => match group.delimiter() {
+                proc_macro2::Delimiter::Parenthesis => ("(", ")"),
+                proc_macro2::Delimiter::Brace => ("{ ", " }"),
+                proc_macro2::Delimiter::Bracket => ("[", "]"),
+                proc_macro2::Delimiter::None => ("", ""),
+            },
+            TokenTree::Punct(punct) => {
+                text.push(punct.as_char());
+                if ",;+".contains(punct.as_char()) {
+                    text.push(' ');
+                }
+                continue;
+            }
+            TokenTree::Ident(_) | TokenTree::Literal(_) => {
+                if text.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    text.push(' ');
+                }
+                text.push_str(&token.to_string());
+                continue;
+            }
+        };
+        let TokenTree::Group(group) = token else { continue };
+        text.push_str(open);
+        write_text(group.stream(), text);
+        text.push_str(close);
+    }
+}
+
+/// Tells whether any token satisfies `is`, at any depth.
+fn any(tokens: TokenStream, is: &dyn Fn(&TokenTree) -> bool) -> bool {
+    tokens.into_iter().any(|token| {
+        is(&token)
+            || match token {
+                TokenTree::Group(group) => any(group.stream(), is),
+                _ => false,
+            }
+    })
+}
+
+pub(crate) fn has_impl_trait(ty: &Type) -> bool {
+    any(ty.to_token_stream(), &|token| matches!(token, TokenTree::Ident(ident) if ident == "impl"))
+}
+
+/// Tells whether a type has a reference in it, or a lifetime other than `'static`.
+pub(crate) fn borrows(ty: &Type) -> bool {
+    match peel(ty) {
+        Type::Reference(_) => true,
+        Type::Path(path) => path.path.segments.iter().any(|segment| match &segment.arguments {
+            PathArguments::AngleBracketed(args) => args.args.iter().any(|arg| match arg {
+                GenericArgument::Type(ty) => borrows(ty),
+                GenericArgument::Lifetime(lifetime) => lifetime.ident != "static",
+                _ => false,
+            }),
+            PathArguments::None | PathArguments::Parenthesized(_) => false,
+        }),
+        Type::Tuple(tuple) => tuple.elems.iter().any(borrows),
+        Type::Array(array) => borrows(&array.elem),
+        Type::Slice(slice) => borrows(&slice.elem),
+        _ => false,
+    }
+}
+
+/// Returns the owned type that stands for a borrowed one.
+pub(crate) fn owned_form(ty: &Type) -> Option<String> {
+    let Type::Reference(reference) = peel(ty) else {
+        return None;
+    };
+    let elem = peel(&reference.elem);
+    Some(match elem {
+        Type::Slice(slice) => format!("Vec<{}>", text(&slice.elem)),
+        Type::Path(path) if path.path.is_ident("str") => String::from("String"),
+        Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Path") => {
+            String::from("PathBuf")
+        }
+        Type::Path(_) | Type::Tuple(_) | Type::Array(_) if !borrows(elem) => text(elem),
+        _ => return None,
+    })
+}
+
+/// Tells whether `name` occurs as a word, also as `{name}` in a string that a macro formats.
+pub(crate) fn mentions(tokens: TokenStream, name: &Ident) -> bool {
+    let plain = name.unraw().to_string();
+    any(tokens, &|token| match token {
+        TokenTree::Ident(ident) => ident.unraw() == plain,
+        TokenTree::Literal(literal) => {
+            literal.to_string().split('{').skip(1).any(|rest| {
+                rest.strip_prefix(plain.as_str()).is_some_and(|rest| rest.starts_with(['}', ':']))
+            })
+        }
+        _ => false,
+    })
+}
