@@ -25,10 +25,7 @@ pub trait LabDatabase: SqlDatabase {
     async fn lab() -> Option<Lab<Self>>;
 
     /// Puts a proxy in front of the server; `None` for a database without one.
-    async fn proxy(
-        options: &OptionsOf<Self>,
-        delay: Duration,
-    ) -> Option<(Proxy, OptionsOf<Self>)>;
+    async fn proxy(options: &OptionsOf<Self>, delay: Duration) -> Option<(Proxy, OptionsOf<Self>)>;
 }
 
 /// A throw-away database, removed when it is dropped or closed.
@@ -113,7 +110,10 @@ impl LabDatabase for sqlx::Postgres {
         let options: sqlx::postgres::PgConnectOptions = url.parse().expect("IDEM_TEST_POSTGRES is a URL");
         let name = unique("idem_lab");
         let mut admin = options.connect().await.expect("the server of IDEM_TEST_POSTGRES answers");
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&mut admin).await.expect("a schema can be made");
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}")))
+            .execute(&mut admin)
+            .await
+            .expect("a schema can be made");
         admin.close().await.expect("the connection can be closed");
         Some(Lab { options: options.options([("search_path", name)]), folder: None })
     }
@@ -139,7 +139,10 @@ impl LabDatabase for sqlx::MySql {
         let options: sqlx::mysql::MySqlConnectOptions = url.parse().expect("IDEM_TEST_MYSQL is a URL");
         let name = unique("idem_lab");
         let mut admin = options.connect().await.expect("the server of IDEM_TEST_MYSQL answers");
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.expect("a database can be made");
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut admin)
+            .await
+            .expect("a database can be made");
         admin.close().await.expect("the connection can be closed");
         Some(Lab { options: options.database(&name), folder: None })
     }

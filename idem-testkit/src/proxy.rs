@@ -71,7 +71,8 @@ impl Proxy {
 
     /// Breaks the connection at the next message of a client that contains `text`; once.
     pub fn lose(&self, loss: Loss, text: &str) {
-        *self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner) = Some((loss, text.as_bytes().to_vec()));
+        *self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((loss, text.as_bytes().to_vec()));
     }
 
     /// Tells whether the loss that was asked for is still to come.
@@ -90,7 +91,8 @@ impl Shared {
     /// Takes the loss if this message is the one.
     fn loss_of(&self, message: &[u8]) -> Option<Loss> {
         let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
-        let hit = loss.as_ref().is_some_and(|(_, text)| message.windows(text.len()).any(|window| window == text));
+        let hit =
+            loss.as_ref().is_some_and(|(_, text)| message.windows(text.len()).any(|window| window == text));
         if hit { loss.take().map(|(loss, _)| loss) } else { None }
     }
 }
@@ -137,6 +139,12 @@ async fn converse(
                 return to_client.shutdown().await;
             }
             if lost.load(Ordering::SeqCst) {
+                // The answer may come in pieces, while the server is still at work; hanging up on it early
+                // could stop it.
+                while tokio::time::timeout(QUIET, read(&mut from_server, &mut buffer))
+                    .await
+                    .is_ok_and(|m| m.is_ok_and(|m| !m.is_empty()))
+                {}
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
             server_spoke.store(true, Ordering::SeqCst);
@@ -145,6 +153,9 @@ async fn converse(
     };
     tokio::try_join!(requests, answers).map(|_| ())
 }
+
+/// How long a server says nothing when its answer is over.
+const QUIET: Duration = Duration::from_millis(100);
 
 const BUFFER_BYTES: usize = 64 * 1024;
 

@@ -191,7 +191,10 @@ mod postgres {
         .execute(&mut *observer)
         .await
         .unwrap();
-        sqlx::query_scalar("SELECT pg_total_relation_size('many') / 100000").fetch_one(observer).await.unwrap()
+        sqlx::query_scalar("SELECT pg_total_relation_size('many') / 100000")
+            .fetch_one(observer)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

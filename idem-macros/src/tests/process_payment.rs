@@ -8,7 +8,7 @@ pub async fn process_payment<__State>(
     ::idem_runtime::Error<PaymentError>,
 >
 where
-    __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync,
+    __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync + 'static,
 {
     idem.run(ProcessPayment { payment_id }).await
 }
@@ -140,7 +140,7 @@ const _: () = {
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for ProcessPayment
     where
-        __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync,
+        __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync + 'static,
     {
         type Db = Postgres;
         async fn check(

@@ -332,6 +332,21 @@ macro_rules! tests {
         }
 
         #[tokio::test]
+        async fn equal_keys_in_two_places_of_one_server_do_not_wait_for_each_other() {
+            let (Some(one), Some(other)) = (lab().await, lab().await) else { return };
+            let world = Arc::new(World::gated());
+            let holder = idem(&one, &world).await;
+            let free = idem(&other, &self::world()).await;
+            let (held, free) = tokio::join!(charge(&holder, 42, 5), async {
+                world.at_gate.notified().await;
+                let done = charge(&free, 42, 5).await;
+                world.open_gate();
+                done
+            });
+            assert!(held.unwrap().is_executed() && free.unwrap().is_executed());
+        }
+
+        #[tokio::test]
         async fn names_that_cannot_stand_in_sql_are_refused() {
             let Some(lab) = lab().await else { return };
             for prefix in ["", "1x", "a-b", "x; DROP TABLE y", "ä", &"x".repeat(33)] {

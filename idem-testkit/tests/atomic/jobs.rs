@@ -119,9 +119,13 @@ macro_rules! define_jobs {
         pub(crate) type Db = $db;
 
         pub(crate) const TABLES: &str = concat!(
-            "CREATE TABLE charges (seq ", $serial, ", payment BIGINT NOT NULL, note VARCHAR(100) NOT NULL);",
+            "CREATE TABLE charges (seq ",
+            $serial,
+            ", payment BIGINT NOT NULL, note VARCHAR(100) NOT NULL);",
             "CREATE TABLE payments (id BIGINT PRIMARY KEY, charge VARCHAR(100));",
-            "CREATE TABLE subscriptions (seq ", $serial, ", customer BIGINT NOT NULL);",
+            "CREATE TABLE subscriptions (seq ",
+            $serial,
+            ", customer BIGINT NOT NULL);",
             "CREATE UNIQUE INDEX one_per_customer ON subscriptions (customer);",
             "INSERT INTO payments VALUES (42, NULL), (43, NULL);",
         );
@@ -200,11 +204,11 @@ macro_rules! define_jobs {
 
         /// Locks the business row, looks at it, and adopts what the gateway calls a duplicate.
         #[idempotent(
-            key = payment,
-            lock = row(payments.id = payment),
-            check = already_paid,
-            adopt(PaymentError::Duplicate { charge } => mark_paid(tx, payment, charge).await?),
-        )]
+                    key = payment,
+                    lock = row(payments.id = payment),
+                    check = already_paid,
+                    adopt(PaymentError::Duplicate { charge } => mark_paid(tx, payment, charge).await?),
+                )]
         pub(crate) async fn pay(
             tx: &mut Tx<'_, $db>,
             payment: i64,
@@ -223,11 +227,16 @@ macro_rules! define_jobs {
 
         async fn already_paid(tx: &mut Tx<'_, $db>, job: &Pay) -> Result<Option<Receipt>, PaymentError> {
             let sql = concat!("SELECT charge FROM payments WHERE id = ", $p1);
-            let charge: Option<String> = sqlx::query_scalar(sql).bind(job.payment).fetch_one(&mut **tx).await?;
+            let charge: Option<String> =
+                sqlx::query_scalar(sql).bind(job.payment).fetch_one(&mut **tx).await?;
             Ok(charge.map(|charge| Receipt { charge }))
         }
 
-        async fn mark_paid(tx: &mut Tx<'_, $db>, payment: i64, charge: String) -> Result<Receipt, PaymentError> {
+        async fn mark_paid(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            charge: String,
+        ) -> Result<Receipt, PaymentError> {
             let sql = concat!("UPDATE payments SET charge = ", $p1, " WHERE id = ", $p2);
             sqlx::query(sql).bind(charge.clone()).bind(payment).execute(&mut **tx).await?;
             Ok(Receipt { charge })
@@ -235,9 +244,9 @@ macro_rules! define_jobs {
 
         /// Adopts the violation of a unique index, by name.
         #[idempotent(
-            key = (customer, nonce),
-            adopt(constraint("one_per_customer") => existing(tx, customer).await?),
-        )]
+                    key = (customer, nonce),
+                    adopt(constraint("one_per_customer") => existing(tx, customer).await?),
+                )]
         pub(crate) async fn subscribe(
             tx: &mut Tx<'_, $db>,
             customer: i64,
@@ -257,7 +266,10 @@ macro_rules! define_jobs {
 
         /// Adopts the violation of another index than the one that is violated.
         #[idempotent(key = customer, adopt(constraint("some_other_index") => 0))]
-        pub(crate) async fn subscribe_wrongly(tx: &mut Tx<'_, $db>, customer: i64) -> Result<i64, PaymentError> {
+        pub(crate) async fn subscribe_wrongly(
+            tx: &mut Tx<'_, $db>,
+            customer: i64,
+        ) -> Result<i64, PaymentError> {
             let sql = concat!("INSERT INTO subscriptions (customer) VALUES (", $p1, ")");
             sqlx::query(sql).bind(customer).execute(&mut **tx).await?;
             Ok(1)
@@ -299,7 +311,11 @@ macro_rules! define_jobs {
 
         /// Returns as many bytes as it is told.
         #[idempotent(key = payment, retain = forever)]
-        pub(crate) async fn grow(tx: &mut Tx<'_, $db>, payment: i64, bytes: usize) -> Result<String, sqlx::Error> {
+        pub(crate) async fn grow(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            bytes: usize,
+        ) -> Result<String, sqlx::Error> {
             effect(tx, payment).await?;
             Ok("x".repeat(bytes))
         }
@@ -322,7 +338,10 @@ macro_rules! define_jobs {
             use super::*;
 
             #[idempotent(name = "versioned", key = id)]
-            pub(crate) async fn version_one(tx: &mut Tx<'_, $db>, id: i64) -> Result<(String, u8), sqlx::Error> {
+            pub(crate) async fn version_one(
+                tx: &mut Tx<'_, $db>,
+                id: i64,
+            ) -> Result<(String, u8), sqlx::Error> {
                 effect(tx, id).await?;
                 Ok((String::from("text"), 7))
             }

@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use idem_runtime::prelude::*;
+use idem_runtime::store::memory::MemoryStore;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +49,7 @@ async fn mark_paid(tx: &mut Tx<'_, Memory>, id: i64, memo: &str) -> Result<Recei
 )]
 async fn pay(tx: &mut Tx<'_, Memory>, id: i64, mut memo: String) -> Result<Receipt, PaymentError> {
     memo.push_str(&tx.idempotency_key());
+    tx.set(format!("charge {id}"), "made");
     match id {
         1 => Err(PaymentError::Duplicate { charge: 11 }),
         2 => Err(PaymentError::Duplicate { charge: -1 }),
@@ -59,7 +63,8 @@ async fn pay(tx: &mut Tx<'_, Memory>, id: i64, mut memo: String) -> Result<Recei
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let idem = Idem::memory().build().unwrap();
+    let store = MemoryStore::new();
+    let idem = Idem::with_store(Arc::new(store.clone())).build().unwrap();
     let run = async |id| pay(&idem, id, String::from("memo")).await;
 
     assert_eq!(run(100).await.unwrap(), Done::Adopted(Receipt { id: 100, memo: String::from("memo") }));
@@ -73,5 +78,7 @@ async fn main() {
     assert!(matches!(run(4).await, Err(Error::Job(PaymentError::Declined))));
     assert_eq!(*run(5).await.unwrap(), Receipt { id: 55, memo: String::from("memo") });
     assert!(matches!(run(6).await, Err(Error::Job(PaymentError::Down))));
+    let made: Vec<String> = store.effects().into_keys().collect();
+    assert_eq!(made, ["charge 0"], "what is adopted, final or failed leaves no effect");
     assert!(matches!(pay(&idem, 0, String::from("other")).await, Err(Error::KeyReused(_))));
 }
