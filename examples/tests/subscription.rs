@@ -140,7 +140,10 @@ macro_rules! subscriptions_on {
                 // Without its record the request runs again, and `request_id` is unique.
                 world.lab.connect().await.execute("DELETE FROM idem_records").await.unwrap();
                 let failed = request(&world.worker(), "phone", "basic").await;
-                assert!(matches!(failed, Err(Error::Job(SubscriptionError::Database(_)))), "{failed:?}");
+                let Err(Error::Job(SubscriptionError::Database(sqlx::Error::Database(error)))) = failed else {
+                    panic!("{failed:?}");
+                };
+                assert!(error.is_unique_violation() && error.message().contains("request_id"), "{error:?}");
                 assert_eq!(world.count().await, (0, 1, 1));
             }
         }
