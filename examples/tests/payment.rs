@@ -5,6 +5,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use idem_examples::cli::sqlite_url;
 use idem_examples::gateway::{Fault, Gateway, GatewayError, GatewayProcess};
@@ -20,7 +21,7 @@ const AMOUNT_CENTS: i64 = 4_200;
 const RUNS: usize = 16;
 
 macro_rules! payments_on {
-    ($db:ident, $url:path) => {
+    ($db:ident, $url:path, $pool:path, $waiting:path) => {
         mod $db {
             use idem_examples::$db::Db;
             use idem_examples::$db::demos::payment::set_up;
@@ -53,7 +54,7 @@ macro_rules! payments_on {
 
                 /// A handle with connections of its own, as in another process.
                 fn worker(&self) -> Idem<Db, Gateway> {
-                    let builder = Idem::builder(self.lab.pool(2)).namespace("examples");
+                    let builder = Idem::builder($pool(&self.lab)).namespace("examples");
                     builder.state(self.gateway()).build().unwrap()
                 }
 
@@ -124,6 +125,7 @@ macro_rules! payments_on {
                     }));
                 }
                 start.wait().await;
+                $waiting(&world.lab, RUNS - 1).await;
                 world.gateway().release().await.unwrap();
 
                 let mut executed = 0;
@@ -262,8 +264,8 @@ macro_rules! payments_on {
     };
 }
 
-payments_on!(sqlite, sqlite_lab_url);
-payments_on!(postgres, postgres_lab_url);
+payments_on!(sqlite, sqlite_lab_url, sqlite_pool, sqlite_waits);
+payments_on!(postgres, postgres_lab_url, postgres_pool, postgres_waits);
 
 fn sqlite_lab_url(lab: &Lab<sqlx::Sqlite>) -> String {
     sqlite_url(lab.options().get_filename())
@@ -283,6 +285,40 @@ fn postgres_lab_url(lab: &Lab<sqlx::Postgres>) -> String {
         })
         .collect();
     format!("{url}?options={options}")
+}
+
+fn sqlite_pool(lab: &Lab<sqlx::Sqlite>) -> sqlx::SqlitePool {
+    lab.pool(2)
+}
+
+/// A pool whose connections can be told from those of other tests.
+fn postgres_pool(lab: &Lab<sqlx::Postgres>) -> sqlx::PgPool {
+    let options = lab.options();
+    let name = options.get_options().unwrap().to_owned();
+    sqlx::PgPool::connect_lazy_with(options.application_name(&name))
+}
+
+/// SQLite does not tell who waits for its one writer.
+async fn sqlite_waits(_: &Lab<sqlx::Sqlite>, _: usize) {}
+
+/// Waits until so many runs stand at a lock.
+async fn postgres_waits(lab: &Lab<sqlx::Postgres>, runs: usize) {
+    let name = lab.options().get_options().unwrap().to_owned();
+    let mut connection = lab.connect().await;
+    let runs = i64::try_from(runs).unwrap();
+    let all_wait = async {
+        let mut waiting = 0_i64;
+        while waiting < runs {
+            waiting = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'",
+            )
+            .bind(&name)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_wait).await.expect("every other run waits for a lock");
 }
 
 /// Starts a gateway, which ends with its handle or with this process.
