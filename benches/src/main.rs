@@ -95,7 +95,11 @@ async fn measure(
     let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); bench.systems.len()];
     for round in 0..=options.rounds {
         for (system, cells) in bench.systems.iter().zip(&mut cells) {
-            eprint!("\r{database:?} {workload:?} x{workers}: round {round}/{} {:<32}", options.rounds, system.name());
+            eprint!(
+                "\r{database:?} {workload:?} x{workers}: round {round}/{} {:<32}",
+                options.rounds,
+                system.name()
+            );
             let cell = cell::run(system, &load).await.with_context(|| system.name().to_owned())?;
             // The first round warms everything up.
             if round > 0 {

@@ -107,7 +107,11 @@ impl fmt::Display for Report {
                     Workload::Replay => "replays",
                 };
                 writeln!(f, "\n{}, {unit}, {} workers", row.database, row.workers)?;
-                writeln!(f, "  {:<34} {:>10} {:>9} {:>9} {:>7}", "", "a second", "p50 us", "p99 us", "ratio")?;
+                writeln!(
+                    f,
+                    "  {:<34} {:>10} {:>9} {:>9} {:>7}",
+                    "", "a second", "p50 us", "p99 us", "ratio"
+                )?;
             }
             writeln!(
                 f,

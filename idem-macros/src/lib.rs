@@ -33,12 +33,7 @@ fn expand_idempotent(
     let mut errors = Errors::default();
     let function = match parse::function(item.clone()) {
         Ok(function) => function,
-        Err(error) => {
-            errors.add(error);
-            let mut tokens = errors.into_compile_errors();
-            tokens.extend(item);
-            return tokens;
-        }
+        Err(error) => return error.into_compile_error(),
     };
     let options = parse::options(args, &mut errors);
     match validate::job(function, options, &mut errors) {

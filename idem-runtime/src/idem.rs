@@ -129,7 +129,7 @@ impl<D: Database, S> Idem<D, S> {
     pub async fn run<J>(&self, job: J) -> Result<Done<J::Output>, Error<J::Error>>
     where
         J: AtomicJob<S, Db = D>,
-        S: Sync,
+        S: Sync + 'static,
     {
         let enrolled = self.enrolled::<J>().await?;
         let context = run::Context {

@@ -65,7 +65,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
 /// A job whose effect is in one database, inside one transaction.
 ///
 /// `S` is the state of the [`Idem`](crate::Idem) that runs it.
-pub trait AtomicJob<S: Sync + ?Sized>: Job {
+pub trait AtomicJob<S: Sync + 'static>: Job {
     /// The database that the effect is in.
     type Db: Database;
 
@@ -207,9 +207,58 @@ pub enum Retain {
     note = "an argument must be owned and implement `Serialize` and `DeserializeOwned`",
     note = "pass an id and load the value inside the job, or take it as `#[state]`"
 )]
-pub trait JobArg: Serialize + DeserializeOwned + Send + Sync + 'static {}
+pub trait JobArg<Via = Serde> {
+    /// The type itself.
+    #[doc(hidden)]
+    type Itself;
 
-impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> JobArg for T {}
+    #[doc(hidden)]
+    fn give(&self) -> &Self::Itself;
+
+    #[doc(hidden)]
+    fn take(itself: Self::Itself) -> Self;
+}
+
+/// The way in which every argument is one.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Serde {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> JobArg<Serde> for T {
+    type Itself = T;
+
+    fn give(&self) -> &T {
+        self
+    }
+
+    fn take(itself: T) -> T {
+        itself
+    }
+}
+
+/// A second way, which no argument goes. With one way only, rustc takes it for granted and complains
+/// about each of its conditions at each use. With two it finds that neither is open, says so once, and
+/// has no type for `Itself` left to complain about.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Closed {}
+
+#[doc(hidden)]
+pub trait Never {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Never> JobArg<Closed> for T {
+    type Itself = T;
+
+    fn give(&self) -> &T {
+        self
+    }
+
+    fn take(itself: T) -> T {
+        itself
+    }
+}
 
 /// The result of a job: recorded by the first run, returned again by a replay.
 #[diagnostic::on_unimplemented(
@@ -219,6 +268,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> JobArg for T {}
 )]
 pub trait JobOutput: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {}
 
 /// The error of a job that uses `replay(...)`.
@@ -229,6 +279,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {}
 )]
 pub trait FinalError: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> FinalError for T {}
 
 /// The return type of a job's function, split into its two halves.
@@ -242,11 +293,19 @@ pub trait JobResult {
     type Output;
     /// The `Err` half.
     type Error;
+
+    /// Returns the `Result` that this is.
+    #[doc(hidden)]
+    fn into_result(self) -> Result<Self::Output, Self::Error>;
 }
 
 impl<T, E> JobResult for Result<T, E> {
     type Output = T;
     type Error = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
 }
 
 /// Encodes a final error for [`Job::final_error`].

@@ -39,6 +39,12 @@ pub trait KeyPart {
     fn write(&self, key: &mut KeyWriter);
 }
 
+/// Takes one part of a key, so that a value that cannot be one is underlined on its own.
+#[doc(hidden)]
+pub fn part<K: KeyPart>(part: &K) -> &dyn KeyPart {
+    part
+}
+
 /// The parts of a key, encoded; not yet bound to a namespace and a job.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyParts {
@@ -94,7 +100,9 @@ impl fmt::Debug for KeyParts {
 
 /// A key with no content: an empty or blank string, or nothing at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id")]
+#[error(
+    "the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id"
+)]
 pub struct EmptyKey;
 
 /// A key bound to its namespace and job: what a record is found by.
@@ -149,8 +157,22 @@ impl KeyHash {
         &self.0
     }
 
+    /// Returns the hash of this key among the records in one place.
+    ///
+    /// A lock of a server knows no tables: without the place, equal keys of two databases or schemas of
+    /// one server would wait for each other.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn at(&self, place: u64) -> KeyHash {
+        let mut bytes = self.0;
+        for (byte, other) in bytes.iter_mut().zip(place.to_be_bytes()) {
+            *byte ^= other;
+        }
+        KeyHash(bytes)
+    }
+
     /// Returns 64 of the bits, for a lock that takes a number.
-    pub fn lock_number(&self) -> i64 {
+    #[cfg(feature = "postgres")]
+    pub(crate) fn lock_number(&self) -> i64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         i64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
@@ -178,6 +200,13 @@ fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     first
+}
+
+/// Hashes the place where records are, for [`KeyHash::at`].
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn place(schema: &str, table: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = hash(b"idem place v1", &[schema.as_bytes(), table.as_bytes()]);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn length(len: usize) -> [u8; 8] {

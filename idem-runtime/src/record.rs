@@ -74,9 +74,10 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
 
         (State::Absent, Event::Complete | Event::Reject | Event::Abandon | Event::Expire)
         | (State::Running, Event::Begin | Event::Expire)
-        | (State::Completed | State::Rejected, Event::Begin | Event::Complete | Event::Reject | Event::Abandon) => {
-            Err(Illegal { state, event })
-        }
+        | (
+            State::Completed | State::Rejected,
+            Event::Begin | Event::Complete | Event::Reject | Event::Abandon,
+        ) => Err(Illegal { state, event }),
     }
 }
 

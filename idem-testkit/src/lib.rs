@@ -1,4 +1,6 @@
 //! Tests that a job is safe to run again: crashes, races and real servers.
 
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub mod lab;
 pub mod proxy;
 pub mod servers;

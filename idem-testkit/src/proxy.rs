@@ -1,12 +1,13 @@
-//! A proxy in front of a database server that counts round trips and can add network to them.
+//! A proxy in front of a database server that counts round trips, can add network to them and can lose
+//! them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Stands between a client and a server on loopback.
@@ -16,8 +17,23 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    round_trips: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     listening: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    round_trips: AtomicU64,
+    loss: Mutex<Option<(Loss, Vec<u8>)>>,
+}
+
+/// What a connection loses as it breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The client's message: the server never sees it.
+    Request,
+    /// The server's answer: it has done what the message says.
+    Answer,
 }
 
 impl Proxy {
@@ -29,18 +45,18 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr, delay: Duration) -> std::io::Result<Proxy> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let round_trips = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&round_trips);
+        let shared = Arc::new(Shared::default());
+        let common = Arc::clone(&shared);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let counter = Arc::clone(&counter);
+                let shared = Arc::clone(&common);
                 tokio::spawn(async move {
                     // An end that hangs up is not the proxy's concern: the other one sees it.
-                    let _ = converse(client, upstream, delay, counter).await;
+                    let _ = converse(client, upstream, delay, shared).await;
                 });
             }
         });
-        Ok(Proxy { address, round_trips, listening })
+        Ok(Proxy { address, shared, listening })
     }
 
     /// Returns where to connect instead of the server.
@@ -50,7 +66,18 @@ impl Proxy {
 
     /// Returns how many round trips there were so far, over all connections.
     pub fn round_trips(&self) -> u64 {
-        self.round_trips.load(Ordering::SeqCst)
+        self.shared.round_trips.load(Ordering::SeqCst)
+    }
+
+    /// Breaks the connection at the next message of a client that contains `text`; once.
+    pub fn lose(&self, loss: Loss, text: &str) {
+        *self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((loss, text.as_bytes().to_vec()));
+    }
+
+    /// Tells whether the loss that was asked for is still to come.
+    pub fn is_loss_pending(&self) -> bool {
+        self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 
@@ -60,44 +87,79 @@ impl Drop for Proxy {
     }
 }
 
+impl Shared {
+    /// Takes the loss if this message is the one.
+    fn loss_of(&self, message: &[u8]) -> Option<Loss> {
+        let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
+        let hit =
+            loss.as_ref().is_some_and(|(_, text)| message.windows(text.len()).any(|window| window == text));
+        if hit { loss.take().map(|(loss, _)| loss) } else { None }
+    }
+}
+
 async fn converse(
     client: TcpStream,
     upstream: SocketAddr,
     delay: Duration,
-    counter: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 ) -> std::io::Result<()> {
     let server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let server_spoke = Arc::new(AtomicBool::new(true));
-    let heard = Arc::clone(&server_spoke);
-    let requests = forward(from_client, to_server, delay, move || {
-        if server_spoke.swap(false, Ordering::SeqCst) {
-            counter.fetch_add(1, Ordering::SeqCst);
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let server_spoke = AtomicBool::new(true);
+    let lost = AtomicBool::new(false);
+    let requests = async {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let message = read(&mut from_client, &mut buffer).await?;
+            if message.is_empty() {
+                return to_server.shutdown().await;
+            }
+            if server_spoke.swap(false, Ordering::SeqCst) {
+                shared.round_trips.fetch_add(1, Ordering::SeqCst);
+            }
+            match shared.loss_of(message) {
+                Some(Loss::Request) => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+                Some(Loss::Answer) => lost.store(true, Ordering::SeqCst),
+                None => {}
+            }
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            to_server.write_all(message).await?;
         }
-    });
-    let answers = forward(from_server, to_client, Duration::ZERO, move || heard.store(true, Ordering::SeqCst));
+    };
+    let answers = async {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let message = read(&mut from_server, &mut buffer).await?;
+            if message.is_empty() {
+                return to_client.shutdown().await;
+            }
+            if lost.load(Ordering::SeqCst) {
+                // The answer may come in pieces, while the server is still at work; hanging up on it early
+                // could stop it.
+                while tokio::time::timeout(QUIET, read(&mut from_server, &mut buffer))
+                    .await
+                    .is_ok_and(|m| m.is_ok_and(|m| !m.is_empty()))
+                {}
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
+            server_spoke.store(true, Ordering::SeqCst);
+            to_client.write_all(message).await?;
+        }
+    };
     tokio::try_join!(requests, answers).map(|_| ())
 }
 
-async fn forward(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    delay: Duration,
-    mut seen: impl FnMut(),
-) -> std::io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let len = from.read(&mut buffer).await?;
-        if len == 0 {
-            return to.shutdown().await;
-        }
-        seen();
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        to.write_all(&buffer[..len]).await?;
-    }
+/// How long a server says nothing when its answer is over.
+const QUIET: Duration = Duration::from_millis(100);
+
+const BUFFER_BYTES: usize = 64 * 1024;
+
+async fn read<'b>(from: &mut OwnedReadHalf, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
+    let len = from.read(buffer).await?;
+    Ok(&buffer[..len])
 }

@@ -83,10 +83,7 @@ impl fmt::Display for Server {
 ///
 /// As [`Server::url`] does, for any of the servers.
 pub fn untested() -> Vec<Server> {
-    Server::ALL
-        .into_iter()
-        .filter(|server| server.url().is_none())
-        .collect()
+    Server::ALL.into_iter().filter(|server| server.url().is_none()).collect()
 }
 
 /// The part of the environment that decides; apart from it, so that the rules can be tested without changing it.
@@ -97,10 +94,7 @@ struct Surroundings<V> {
 
 impl Surroundings<fn(&str) -> Result<String, String>> {
     fn from_env() -> Result<Self, String> {
-        Ok(Self {
-            require: read_env("IDEM_REQUIRE")?,
-            variable: read_env,
-        })
+        Ok(Self { require: read_env("IDEM_REQUIRE")?, variable: read_env })
     }
 }
 
@@ -126,15 +120,12 @@ fn required(list: &str) -> Result<Vec<Server>, String> {
         .map(str::trim)
         .filter(|name| !name.is_empty() && *name != "sqlite")
         .map(|name| {
-            Server::ALL
-                .into_iter()
-                .find(|server| server.name() == name)
-                .ok_or_else(|| {
-                    format!(
-                        "`IDEM_REQUIRE` asks for `{name}`, which is none of sqlite, postgres, mysql, pgbouncer; \
+            Server::ALL.into_iter().find(|server| server.name() == name).ok_or_else(|| {
+                format!(
+                    "`IDEM_REQUIRE` asks for `{name}`, which is none of sqlite, postgres, mysql, pgbouncer; \
                          scripts/test sets it"
-                    )
-                })
+                )
+            })
         })
         .collect()
 }
@@ -176,10 +167,7 @@ mod tests {
     #[test]
     fn a_server_that_is_there_is_used_whether_asked_for_or_not() {
         assert_eq!(look("", &[Server::Postgres]), Ok(Some(URL.to_owned())));
-        assert_eq!(
-            look(" sqlite , postgres ,", &[Server::Postgres]),
-            Ok(Some(URL.to_owned()))
-        );
+        assert_eq!(look(" sqlite , postgres ,", &[Server::Postgres]), Ok(Some(URL.to_owned())));
     }
 
     #[test]

@@ -20,21 +20,13 @@ fn main() -> ExitCode {
     }
     let outcomes = [
         check("servers_asked_for_are_there", report),
-        check("a_missing_server_fails", || {
-            check_copy_fails("mysql", "`IDEM_TEST_MYSQL` is not set")
-        }),
-        check("an_unknown_server_fails", || {
-            check_copy_fails("oracle", "`oracle`, which is none of")
-        }),
+        check("a_missing_server_fails", || check_copy_fails("mysql", "`IDEM_TEST_MYSQL` is not set")),
+        check("an_unknown_server_fails", || check_copy_fails("oracle", "`oracle`, which is none of")),
     ];
     let passed = outcomes.iter().filter(|passed| **passed).count();
     let failed = outcomes.len() - passed;
     println!("{passed} passed, {failed} failed");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn check(name: &str, test: impl FnOnce() + UnwindSafe) -> bool {
@@ -45,16 +37,10 @@ fn check(name: &str, test: impl FnOnce() + UnwindSafe) -> bool {
 
 fn report() {
     let untested = untested();
-    let tested: Vec<_> = Server::ALL
-        .into_iter()
-        .filter(|server| !untested.contains(server))
-        .collect();
+    let tested: Vec<_> = Server::ALL.into_iter().filter(|server| !untested.contains(server)).collect();
     println!("tested on: sqlite{}", list(", ", &tested));
     if !untested.is_empty() {
-        println!(
-            "not tested: {} (scripts/test starts them)",
-            list("", &untested)
-        );
+        println!("not tested: {} (scripts/test starts them)", list("", &untested));
     }
 }
 

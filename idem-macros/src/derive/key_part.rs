@@ -53,7 +53,11 @@ pub(crate) fn key_part(input: TokenStream) -> TokenStream {
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let ident = &input.ident;
     // A reference to an enum without variants is still something to match.
-    let target = if arms.is_empty() { quote!(*self) } else { quote!(self) };
+    let target = if arms.is_empty() {
+        quote_spanned!(Span::mixed_site()=> *self)
+    } else {
+        quote_spanned!(Span::mixed_site()=> self)
+    };
     quote_spanned! {Span::mixed_site()=>
         #[automatically_derived]
         impl #impl_generics #krate::KeyPart for #ident #ty_generics #where_clause {

@@ -15,7 +15,9 @@ pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
         AdoptCase::Constraint(name) => {
             let adopted = adopted(job, adopt);
             // The span of the name: an error type that cannot have a database's error in it is its mistake.
-            let error = quote_spanned!(name.span()=> &#error);
+            let at_name = name.span().resolved_at(Span::mixed_site());
+            let error = Ident::new("error", at_name);
+            let error = quote_spanned!(at_name=> &#error);
             Some(quote_spanned! {Span::mixed_site()=>
                 if #tx.undo_violation(#error, #name).await? {
                     #adopted
@@ -64,7 +66,7 @@ fn own_error(krate: &Path, error: &Ident) -> TokenStream {
 fn adopted(job: &Job, adopt: &Adopt) -> TokenStream {
     let krate = &job.krate;
     let value = &adopt.value;
-    let (output, error) = halves(krate, &job.function.returns);
+    let (output, error) = halves(job);
     let value = quote_spanned!(value.span()=> #value);
     quote_spanned! {Span::mixed_site()=>
         let adopted = async { ::core::result::Result::<#output, #error>::Ok(#value) };

@@ -1,11 +1,11 @@
 //! `impl AtomicJob`: the body, and what its errors mean.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::Path;
 use syn::spanned::Spanned;
 
-use super::{adopt, halves, own, state_bounds};
+use super::{adopt, halves, own, spans, state_bounds};
 use crate::model::{Function, Job, Param, TxParam};
 
 /// The user's function with its tokens untouched. It is a function of a type that nobody can name,
@@ -50,16 +50,16 @@ pub(super) fn atomic_impl(job: &Job) -> TokenStream {
 }
 
 fn check(job: &Job, path: &Path) -> TokenStream {
-    let Job { krate, function, .. } = job;
-    let db = &function.tx.db;
-    let (output, error) = halves(krate, &function.returns);
+    let Job { function, .. } = job;
+    let tx_ty = &function.tx.ty;
+    let (output, error) = halves(job);
     let tx = own("tx");
     // A signature that does not fit is the path's mistake.
     let call = quote_spanned!(path.span().resolved_at(Span::mixed_site())=> #path(#tx, self).await);
     quote_spanned! {Span::mixed_site()=>
         async fn check(
             &self,
-            #tx: &mut #krate::Tx<'_, #db>,
+            #tx: #tx_ty,
         ) -> ::core::result::Result<::core::option::Option<#output>, #error> {
             #call
         }
@@ -68,8 +68,8 @@ fn check(job: &Job, path: &Path) -> TokenStream {
 
 fn body(job: &Job) -> TokenStream {
     let Job { krate, function, .. } = job;
-    let (ident, db) = (&function.ident, &function.tx.db);
-    let (output, error_ty) = halves(krate, &function.returns);
+    let (ident, tx_ty) = (&function.ident, &function.tx.ty);
+    let returns = spans::result(job, &quote!(job::Settled));
     let (state, state_ty) = (own("state"), own("__State"));
     let tx = function.tx.ident.clone().unwrap_or_else(|| own("tx"));
     let args: Vec<_> = function.args().map(|arg| &arg.ident).collect();
@@ -92,16 +92,28 @@ fn body(job: &Job) -> TokenStream {
         }
     });
     let (value, error) = (own("value"), own("error"));
+    let mut result = quote_spanned!(Span::mixed_site()=> __Body::#ident(#tx, #(#params),*).await);
+    if function.returns.halves.is_none() {
+        let into_result = spans::projection(
+            &function.returns.ty,
+            krate,
+            &function.returns.ty.to_token_stream(),
+            "job::JobResult",
+            "into_result",
+        );
+        let result_of_body = spans::parenthesized(spans::ends(&function.returns.ty).1, result);
+        result = quote_spanned!(Span::mixed_site()=> #into_result #result_of_body);
+    }
     let outcome = adopt::on_error(job, &tx, &error);
     quote_spanned! {Span::mixed_site()=>
         async fn body(
             self,
-            #tx: &mut #krate::Tx<'_, #db>,
+            #tx: #tx_ty,
             #state: &#state_ty,
-        ) -> ::core::result::Result<#krate::job::Settled<#output>, #krate::Error<#error_ty>> {
+        ) -> #returns {
             let Self { #(#args),* } = self;
             #(#bindings)*
-            match __Body::#ident(#tx, #(#params),*).await {
+            match #result {
                 ::core::result::Result::Ok(#value) => {
                     ::core::result::Result::Ok(#krate::job::Settled::Executed(#value))
                 }

@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use super::{halves, own};
+use super::{own, spans};
 use crate::model::{Broken, BrokenParam, RawFunction};
 
 /// Returns the guarded function and the struct without their contents, beside the user's function.
@@ -11,20 +11,21 @@ pub(crate) fn broken(job: &Broken) -> TokenStream {
     let RawFunction { attrs, vis, sig, body } = &job.function;
     if sig.receiver().is_some() {
         // Nothing but the function itself can stand in an `impl`.
-        return quote!(#(#attrs)* #vis #sig #body);
+        return quote!(#[allow(dead_code)] #(#attrs)* #vis #sig #body);
     }
-    let mut checked = sig.clone();
-    // An `.await` in the body is no second mistake.
-    checked.asyncness.get_or_insert_with(Default::default);
+    let checked = job.body_can_be_checked.then(|| {
+        let mut sig = sig.clone();
+        // An `.await` in the body is no second mistake.
+        sig.asyncness.get_or_insert_with(Default::default);
+        quote!(#sig #body)
+    });
     let guarded = guarded(job);
     let value = value(job);
     quote_spanned! {Span::mixed_site()=>
         #guarded
         #value
         #[allow(dead_code)]
-        const _: () = {
-            #checked #body
-        };
+        const _: () = { #checked };
     }
 }
 
@@ -69,7 +70,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
     let state = own("__State");
     let atomic = db.as_ref().map(|db| {
         quote_spanned! {Span::mixed_site()=>
-            impl<#state: ::core::marker::Sync> #krate::AtomicJob<#state> for #name {
+            impl<#state: ::core::marker::Sync + 'static> #krate::AtomicJob<#state> for #name {
                 type Db = #db;
                 async fn body(
                     self,
@@ -115,7 +116,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
 
 fn types(job: &Broken) -> (TokenStream, TokenStream) {
     match &job.returns {
-        Some(returns) => halves(&job.krate, returns),
+        Some(returns) => spans::split(returns, &job.krate),
         None => (quote!(()), quote!(::core::convert::Infallible)),
     }
 }

@@ -1,20 +1,19 @@
 //! `impl Job`: what does not depend on the database.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, quote_spanned};
+use quote::quote_spanned;
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{Expr, Path};
 
-use super::{halves, own, spec};
+use super::{own, spans, spec};
 use crate::model::{Fingerprint, Job, Key, Lock};
 
 pub(super) fn job_impl(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
-    let (output, error) = halves(krate, &function.returns);
+    let (output, error) = spans::split(&function.returns, krate);
     let spec = spec::spec(job);
     let key = key(krate, &job.key);
-    let fingerprint = fingerprint(krate, &job.fingerprint);
+    let fingerprint = fingerprint(job);
     let row = row(krate, &job.spec.lock);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
     quote_spanned! {Span::mixed_site()=>
@@ -32,14 +31,13 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
 
 fn key(krate: &Path, key: &Key) -> TokenStream {
     let (bindings, parts) = match key {
-        Key::Global => (
-            None,
-            quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#krate::key::KeyParts::global())),
-        ),
+        Key::Global => {
+            let global = quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::global());
+            (None, quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#global)))
+        }
         Key::Of { expr, uses } => {
-            let expr = by_reference(expr);
-            let part = quote_spanned!(expr.span()=> &#expr);
-            (Some(bindings(uses)), quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::of(#part)))
+            let part = part(krate, expr);
+            (Some(bindings(uses)), quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::of(&#part)))
         }
     };
     quote_spanned! {Span::mixed_site()=>
@@ -50,42 +48,52 @@ fn key(krate: &Path, key: &Key) -> TokenStream {
     }
 }
 
+/// Returns the expression as a part of a key, which only looks at it; a tuple element by element.
+fn part(krate: &Path, expr: &Expr) -> TokenStream {
+    match expr {
+        Expr::Group(group) => part(krate, &group.expr),
+        Expr::Paren(paren) => part(krate, &paren.expr),
+        Expr::Tuple(tuple) => {
+            let elems = tuple.elems.iter().map(|elem| part(krate, elem));
+            quote_spanned!(Span::mixed_site()=> (#(#elems,)*))
+        }
+        expr => {
+            let (start, end) = spans::ends(expr);
+            let (krate, value) = (spans::krate_at(krate, start), reference(expr));
+            let call = spans::parenthesized(end, quote_spanned!(start=> &#value));
+            quote_spanned!(start=> #krate::key::part #call)
+        }
+    }
+}
+
 /// Binds the arguments that an expression names to references.
 fn bindings(uses: &[Ident]) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> let Self { #(#uses,)* .. } = self;)
 }
 
-/// Wraps an expression so that it is only looked at: a tuple's elements one by one, since a field in
-/// a tuple would be moved out of its argument.
-fn by_reference(expr: &Expr) -> TokenStream {
+/// Returns a reference to the value of an expression, at the expression's span.
+fn reference(expr: &Expr) -> TokenStream {
+    let (start, _) = spans::ends(expr);
     match expr {
-        Expr::Group(group) => by_reference(&group.expr),
-        Expr::Paren(paren) => by_reference(&paren.expr),
-        Expr::Tuple(tuple) => {
-            let elems = tuple.elems.iter().map(|elem| {
-                let elem_ref = by_reference(elem);
-                quote_spanned!(elem.span()=> &#elem_ref)
-            });
-            quote_spanned!(tuple.span()=> (#(#elems,)*))
-        }
-        Expr::Path(_) | Expr::Field(_) | Expr::Lit(_) | Expr::Call(_) | Expr::MethodCall(_) => {
-            expr.to_token_stream()
-        }
-        other => quote_spanned!(other.span()=> (#other)),
+        Expr::Binary(_) | Expr::Cast(_) | Expr::Range(_) => quote_spanned!(start=> &(#expr)),
+        expr => quote_spanned!(start=> &#expr),
     }
 }
 
-fn fingerprint(krate: &Path, fingerprint: &Fingerprint) -> Option<TokenStream> {
-    let Fingerprint(args) = fingerprint;
-    if args.is_empty() {
+fn fingerprint(job: &Job) -> Option<TokenStream> {
+    let Job { krate, function, fingerprint: Fingerprint(compared), .. } = job;
+    if compared.is_empty() {
         return None;
     }
-    let names = args.iter().map(|arg| arg.unraw().to_string());
+    let args = function.args().filter(|arg| compared.contains(&arg.ident)).map(|arg| {
+        let ident = &arg.ident;
+        let name = ident.unraw().to_string();
+        let value = spans::carried(arg, krate, "give", quote_spanned!(Span::mixed_site()=> &self.#ident));
+        quote_spanned!(Span::mixed_site()=> .arg(#name, #value)?)
+    });
     Some(quote_spanned! {Span::mixed_site()=>
         fn fingerprint(&self) -> ::core::result::Result<#krate::fingerprint::Fingerprint, #krate::codec::CodecError> {
-            ::core::result::Result::Ok(
-                #krate::fingerprint::Fingerprint::builder() #(.arg(#names, &self.#args)?)* .finish(),
-            )
+            ::core::result::Result::Ok(#krate::fingerprint::Fingerprint::builder() #(#args)* .finish())
         }
     })
 }
@@ -93,12 +101,14 @@ fn fingerprint(krate: &Path, fingerprint: &Fingerprint) -> Option<TokenStream> {
 fn row(krate: &Path, lock: &Lock) -> Option<TokenStream> {
     let Lock::BusinessRow(row) = lock else { return None };
     let bindings = bindings(&row.uses);
-    let value = by_reference(&row.value);
-    let value = quote_spanned!(row.value.span()=> &#value);
+    let (start, end) = spans::ends(&row.value);
+    let value = spans::parenthesized(end, reference(&row.value));
+    let at_value = spans::krate_at(krate, start);
+    let value = quote_spanned!(start=> #at_value::store::RowKey::row_value #value);
     Some(quote_spanned! {Span::mixed_site()=>
         fn row(&self) -> ::core::option::Option<#krate::store::RowValue> {
             #bindings
-            ::core::option::Option::Some(#krate::store::RowKey::row_value(#value))
+            ::core::option::Option::Some(#value)
         }
     })
 }

@@ -5,13 +5,14 @@ mod atomic;
 mod broken;
 mod guarded;
 mod job;
+mod spans;
 mod spec;
 mod value;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use crate::model::{Function, Job, Returns};
+use crate::model::{Function, Job};
 
 pub(crate) use self::broken::broken;
 
@@ -19,6 +20,7 @@ pub(crate) use self::broken::broken;
 pub(crate) fn job(job: &Job) -> TokenStream {
     let guarded = guarded::function(job);
     let value = value::job_struct(job);
+    let serde_impls = value::serde_impls(job);
     let body = atomic::body_function(&job.function);
     let job_impl = job::job_impl(job);
     let atomic_impl = atomic::atomic_impl(job);
@@ -29,6 +31,7 @@ pub(crate) fn job(job: &Job) -> TokenStream {
         #(#cfgs)*
         const _: () = {
             #body
+            #serde_impls
             #job_impl
             #atomic_impl
         };
@@ -40,20 +43,21 @@ fn own(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
-/// Returns the types of result and error, through `JobResult` where only rustc can split them.
-fn halves(krate: &syn::Path, returns: &Returns) -> (TokenStream, TokenStream) {
-    let Returns { ty, halves } = returns;
-    match halves {
+/// Returns the types of result and error; where only rustc can tell them, as `impl Job` has split them.
+fn halves(job: &Job) -> (TokenStream, TokenStream) {
+    let Job { krate, function, struct_name, .. } = job;
+    match &function.returns.halves {
         Some((output, error)) => (quote!(#output), quote!(#error)),
-        None => (
-            quote_spanned!(Span::mixed_site()=> <#ty as #krate::job::JobResult>::Output),
-            quote_spanned!(Span::mixed_site()=> <#ty as #krate::job::JobResult>::Error),
-        ),
+        None => {
+            let half =
+                |name| spans::projection(&function.returns.ty, krate, &quote!(#struct_name), "Job", name);
+            (half("Output"), half("Error"))
+        }
     }
 }
 
 /// Returns the bounds on a state that provides all `#[state]` parameters.
 fn state_bounds(krate: &syn::Path, function: &Function) -> TokenStream {
     let targets = function.states().map(|state| &state.target);
-    quote_spanned!(Span::mixed_site()=> #(#krate::Provides<#targets> +)* ::core::marker::Sync)
+    quote_spanned!(Span::mixed_site()=> #(#krate::Provides<#targets> +)* ::core::marker::Sync + 'static)
 }

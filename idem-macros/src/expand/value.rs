@@ -1,25 +1,62 @@
 //! The job as a value: a serde struct with a field for each argument.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote_spanned};
+use quote::quote_spanned;
 use syn::ext::IdentExt;
 
+use super::{own, spans};
 use crate::model::{Arg, Job};
 
+/// Returns the struct itself, as users see it.
 pub(super) fn job_struct(job: &Job) -> TokenStream {
-    let Job { krate, function, struct_name, .. } = job;
+    let Job { function, struct_name, .. } = job;
     let (vis, cfgs) = (&function.vis, &function.attrs.cfgs);
     let doc = format!("The job [`{}`] as a value.", function.ident.unraw());
-    let serde = quote_spanned!(Span::mixed_site()=> #krate::__private::serde);
-    let serde_path = serde.to_token_stream().to_string();
     let fields = function.args().map(|arg| field(arg, vis));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #(#cfgs)*
-        #[derive(#serde::Serialize, #serde::Deserialize)]
-        #[serde(crate = #serde_path)]
         #[allow(dead_code)]
         #vis struct #struct_name { #(#fields),* }
+    }
+}
+
+/// Returns its serde impls. serde's derives stand on a mirror of it that is generic in every field: an
+/// argument that serde cannot carry is then one error, at its type, instead of one for each use in them.
+pub(super) fn serde_impls(job: &Job) -> TokenStream {
+    let Job { krate, function, struct_name, .. } = job;
+    let serde = quote_spanned!(Span::mixed_site()=> #krate::__private::serde);
+    let serde_path = serde.to_string();
+    let name = struct_name.unraw().to_string();
+    let names: Vec<_> = function.args().map(|arg| &arg.ident).collect();
+    let params: Vec<_> = (0..names.len()).map(|at| own(&format!("__T{at}"))).collect();
+    let given = function.args().map(|arg| {
+        let ident = &arg.ident;
+        spans::carried(arg, krate, "give", quote_spanned!(Span::mixed_site()=> #ident))
+    });
+    let taken = function.args().map(|arg| {
+        let ident = &arg.ident;
+        spans::carried(arg, krate, "take", quote_spanned!(Span::mixed_site()=> #ident))
+    });
+    let fields = own("__Fields");
+    quote_spanned! {Span::mixed_site()=>
+        #[derive(#serde::Serialize, #serde::Deserialize)]
+        #[serde(crate = #serde_path, rename = #name)]
+        struct #fields<#(#params),*> { #(#names: #params),* }
+
+        impl #serde::Serialize for #struct_name {
+            fn serialize<__S: #serde::Serializer>(&self, serializer: __S) -> ::core::result::Result<__S::Ok, __S::Error> {
+                let Self { #(#names),* } = self;
+                #serde::Serialize::serialize(&#fields { #(#names: #given),* }, serializer)
+            }
+        }
+
+        impl<'__de> #serde::Deserialize<'__de> for #struct_name {
+            fn deserialize<__D: #serde::Deserializer<'__de>>(deserializer: __D) -> ::core::result::Result<Self, __D::Error> {
+                let #fields { #(#names),* } = #serde::Deserialize::deserialize(deserializer)?;
+                ::core::result::Result::Ok(Self { #(#names: #taken),* })
+            }
+        }
     }
 }
 

@@ -182,6 +182,8 @@ pub(crate) struct Broken {
     pub(crate) returns: Option<Returns>,
     /// The function without helper attributes.
     pub(crate) function: RawFunction,
+    /// Whether rustc can check the body without repeating a mistake that has been reported.
+    pub(crate) body_can_be_checked: bool,
 }
 
 /// An argument of a job with mistakes.

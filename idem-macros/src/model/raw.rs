@@ -1,7 +1,6 @@
 //! A job as the user wrote it; nothing is checked beyond its grammar.
 
-use proc_macro2::{Group, Ident, TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::{Ident, TokenTree};
 use syn::{Attribute, Expr, Pat, Signature, Visibility};
 
 /// The function under the attribute. Its body stays a token: only rustc reads it.
@@ -20,6 +19,8 @@ pub(crate) struct RawOption {
 
 /// What stands behind the name of an option.
 pub(crate) enum RawValue {
+    /// Something that does not parse, which has been reported.
+    Broken,
     /// Nothing: `key`.
     Missing,
     /// `key = payment_id`.
@@ -29,18 +30,7 @@ pub(crate) enum RawValue {
     /// `replay(pattern, …)`.
     Patterns(Vec<Pat>),
     /// Parentheses behind the name of any other option.
-    List(Group),
-}
-
-impl ToTokens for RawOption {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        self.name.to_tokens(tokens);
-        match &self.value {
-            RawValue::Expr(expr) => expr.to_tokens(tokens),
-            RawValue::List(group) => group.to_tokens(tokens),
-            RawValue::Missing | RawValue::Arms(_) | RawValue::Patterns(_) => {}
-        }
-    }
+    List,
 }
 
 /// One case of `adopt(...)`.

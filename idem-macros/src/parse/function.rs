@@ -37,8 +37,7 @@ fn no_function(item: TokenStream) -> Option<syn::Error> {
         Item::Const(item) => ("a constant", item.const_token.into_token_stream()),
         Item::Static(item) => ("a static", item.static_token.into_token_stream()),
         Item::Type(item) => ("a type alias", item.type_token.into_token_stream()),
-        Item::Fn(_) => return None,
-        item => ("this item", item.into_token_stream()),
+        _ => return None,
     };
     let message = format!("{what} cannot be a job; write `#[idempotent(key = …)]` on an `async fn`");
     Some(syn::Error::new_spanned(culprit, message))

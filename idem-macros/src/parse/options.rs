@@ -14,17 +14,18 @@ pub(crate) fn options(args: TokenStream, errors: &mut Errors) -> Vec<RawOption> 
     let parse = |input: ParseStream<'_>| {
         let mut options = Vec::new();
         while !input.is_empty() {
-            match input.parse() {
-                Ok(option) => options.push(option),
-                Err(error) => errors.add(error),
-            }
-            if !input.is_empty() && !input.peek(Token![,]) {
-                // What is left of a broken option has been reported with it.
-                if errors.is_empty() {
-                    errors.add(input.error("expected `,` before the next option"));
-                }
-                skip_to_comma(input)?;
-            }
+            let name = input.call(Ident::parse_any)?;
+            let value =
+                value(&name, input).and_then(|value| match input.is_empty() || input.peek(Token![,]) {
+                    true => Ok(value),
+                    false => Err(input.error("expected `,` before the next option")),
+                });
+            let value = value.unwrap_or_else(|error| {
+                errors.add(error);
+                RawValue::Broken
+            });
+            options.push(RawOption { name, value });
+            skip_to_comma(input)?;
             input.parse::<Option<Token![,]>>()?;
         }
         Ok(options)
@@ -35,6 +36,7 @@ pub(crate) fn options(args: TokenStream, errors: &mut Errors) -> Vec<RawOption> 
     })
 }
 
+/// Skips what is left of a broken option.
 fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
     while !input.is_empty() && !input.peek(Token![,]) {
         input.parse::<TokenTree>()?;
@@ -42,28 +44,23 @@ fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
     Ok(())
 }
 
-impl Parse for RawOption {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let name = input.call(Ident::parse_any)?;
-        let value = if input.peek(Token![=]) && !input.peek(Token![==]) && !input.peek(Token![=>]) {
-            input.parse::<Token![=]>()?;
-            if input.is_empty() || input.peek(Token![,]) {
-                return Err(syn::Error::new(name.span(), format!("`{name}` has no value behind its `=`")));
-            }
-            RawValue::Expr(input.parse()?)
-        } else if input.peek(token::Paren) {
-            let group: Group = input.parse()?;
-            list(&name, group)?
-        } else if input.is_empty() || input.peek(Token![,]) {
-            RawValue::Missing
-        } else {
-            return Err(input.error(format!("expected `=`, `(` or `,` behind `{name}`")));
-        };
-        Ok(RawOption { name, value })
+fn value(name: &Ident, input: ParseStream<'_>) -> syn::Result<RawValue> {
+    if input.is_empty() || input.peek(Token![,]) {
+        Ok(RawValue::Missing)
+    } else if input.peek(token::Paren) {
+        list(name, &input.parse()?)
+    } else if input.peek(Token![=]) && !input.peek(Token![==]) && !input.peek(Token![=>]) {
+        input.parse::<Token![=]>()?;
+        if input.is_empty() || input.peek(Token![,]) {
+            return Err(syn::Error::new(name.span(), format!("`{name}` has no value behind its `=`")));
+        }
+        input.parse().map(RawValue::Expr)
+    } else {
+        Err(input.error(format!("expected `=`, `(` or `,` behind `{name}`")))
     }
 }
 
-fn list(name: &Ident, group: Group) -> syn::Result<RawValue> {
+fn list(name: &Ident, group: &Group) -> syn::Result<RawValue> {
     Ok(if name == "adopt" {
         let arms = Punctuated::<RawArm, Token![,]>::parse_terminated.parse2(group.stream())?;
         RawValue::Arms(arms.into_iter().collect())
@@ -71,7 +68,7 @@ fn list(name: &Ident, group: Group) -> syn::Result<RawValue> {
         let patterns = Punctuated::<Pattern, Token![,]>::parse_terminated.parse2(group.stream())?;
         RawValue::Patterns(patterns.into_iter().map(|pattern| pattern.0).collect())
     } else {
-        RawValue::List(group)
+        RawValue::List
     })
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn job(
 ) -> Result<Box<Job>, Box<Broken>> {
     let sig = &function.sig;
     signature::check(sig, errors);
+    let can_be_checked = signature::can_be_checked(sig);
     let params = params::params(sig, errors);
     let returns = returns::returns(sig, errors);
 
@@ -63,6 +64,7 @@ pub(crate) fn job(
             db: tx.map(|tx| tx.db),
             returns,
             function: attrs::without_helpers(function),
+            body_can_be_checked: can_be_checked && !params.unchecked,
         })),
     }
 }

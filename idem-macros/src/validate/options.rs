@@ -53,7 +53,7 @@ pub(crate) struct Options {
     pub(crate) krate: Option<Given>,
     pub(crate) adopt: Vec<RawArm>,
     pub(crate) replay: Vec<GivenReplay>,
-    /// The names of options that were given but do not parse: their absence is no further mistake.
+    /// The names of options that were given in a way that cannot be used: their absence is no further mistake.
     broken: Vec<String>,
 }
 
@@ -82,9 +82,10 @@ impl Options {
             "check" => &mut self.check,
             "timeout" => &mut self.timeout,
             "crate" => &mut self.krate,
-            _ => return unknown(&name, errors),
+            _ => return self.unknown(&name, errors),
         };
         match value {
+            RawValue::Broken => self.broken.push(text),
             RawValue::Expr(_) if slot.is_some() => {
                 errors.push(&name, format_args!("`{name}` is given twice; remove one of them"));
             }
@@ -98,6 +99,7 @@ impl Options {
 
     fn put_adopt(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
         match value {
+            RawValue::Broken => {}
             RawValue::Arms(arms) if !arms.is_empty() => self.adopt.extend(arms),
             _ => errors.push(
                 &name,
@@ -108,10 +110,26 @@ impl Options {
 
     fn put_replay(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
         match value {
+            RawValue::Broken => {}
             RawValue::Patterns(patterns) if !patterns.is_empty() => {
                 self.replay.push(GivenReplay { name, patterns });
             }
             _ => errors.push(&name, "`replay` needs the errors that are final; write `replay(pattern)`"),
+        }
+    }
+
+    fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
+        let text = name.to_string();
+        if text == "in_doubt" {
+            let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, so none is \
+                           ever in doubt; remove it";
+            errors.push(name, message);
+        } else if LATER.contains(&text.as_str()) {
+            errors.push(name, format_args!("`{name}` is not available yet; remove it"));
+        } else {
+            errors
+                .push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
+            self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
         }
     }
 
@@ -152,19 +170,6 @@ impl Options {
                            remove one of them";
             errors.push(&on_busy.name, message);
         }
-    }
-}
-
-fn unknown(name: &Ident, errors: &mut Errors) {
-    let text = name.to_string();
-    if text == "in_doubt" {
-        let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, so none is \
-                       ever in doubt; remove it";
-        errors.push(name, message);
-    } else if LATER.contains(&text.as_str()) {
-        errors.push(name, format_args!("`{name}` is not available yet; remove it"));
-    } else {
-        errors.push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
     }
 }
 

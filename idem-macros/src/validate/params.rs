@@ -22,6 +22,8 @@ pub(crate) struct Params {
     pub(crate) args: Vec<BrokenParam>,
     pub(crate) state_names: Vec<Ident>,
     pub(crate) tx_name: Option<Ident>,
+    /// Whether there is a mistake that rustc would report as well.
+    pub(crate) unchecked: bool,
 }
 
 impl Params {
@@ -33,14 +35,14 @@ impl Params {
 /// Tells the parameters apart and checks each.
 pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
     let mut params = Params::default();
-    let mut seen_tx = false;
+    let (mut seen_tx, mut has_self) = (false, false);
     for (at, input) in sig.inputs.iter().enumerate() {
         let param = match input {
             FnArg::Receiver(receiver) => {
                 let message =
                     "a job cannot take `self`; write a free function and take what it needs as `#[state]`";
                 errors.push(receiver, message);
-                seen_tx = true;
+                has_self = true;
                 continue;
             }
             FnArg::Typed(param) => param,
@@ -51,7 +53,8 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
                 errors.push(param, "a job has one transaction; remove this parameter");
             } else {
                 params.tx_name = name_of(&param.pat).cloned();
-                params.tx = tx(param, at, errors);
+                params.unchecked |= named(&param.ty, "Tx").is_none_or(|path| database(path).is_none());
+                params.tx = tx(param, at > usize::from(has_self), errors);
             }
             continue;
         }
@@ -63,18 +66,19 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             let arg = arg(param, errors);
             if let Some(ident) = name_of(&param.pat) {
                 if params.arg(ident).is_some() {
+                    params.unchecked = true;
                     errors.push(
                         ident,
                         format_args!("`{ident}` is the name of two parameters; rename one of them"),
                     );
                 }
-                let ty = arg.as_ref().map(|arg| arg.ty.clone());
+                let ty = arg.as_ref().filter(|_| !params.unchecked).map(|arg| arg.ty.clone());
                 params.args.push(BrokenParam { ident: ident.clone(), ty });
             }
             params.valid.extend(arg.map(Param::Arg));
         }
     }
-    if !seen_tx {
+    if !seen_tx && !has_self {
         errors.push(&sig.ident, LEASED);
     }
     params
@@ -105,7 +109,7 @@ fn cannot_but_mean_tx(ty: &Type) -> bool {
     matches!(scan::peel(ty), Type::Reference(reference) if reference.mutability.is_some())
 }
 
-fn tx(param: &PatType, at: usize, errors: &mut Errors) -> Option<TxParam> {
+fn tx(param: &PatType, late: bool, errors: &mut Errors) -> Option<TxParam> {
     let Some(path) = named(&param.ty, "Tx") else {
         errors.push(&param.ty, LEASED);
         return None;
@@ -126,7 +130,7 @@ fn tx(param: &PatType, at: usize, errors: &mut Errors) -> Option<TxParam> {
         errors.push(&param.ty, message);
         return None;
     }
-    if at != 0 {
+    if late {
         errors.push(&param.pat, format_args!("`{name}` must be the first parameter"));
         return None;
     }
@@ -209,8 +213,10 @@ fn arg(param: &PatType, errors: &mut Errors) -> Option<Arg> {
         }
     };
     let ty = &*param.ty;
-    if named(ty, "Run").is_some() {
-        errors.push(ty, LEASED);
+    if let Type::Ptr(_) | Type::FnPtr(_) = scan::peel(ty) {
+        let message =
+            format!("`{ident}` cannot be a pointer: it means nothing to a later run; take what it points to");
+        errors.push(ty, message);
         return None;
     }
     if scan::has_impl_trait(ty) {

@@ -45,9 +45,21 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
     Some(Returns { ty: (**ty).clone(), halves })
 }
 
+/// Types of the standard library that are returned by mistake; rustc knows them only by their paths.
+const NO_RESULTS: &[&str] = &[
+    "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+    "f32", "f64", "String", "Option", "Vec", "Box", "HashMap", "HashSet", "BTreeMap", "BTreeSet",
+];
+
 fn cannot_be_result(ty: &Type) -> bool {
     match ty {
-        Type::Path(_) | Type::Macro(_) | Type::Verbatim(_) => false,
+        Type::Path(path) => {
+            path.path.get_ident().is_some_and(|ident| NO_RESULTS.iter().any(|name| ident == name))
+                || path.path.segments.last().is_some_and(|last| {
+                    !last.arguments.is_empty() && NO_RESULTS.iter().any(|name| last.ident == name)
+                })
+        }
+        Type::Macro(_) | Type::Verbatim(_) => false,
         Type::Never(_) => true,
         _ => !matches!(ty, Type::Infer(_)),
     }

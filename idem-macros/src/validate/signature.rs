@@ -4,6 +4,11 @@ use syn::{Safety, Signature};
 
 use crate::errors::Errors;
 
+/// Tells whether rustc can check the body of such a function.
+pub(crate) fn can_be_checked(sig: &Signature) -> bool {
+    sig.constness.is_none() && sig.variadic.is_none()
+}
+
 /// Checks that the function is a plain async fn.
 pub(crate) fn check(sig: &Signature, errors: &mut Errors) {
     let name = &sig.ident;

@@ -67,7 +67,8 @@ impl<'de> Decoder<'de> {
     }
 
     fn text(&mut self) -> Result<&'de str, CodecError> {
-        std::str::from_utf8(self.blob()?).map_err(|error| CodecError::new(format!("a text is not UTF-8: {error}")))
+        std::str::from_utf8(self.blob()?)
+            .map_err(|error| CodecError::new(format!("a text is not UTF-8: {error}")))
     }
 
     fn negative(&mut self) -> Result<i128, CodecError> {
@@ -202,7 +203,10 @@ impl Items<'_, '_> {
 impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
     type Error = CodecError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, CodecError> {
         match self.more()? {
             true => seed.deserialize(&mut *self.decoder).map(Some),
             false => Ok(None),
@@ -290,7 +294,11 @@ impl<'de> de::VariantAccess<'de> for VariantBody<'_, 'de> {
         self.content()?.deserialize_any(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, CodecError> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
         self.content()?.deserialize_any(visitor)
     }
 }

@@ -158,12 +158,21 @@ impl<'a> Serializer for &'a mut Encoder {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), CodecError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), CodecError> {
         self.name(Tag::UnitVariant, variant);
         Ok(())
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), CodecError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), CodecError> {
         value.serialize(self)
     }
 
@@ -311,7 +320,9 @@ impl ser::SerializeMap for MapEncoder<'_> {
             let mut sorted: Vec<(&[u8], &[u8])> = entries
                 .iter()
                 .zip(ends)
-                .map(|((entry, value), end)| (&out[entry - start..value - start], &out[value - start..end - start]))
+                .map(|((entry, value), end)| {
+                    (&out[entry - start..value - start], &out[value - start..end - start])
+                })
                 .collect();
             sorted.sort();
             encoder.out.extend(sorted.into_iter().flat_map(|(key, value)| [key, value].concat()));

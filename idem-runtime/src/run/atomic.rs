@@ -38,12 +38,16 @@ pub(crate) async fn run_atomic<J, D, S>(
 where
     J: AtomicJob<S, Db = D>,
     D: Database,
-    S: Sync,
+    S: Sync + 'static,
 {
     let call = Call::<J, D, S>::new(context, &job)?;
     let started = Instant::now();
     if J::SPEC.lock == Lock::None {
-        return call.attempt(job, wait_max(&J::SPEC)).await.map(|(done, _)| done).map_err(|failed| failed.error);
+        return call
+            .attempt(job, wait_max(&J::SPEC))
+            .await
+            .map(|(done, _)| done)
+            .map_err(|failed| failed.error);
     }
     loop {
         let left = wait_max(&J::SPEC).saturating_sub(started.elapsed());
@@ -116,7 +120,7 @@ impl<'a, J, D, S> Call<'a, J, D, S>
 where
     J: AtomicJob<S, Db = D>,
     D: Database,
-    S: Sync,
+    S: Sync + 'static,
 {
     fn new(context: Context<'a, D, S>, job: &J) -> Result<Self, Error<J::Error>> {
         let name = J::SPEC.name;
@@ -178,7 +182,11 @@ where
         match job.check(&mut view).await {
             Ok(None) => {}
             Ok(Some(value)) => {
-                info!(job = J::SPEC.name, key = self.key.readable(), "adopted: the work had been done already");
+                info!(
+                    job = J::SPEC.name,
+                    key = self.key.readable(),
+                    "adopted: the work had been done already"
+                );
                 return self.complete(tx, Settled::Adopted(value)).await;
             }
             Err(error) => return Err(self.abandon(tx, Error::Job(error)).await),
@@ -228,7 +236,11 @@ where
         Tx::new(&mut *tx, &self.key).undo_all().await?;
         match self.record(tx, Event::Reject, &result).await? {
             Ok(record) => {
-                info!(job = J::SPEC.name, key = self.key.readable(), "rejected: the error is final and recorded");
+                info!(
+                    job = J::SPEC.name,
+                    key = self.key.readable(),
+                    "rejected: the error is final and recorded"
+                );
                 Err(Failed { error: Error::Job(error), record })
             }
             Err(winner) => Ok((self.answer(&winner)?, Some(winner))),
@@ -282,12 +294,18 @@ where
             }))),
             Committed::LostRace => match self.context.store.read(self.key.hash()).await? {
                 Some(winner) => {
-                    info!(job = J::SPEC.name, key = self.key.readable(), "lost a race; the winner's record answers");
+                    info!(
+                        job = J::SPEC.name,
+                        key = self.key.readable(),
+                        "lost a race; the winner's record answers"
+                    );
                     Ok(Err(winner))
                 }
                 None => Err(StoreError::new(
                     StoreErrorKind::Conflict,
-                    format!("the record of {self} changed while the job ran; nothing was committed; run it again"),
+                    format!(
+                        "the record of {self} changed while the job ran; nothing was committed; run it again"
+                    ),
                 )
                 .temporary()
                 .into()),
@@ -298,7 +316,11 @@ where
 
     /// Finds out what became of a commit whose answer was lost.
     async fn recover(&self) -> Result<Record, Failed<J::Error>> {
-        info!(job = J::SPEC.name, key = self.key.readable(), "the answer to COMMIT was lost; reading the record");
+        info!(
+            job = J::SPEC.name,
+            key = self.key.readable(),
+            "the answer to COMMIT was lost; reading the record"
+        );
         let unknown = |source: Option<StoreError>| {
             let error = StoreError::new(
                 StoreErrorKind::OutcomeUnknown,
@@ -311,7 +333,8 @@ where
             })
         };
         // Under the lock the old transaction is over, so what is read is final.
-        let claim = Claim { row: None, undo: false, wait: Duration::from_secs(10), ..self.claim(Duration::ZERO) };
+        let claim =
+            Claim { row: None, undo: false, wait: Duration::from_secs(10), ..self.claim(Duration::ZERO) };
         match self.context.store.begin(&claim).await {
             Err(error) => Err(unknown(Some(error))),
             Ok(Begun::Busy) => Err(unknown(None)),
@@ -350,7 +373,9 @@ where
         }
         info!(job = J::SPEC.name, key = self.key.readable(), "duplicate: answered from the record");
         match record.outcome {
-            Outcome::Completed => codec::decode(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e)),
+            Outcome::Completed => {
+                codec::decode(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
+            }
             Outcome::Rejected => match J::decode_error(&record.result) {
                 Ok(error) => Err(Failed { error: Error::Job(error), record: Some(record.clone()) }),
                 Err(error) => Err(self.unreadable(error)),
@@ -389,7 +414,12 @@ where
             Lock::BusinessRow { table, column } => (table, column),
             Lock::Row | Lock::Advisory | Lock::None => ("", ""),
         };
-        Error::RowNotFound(RowNotFound { job: J::SPEC.name, key: self.key.readable().to_owned(), table, column })
+        Error::RowNotFound(RowNotFound {
+            job: J::SPEC.name,
+            key: self.key.readable().to_owned(),
+            table,
+            column,
+        })
     }
 
     fn timeout(&self, limit: Duration) -> Error<J::Error> {

@@ -231,11 +231,8 @@ impl StoreTx<Memory> for MemoryTx {
                 Retain::For(retain) => data.now().checked_add(retain),
                 Retain::Forever | Retain::None => None,
             };
-            let record = Record {
-                outcome: new.outcome,
-                fingerprint: new.fingerprint,
-                result: new.result.to_vec(),
-            };
+            let record =
+                Record { outcome: new.outcome, fingerprint: new.fingerprint, result: new.result.to_vec() };
             data.records.insert(new.key.hash(), Stored { record, expires_at });
         }
         data.effects.extend(staged);

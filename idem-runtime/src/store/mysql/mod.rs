@@ -34,7 +34,10 @@ impl MySqlStore {
     /// Makes the store of the database that `pool` connects to.
     pub fn new(pool: MySqlPool, settings: Settings) -> Self {
         let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
-        MySqlStore { connections: Connections::new(pool, max), statements: Arc::new(Statements::new(&settings)) }
+        MySqlStore {
+            connections: Connections::new(pool, max),
+            statements: Arc::new(Statements::new(&settings)),
+        }
     }
 }
 
@@ -48,28 +51,39 @@ impl Database for MySql {
     type Connection = MySqlConnection;
 }
 
+/// What the store knows about a session.
+pub(super) struct Session {
+    /// The server's number of the connection.
+    id: u64,
+    /// The database that unqualified names are in.
+    database: String,
+    /// The place of the records, once it was needed.
+    place: Option<u64>,
+}
+
 #[async_trait]
 impl Driver for MySql {
-    /// The server's number of the connection.
-    type Session = u64;
+    type Session = Session;
 
-    async fn set_up(connection: &mut MySqlConnection) -> Result<u64, sqlx::Error> {
+    async fn set_up(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
         // sqlx counts this transaction for ever; the server ends it right below.
         std::mem::forget(connection.begin().await?);
-        let rows = message(connection, "COMMIT; SELECT CONNECTION_ID() AS id").await?;
-        rows[0].try_get("id")
+        let rows = message(connection, "COMMIT; SELECT CONNECTION_ID() AS id, DATABASE() AS db").await?;
+        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        let database = row.try_get::<Option<String>, _>("db")?.unwrap_or_default();
+        Ok(Session { id: row.try_get("id")?, database, place: None })
     }
 
-    fn dropped(session: u64, pool: &sqlx::Pool<Self>) {
+    fn dropped(session: Session, pool: &sqlx::Pool<Self>) {
         // The server notices a closed connection only after the statement that it is busy with, and
         // keeps the transaction and its locks until then.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let pool = pool.clone();
         runtime.spawn(async move {
-            let kill = AssertSqlSafe(format!("KILL {session}"));
+            let kill = AssertSqlSafe(format!("KILL {}", session.id));
             if let Err(error) = sqlx::raw_sql(kill).execute(&pool).await {
                 // Most often the server was faster.
-                debug!(session, %error, "ending a dropped session failed");
+                debug!(session = session.id, %error, "ending a dropped session failed");
             }
         });
     }
@@ -165,7 +179,10 @@ impl Store<MySql> for MySqlStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            let rows = match message(&mut connection, self.statements.begin(claim)).await {
+            let Session { database, place, .. } = connection.session();
+            let place = *place.get_or_insert_with(|| self.statements.place(database));
+            let lock = claim.key.hash().at(place);
+            let rows = match message(&mut connection, self.statements.begin(claim, lock)).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
                 Err(error) if connection.is_reused() && broke(&error) => continue,
@@ -182,7 +199,7 @@ impl Store<MySql> for MySqlStore {
                     Ok(rows) if rows.is_empty() => read.found = Found::NoRow,
                     Ok(_) => {}
                     Err(error) if is_lock_timeout(&error) => {
-                        let end = self.statements.rollback_row(claim.key.hash());
+                        let end = self.statements.rollback_row(lock);
                         message(&mut connection, end).await.map_err(failed)?;
                         connection.give_back();
                         return Ok(Begun::Busy);
@@ -190,12 +207,8 @@ impl Store<MySql> for MySqlStore {
                     Err(error) => return Err(failed(error)),
                 }
             }
-            let tx = MySqlTx {
-                connection,
-                statements: Arc::clone(&self.statements),
-                key: claim.key.hash(),
-                expired: read.expired,
-            };
+            let tx =
+                MySqlTx { connection, statements: Arc::clone(&self.statements), lock, expired: read.expired };
             return Ok(Begun::Open { tx: Box::new(tx), found: read.found });
         }
     }
@@ -205,11 +218,15 @@ impl Store<MySql> for MySqlStore {
         let mut connection = self.connections.lease().await?;
         let last = self.statements.sweep_last(cursor, limit);
         let rows = message(&mut connection, last).await.map_err(failed)?;
-        let last: Option<Vec<u8>> = rows.first().map(|row| row.try_get("last")).transpose().map_err(failed)?;
+        let last: Option<Vec<u8>> =
+            rows.first().map(|row| row.try_get("last")).transpose().map_err(failed)?;
         let last = last.and_then(|last| <[u8; 16]>::try_from(last).ok()).map(KeyHash::from_bytes);
         let delete = self.statements.sweep_delete(cursor, last);
-        let deleted =
-            sqlx::raw_sql(Text::from(delete).0).execute(&mut *connection).await.map_err(failed)?.rows_affected();
+        let deleted = sqlx::raw_sql(Text::from(delete).0)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?
+            .rows_affected();
         connection.give_back();
         Ok(Swept { deleted, cursor: last })
     }
@@ -222,7 +239,10 @@ impl std::fmt::Debug for MySqlStore {
 }
 
 /// Sends SQL text, which may be several statements, as one message, and returns all its rows.
-async fn message(connection: &mut MySqlConnection, sql: impl Into<Text>) -> Result<Vec<MySqlRow>, sqlx::Error> {
+async fn message(
+    connection: &mut MySqlConnection,
+    sql: impl Into<Text>,
+) -> Result<Vec<MySqlRow>, sqlx::Error> {
     sqlx::raw_sql(sql.into().0).fetch_all(connection).await
 }
 
@@ -265,7 +285,9 @@ fn read_rows(rows: &[MySqlRow]) -> Result<Read, sqlx::Error> {
 fn read_row(row: &MySqlRow) -> Result<(Found, bool), sqlx::Error> {
     let code: i16 = row.try_get("outcome")?;
     let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(format!("a record has outcome {code}, which this version of idem does not know").into())
+        sqlx::Error::Decode(
+            format!("a record has outcome {code}, which this version of idem does not know").into(),
+        )
     })?;
     let record = Record {
         outcome,

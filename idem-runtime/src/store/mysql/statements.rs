@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::key::KeyHash;
+use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
@@ -17,6 +17,7 @@ pub(super) struct Statements {
     pub(super) migrations: Vec<Migration>,
     pub(super) history: String,
     pub(super) history_table: String,
+    schema: Option<String>,
     records: String,
     jobs: String,
 }
@@ -52,19 +53,31 @@ impl Statements {
                  applied_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n) ENGINE = InnoDB;"
             ),
             history_table,
+            schema: settings.schema.clone(),
             records,
             jobs,
         }
     }
 
+    /// Returns the place of the records, for a session whose unqualified names are in `database`.
+    pub(super) fn place(&self, database: &str) -> u64 {
+        key::place(self.schema.as_deref().unwrap_or(database), &self.records)
+    }
+
     /// `BEGIN`, and what locks the key and reads its record. The lock does not look at a table, so
     /// what is read is as of after it.
-    pub(super) fn begin(&self, claim: &Claim<'_>) -> String {
+    pub(super) fn begin(&self, claim: &Claim<'_>, lock: KeyHash) -> String {
         let key = claim.key.hash();
         let mut sql = String::with_capacity(384);
         sql += "BEGIN;";
         if claim.lock == KeyLock::Key {
-            push(&mut sql, format_args!("SELECT GET_LOCK('idem:{key}', {:.3}) AS idem_locked;", claim.wait.as_secs_f64()));
+            push(
+                &mut sql,
+                format_args!(
+                    "SELECT GET_LOCK('idem:{lock}', {:.3}) AS idem_locked;",
+                    claim.wait.as_secs_f64()
+                ),
+            );
         }
         push(&mut sql, format_args!("{};SAVEPOINT idem_body", get(&self.records, &format!("x'{key}'"))));
         sql
@@ -88,15 +101,19 @@ impl Statements {
     }
 
     /// Writes the record and commits.
-    pub(super) fn commit(&self, new: &NewRecord<'_>, replaces_expired: bool) -> String {
+    pub(super) fn commit(&self, new: &NewRecord<'_>, replaces_expired: bool, lock: KeyHash) -> String {
         let Statements { records, .. } = self;
         let key = new.key.hash();
         let mut sql = String::with_capacity(512 + new.result.len() * 2);
         push(&mut sql, format_args!("{CHECK_OPEN};"));
         if replaces_expired {
-            push(&mut sql, format_args!("DELETE FROM {records} WHERE `key` = x'{key}' AND expires_at <= {NOW};"));
+            push(
+                &mut sql,
+                format_args!("DELETE FROM {records} WHERE `key` = x'{key}' AND expires_at <= {NOW};"),
+            );
         }
-        let retain = retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
+        let retain =
+            retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
         let readable = literal(new.key.readable());
         let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
         push(
@@ -109,22 +126,22 @@ impl Statements {
         for byte in new.result {
             push(&mut sql, format_args!("{byte:02x}"));
         }
-        push(&mut sql, format_args!("');COMMIT;{}", unlock(key)));
+        push(&mut sql, format_args!("');COMMIT;{}", unlock(lock)));
         sql
     }
 
     /// Commits without a record.
-    pub(super) fn commit_bare(&self, key: KeyHash) -> String {
-        format!("{CHECK_OPEN};COMMIT;{}", unlock(key))
+    pub(super) fn commit_bare(&self, lock: KeyHash) -> String {
+        format!("{CHECK_OPEN};COMMIT;{}", unlock(lock))
     }
 
-    pub(super) fn rollback(&self, key: KeyHash) -> String {
-        format!("ROLLBACK;{}", unlock(key))
+    pub(super) fn rollback(&self, lock: KeyHash) -> String {
+        format!("ROLLBACK;{}", unlock(lock))
     }
 
     /// Ends a transaction whose business row was not to be had: the timeout is still to be put back.
-    pub(super) fn rollback_row(&self, key: KeyHash) -> String {
-        format!("{};SET innodb_lock_wait_timeout = @idem_wait", self.rollback(key))
+    pub(super) fn rollback_row(&self, lock: KeyHash) -> String {
+        format!("{};SET innodb_lock_wait_timeout = @idem_wait", self.rollback(lock))
     }
 
     pub(super) fn migrate_begin(&self) -> String {
@@ -169,11 +186,13 @@ impl Statements {
 const MIGRATION_LOCK: &str = "idem:migrate";
 
 fn get(records: &str, key: &str) -> String {
-    format!("SELECT outcome, fingerprint, result, expires_at <= {NOW} AS expired FROM {records} WHERE `key` = {key}")
+    format!(
+        "SELECT outcome, fingerprint, result, expires_at <= {NOW} AS expired FROM {records} WHERE `key` = {key}"
+    )
 }
 
-fn unlock(key: KeyHash) -> String {
-    format!("DO RELEASE_LOCK('idem:{key}')")
+fn unlock(lock: KeyHash) -> String {
+    format!("DO RELEASE_LOCK('idem:{lock}')")
 }
 
 fn after(cursor: Option<KeyHash>) -> String {

@@ -19,7 +19,8 @@ use crate::store::{Committed, StoreTx};
 pub(super) struct MySqlTx {
     pub(super) connection: Leased<MySql>,
     pub(super) statements: Arc<Statements>,
-    pub(super) key: KeyHash,
+    /// The name of the key's lock.
+    pub(super) lock: KeyHash,
     /// A record of the key is there whose time is over.
     pub(super) expired: bool,
 }
@@ -54,8 +55,8 @@ impl StoreTx<MySql> for MySqlTx {
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
         let sql = match record {
-            Some(new) => self.statements.commit(new, self.expired),
-            None => self.statements.commit_bare(self.key),
+            Some(new) => self.statements.commit(new, self.expired, self.lock),
+            None => self.statements.commit_bare(self.lock),
         };
         match message(&mut self.connection, sql).await {
             Ok(_) => {
@@ -84,7 +85,7 @@ impl StoreTx<MySql> for MySqlTx {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
-        match message(&mut self.connection, self.statements.rollback(self.key)).await {
+        match message(&mut self.connection, self.statements.rollback(self.lock)).await {
             Ok(_) => {
                 self.connection.give_back();
                 Ok(())

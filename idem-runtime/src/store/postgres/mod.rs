@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Column, Connection, PgPool, Postgres, Row, SqlStr, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Column, Connection, PgPool, Postgres, Row, SqlSafeStr, SqlStr};
 use tracing::info;
 
 use self::statements::Statements;
@@ -57,7 +57,7 @@ impl PostgresStore {
             if prepare_now {
                 sql += self.statements.prepare();
             }
-            self.statements.begin(&mut sql, prepared, claim, &connection.session().lock_timeout);
+            self.statements.begin(&mut sql, prepared, claim, self.lock_in(connection.session(), claim));
             match message(connection, sql).await {
                 Ok(rows) => {
                     connection.session().prepared |= prepare_now;
@@ -72,6 +72,13 @@ impl PostgresStore {
         }
     }
 
+    /// Returns how the key is locked in this session.
+    fn lock_in<'s>(&self, session: &'s mut Session, claim: &Claim<'_>) -> SessionLock<'s> {
+        let Session { schema, place, lock_timeout, .. } = session;
+        let place = *place.get_or_insert_with(|| self.statements.place(schema));
+        SessionLock { number: claim.key.hash().at(place).lock_number(), lock_timeout }
+    }
+
     /// Waits for the lock of the key inside the transaction, and reads again under it.
     async fn wait(
         &self,
@@ -80,7 +87,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut sql = String::with_capacity(512);
         let prepared = !self.unprepared.load(Ordering::Relaxed);
-        self.statements.wait(&mut sql, prepared, claim, &connection.session().lock_timeout);
+        self.statements.wait(&mut sql, prepared, claim, self.lock_in(connection.session(), claim));
         message(connection, sql).await
     }
 
@@ -110,12 +117,25 @@ impl Database for Postgres {
     type Connection = PgConnection;
 }
 
+/// How a key is locked in a session.
+#[derive(Clone, Copy)]
+struct SessionLock<'s> {
+    /// The advisory lock.
+    number: i64,
+    /// The `lock_timeout` to put back.
+    lock_timeout: &'s str,
+}
+
 /// What the store knows about a session.
 pub(super) struct Session {
     /// The `lock_timeout` that the session came with, as PostgreSQL writes it.
     lock_timeout: String,
     /// Whether the statements are prepared.
     prepared: bool,
+    /// The schema that unqualified names are in.
+    schema: String,
+    /// The place of the records, once it was needed.
+    place: Option<u64>,
 }
 
 #[async_trait]
@@ -132,16 +152,17 @@ impl Driver for Postgres {
             "COMMIT; \
              SELECT set_config(name, '500', false) FROM pg_settings \
              WHERE name = 'client_connection_check_interval' AND setting = '0'; \
-             SELECT current_setting('lock_timeout') AS idem_lock_timeout",
+             SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
+             coalesce(current_schema(), '') AS idem_schema",
         )
         .await?;
-        let lock_timeout = rows
-            .iter()
-            .find(|row| row.column(0).name() == "idem_lock_timeout")
-            .map(|row| row.try_get::<String, _>(0))
-            .transpose()?
-            .unwrap_or_else(|| String::from("0"));
-        Ok(Session { lock_timeout, prepared: false })
+        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(Session {
+            lock_timeout: row.try_get("idem_lock_timeout")?,
+            prepared: false,
+            schema: row.try_get("idem_schema")?,
+            place: None,
+        })
     }
 }
 
@@ -288,7 +309,8 @@ impl Store<Postgres> for PostgresStore {
         let seen: i64 = row.try_get("seen").map_err(failed)?;
         let deleted: i64 = row.try_get("deleted").map_err(failed)?;
         let last: Option<uuid::Uuid> = row.try_get("last").map_err(failed)?;
-        let cursor = last.filter(|_| seen == i64::from(limit)).map(|last| KeyHash::from_bytes(*last.as_bytes()));
+        let cursor =
+            last.filter(|_| seen == i64::from(limit)).map(|last| KeyHash::from_bytes(*last.as_bytes()));
         Ok(Swept { deleted: u64::try_from(deleted).unwrap_or(0), cursor })
     }
 }
@@ -352,8 +374,11 @@ fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
 
 fn read_row(row: &PgRow) -> Result<Read, sqlx::Error> {
     let code: i16 = row.try_get("outcome")?;
-    let outcome = Outcome::from_code(code)
-        .ok_or_else(|| sqlx::Error::Decode(format!("a record has outcome {code}, which this version of idem does not know").into()))?;
+    let outcome = Outcome::from_code(code).ok_or_else(|| {
+        sqlx::Error::Decode(
+            format!("a record has outcome {code}, which this version of idem does not know").into(),
+        )
+    })?;
     let record = Record {
         outcome,
         fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),

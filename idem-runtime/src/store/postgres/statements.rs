@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::lock_timeout_millis;
-use crate::key::KeyHash;
+use super::{SessionLock, lock_timeout_millis};
+use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
@@ -19,6 +19,7 @@ pub(super) struct Statements {
     pub(super) history_table: String,
     /// The name of the primary key of the records.
     pub(super) records_key: String,
+    schema: Option<String>,
     records: String,
     jobs: String,
     prepare: String,
@@ -66,6 +67,7 @@ impl Statements {
             ),
             history_table,
             records_key: constraint,
+            schema: settings.schema.clone(),
             records,
             jobs,
             prepare,
@@ -73,39 +75,50 @@ impl Statements {
         }
     }
 
+    /// Returns the place of the records, for a session whose unqualified names are in `schema`.
+    pub(super) fn place(&self, schema: &str) -> u64 {
+        key::place(self.schema.as_deref().unwrap_or(schema), &self.records)
+    }
+
     pub(super) fn prepare(&self) -> &str {
         &self.prepare
     }
 
     /// `BEGIN`, and all that locks and reads.
-    pub(super) fn begin(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock_timeout: &str) {
+    pub(super) fn begin(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
         sql.push_str("BEGIN;");
         match (claim.lock, claim.row) {
             (KeyLock::None, None) => self.push_get(sql, prepared, claim.key.hash()),
             (KeyLock::Key, None) => {
-                self.push_try_lock(sql, prepared, claim.key.hash());
+                self.push_try_lock(sql, prepared, lock.number);
                 self.push_get(sql, prepared, claim.key.hash());
             }
             (_, Some(row)) if claim.wait.is_zero() => {
-                self.push_try_lock(sql, prepared, claim.key.hash());
+                self.push_try_lock(sql, prepared, lock.number);
                 self.push_get(sql, prepared, claim.key.hash());
                 self.push_row(sql, claim.key.hash(), row, " NOWAIT");
             }
             // With a business row the locks are taken in one order by everybody, key before row, so
             // that two runs cannot wait for each other.
-            (_, Some(_)) => self.push_wait(sql, prepared, claim, lock_timeout),
+            (_, Some(_)) => self.push_wait(sql, prepared, claim, lock),
         }
         self.push_savepoint(sql, claim);
     }
 
     /// Waits for the lock of the key in a transaction that is open, and reads under it.
-    pub(super) fn wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock_timeout: &str) {
-        self.push_wait(sql, prepared, claim, lock_timeout);
+    pub(super) fn wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
+        self.push_wait(sql, prepared, claim, lock);
         self.push_savepoint(sql, claim);
     }
 
     /// Writes the record and commits.
-    pub(super) fn commit(&self, sql: &mut String, prepared: bool, new: &NewRecord<'_>, replaces_expired: bool) {
+    pub(super) fn commit(
+        &self,
+        sql: &mut String,
+        prepared: bool,
+        new: &NewRecord<'_>,
+        replaces_expired: bool,
+    ) {
         let key = new.key.hash();
         if replaces_expired {
             push(
@@ -116,7 +129,8 @@ impl Statements {
                 ),
             );
         }
-        let retain = retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
+        let retain =
+            retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
         let readable = literal(new.key.readable());
         let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
         let records = &self.records;
@@ -156,7 +170,10 @@ impl Statements {
 
     pub(super) fn job_insert(&self, namespace: &str, name: &str) -> String {
         let (namespace, name) = (literal(namespace), literal(name));
-        format!("INSERT INTO {} (namespace, name) VALUES ({namespace}, {name}) ON CONFLICT DO NOTHING", self.jobs)
+        format!(
+            "INSERT INTO {} (namespace, name) VALUES ({namespace}, {name}) ON CONFLICT DO NOTHING",
+            self.jobs
+        )
     }
 
     /// Reads the record of a key without any statement that is prepared.
@@ -177,8 +194,7 @@ impl Statements {
         )
     }
 
-    fn push_try_lock(&self, sql: &mut String, prepared: bool, key: KeyHash) {
-        let number = key.lock_number();
+    fn push_try_lock(&self, sql: &mut String, prepared: bool, number: i64) {
         match prepared {
             true => push(sql, format_args!("EXECUTE idem_lock_{}({number});", self.version)),
             false => push(sql, format_args!("SELECT pg_try_advisory_xact_lock({number}) AS idem_locked;")),
@@ -192,18 +208,18 @@ impl Statements {
         }
     }
 
-    fn push_wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock_timeout: &str) {
+    fn push_wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
         let key = claim.key.hash();
         push(sql, format_args!("SET LOCAL lock_timeout={};", lock_timeout_millis(claim.wait)));
         if claim.lock == KeyLock::Key {
-            push(sql, format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", key.lock_number()));
+            push(sql, format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", lock.number));
         }
         self.push_get(sql, prepared, key);
         if let Some(row) = claim.row {
             self.push_row(sql, key, row, "");
         }
         // The body runs under the timeout that the session came with.
-        push(sql, format_args!("SET LOCAL lock_timeout='{lock_timeout}';"));
+        push(sql, format_args!("SET LOCAL lock_timeout='{}';", lock.lock_timeout));
     }
 
     /// Locks the business row, unless a record answers.

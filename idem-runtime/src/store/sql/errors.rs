@@ -11,7 +11,9 @@ use crate::error::{StoreError, StoreErrorKind};
 pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreError {
     let (kind, temporary) = read(&error);
     let advice = match kind {
-        StoreErrorKind::NotMigrated => "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`",
+        StoreErrorKind::NotMigrated => {
+            "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`"
+        }
         StoreErrorKind::ReadOnly => "; idem needs a connection that may write",
         StoreErrorKind::Exhausted => "; allow more connections",
         StoreErrorKind::Conflict => "; run it again",
@@ -29,7 +31,9 @@ pub(in crate::store) fn temporary(error: &sqlx::Error) -> bool {
 /// Tells whether the connection broke, so that nobody knows what became of the statement.
 pub(in crate::store) fn broke(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
         sqlx::Error::Database(error) => ended_the_session(&**error),
         _ => false,
     }

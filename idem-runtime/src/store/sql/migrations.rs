@@ -7,10 +7,17 @@ pub(in crate::store) struct Migration {
 }
 
 /// Returns the SQL of all migrations, the history included, for a migration tool of the user's.
-pub(in crate::store) fn print_migrations(history_table: &str, history: &str, migrations: &[Migration]) -> String {
+pub(in crate::store) fn print_migrations(
+    history_table: &str,
+    history: &str,
+    migrations: &[Migration],
+) -> String {
     let mut sql = format!("{history}\n");
     for (version, migration) in (1..).zip(migrations) {
-        sql += &format!("\n{}\nINSERT INTO {history_table} (version) VALUES ({version});\n", migration.sql.trim_end());
+        sql += &format!(
+            "\n{}\nINSERT INTO {history_table} (version) VALUES ({version});\n",
+            migration.sql.trim_end()
+        );
     }
     sql
 }

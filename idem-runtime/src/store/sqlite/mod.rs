@@ -149,7 +149,10 @@ impl Store<Sqlite> for SqliteStore {
             }
         };
         i32::try_from(id).map(JobId).map_err(|_| {
-            StoreError::new(StoreErrorKind::Refused, format!("job `{name}` has number {id}, which is too large"))
+            StoreError::new(
+                StoreErrorKind::Refused,
+                format!("job `{name}` has number {id}, which is too large"),
+            )
         })
     }
 
@@ -269,7 +272,9 @@ fn read_rows(rows: &[SqliteRow], claim: &Claim<'_>) -> Result<(Found, bool), sql
 fn read_row(row: &SqliteRow) -> Result<(Found, bool), sqlx::Error> {
     let code: i16 = row.try_get("outcome")?;
     let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(format!("a record has outcome {code}, which this version of idem does not know").into())
+        sqlx::Error::Decode(
+            format!("a record has outcome {code}, which this version of idem does not know").into(),
+        )
     })?;
     let record = Record {
         outcome,

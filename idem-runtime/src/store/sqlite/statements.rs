@@ -59,7 +59,9 @@ impl Statements {
             commit_over_expired: safe(format!("{CHECK_OPEN}; {delete_expired}; {put}")),
             job_select: safe(format!("SELECT id FROM {jobs} WHERE namespace = ?1 AND name = ?2")),
             job_insert: safe(format!("INSERT OR IGNORE INTO {jobs} (namespace, name) VALUES (?1, ?2)")),
-            sweep_last: safe(format!("SELECT key FROM {records} WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2")),
+            sweep_last: safe(format!(
+                "SELECT key FROM {records} WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2"
+            )),
             sweep_delete: safe(format!(
                 "DELETE FROM {records} WHERE key > ?1 AND key <= ?2 AND expires_at <= unixepoch()"
             )),

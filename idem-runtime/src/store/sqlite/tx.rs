@@ -58,7 +58,8 @@ impl StoreTx<Sqlite> for SqliteTx {
         .await
         .map_err(|error| driver_error("looking up the violated index", error))?;
         let by_columns = columns.map(|columns| format!("UNIQUE constraint failed: {columns}"));
-        Ok(by_columns.as_deref() == Some(&violated) || violated == format!("UNIQUE constraint failed: index '{name}'"))
+        Ok(by_columns.as_deref() == Some(&violated)
+            || violated == format!("UNIQUE constraint failed: index '{name}'"))
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {

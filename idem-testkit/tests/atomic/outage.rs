@@ -1,0 +1,280 @@
+//! Connections that break, servers that refuse, poolers in between.
+
+macro_rules! tests {
+    () => {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use idem_runtime::{Error, StoreErrorKind};
+        use idem_testkit::lab::LabDatabase;
+        use idem_testkit::proxy::Loss;
+
+        use crate::jobs::{Gateway, Receipt, Verdict, World};
+
+        fn world() -> State {
+            Arc::new(World::default())
+        }
+
+        #[tokio::test]
+        async fn a_lost_answer_to_commit_is_looked_up_and_not_repeated() {
+            let Some(lab) = lab().await else { return };
+            let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let world = world();
+            let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(3).connect_lazy_with(options);
+            let idem = idem_on(pool, &world).await;
+            let _ = charge(&idem, 1, 5).await.unwrap();
+            for payment in 42..47 {
+                proxy.lose(Loss::Answer, "COMMIT");
+                let done = charge(&idem, payment, 5).await.unwrap();
+                assert!(!proxy.is_loss_pending(), "the connection did not break");
+                assert!(done.is_replayed());
+                assert_eq!(*done, Receipt { charge: format!("ch_{payment}") });
+                assert!(charge(&idem, payment, 5).await.unwrap().is_replayed());
+            }
+            assert_eq!((effects(&lab).await, world.bodies()), (6, 6));
+            // The same for an error that is recorded.
+            world.set_gateway(Gateway::Declines);
+            idem.enrol::<Judge>().await.unwrap();
+            proxy.lose(Loss::Answer, "COMMIT");
+            assert!(matches!(judge(&idem, 42).await, Err(Error::Job(Verdict::Declined(Some(None))))));
+            assert!(!proxy.is_loss_pending());
+            assert_eq!(world.bodies(), 7);
+        }
+
+        #[tokio::test]
+        async fn a_commit_that_never_arrived_is_worth_a_retry_and_left_nothing() {
+            let Some(lab) = lab().await else { return };
+            let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let world = world();
+            let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(3).connect_lazy_with(options);
+            let idem = idem_on(pool, &world).await;
+            let _ = charge(&idem, 1, 5).await.unwrap();
+            for payment in 42..47 {
+                proxy.lose(Loss::Request, "COMMIT");
+                let error = charge(&idem, payment, 5).await.unwrap_err();
+                assert!(matches!(&error, Error::Store(e) if e.kind() == StoreErrorKind::Unavailable), "{error}");
+                assert!(error.is_retryable(), "{error}");
+                assert!(charge(&idem, payment, 5).await.unwrap().is_executed());
+            }
+            assert_eq!(effects(&lab).await, 6);
+        }
+
+        #[tokio::test]
+        async fn without_a_record_a_lost_answer_to_commit_is_an_unknown_outcome() {
+            let Some(lab) = lab().await else { return };
+            let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(3).connect_lazy_with(options);
+            let idem = idem_on(pool, &world()).await;
+            let _ = sync_payment(&idem, 42).await.unwrap();
+            proxy.lose(Loss::Answer, "COMMIT");
+            let Error::Store(error) = sync_payment(&idem, 42).await.unwrap_err() else { panic!() };
+            assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::OutcomeUnknown, true));
+        }
+
+        #[tokio::test]
+        async fn connections_that_died_while_idle_are_replaced_without_an_error() {
+            let Some(lab) = lab().await else { return };
+            let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(1).connect_lazy_with(options);
+            let idem = idem_on(pool, &world()).await;
+            for payment in 0..5 {
+                assert!(charge(&idem, payment, 5).await.unwrap().is_executed());
+                proxy.lose(Loss::Request, "BEGIN");
+                assert!(charge(&idem, payment + 100, 5).await.unwrap().is_executed());
+                assert!(!proxy.is_loss_pending());
+            }
+            for _ in 0..3 {
+                assert!(charge(&idem, 0, 5).await.unwrap().is_replayed());
+            }
+            assert_eq!(effects(&lab).await, 10);
+        }
+    };
+}
+
+on_each_database!(tests);
+
+mod sqlite_files {
+    use std::sync::Arc;
+
+    use idem_runtime::{Error, Idem, StoreErrorKind};
+    use sqlx::SqlitePool;
+
+    use crate::jobs::World;
+    use crate::jobs::sqlite::*;
+
+    #[tokio::test]
+    async fn a_database_that_may_only_be_read_is_named_as_such() {
+        let lab = lab().await.unwrap();
+        let world = Arc::new(World::default());
+        let writer = idem(&lab, &world).await;
+        let _ = sync_payment(&writer, 1).await.unwrap();
+        let pool = SqlitePool::connect_lazy_with(lab.options().read_only(true));
+        let reader = Idem::builder(pool).state(world).build().unwrap();
+        let Error::Store(error) = charge(&reader, 42, 5).await.unwrap_err() else { panic!() };
+        assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::ReadOnly, false), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_private_in_memory_database_is_refused_and_a_shared_one_works() {
+        let world = Arc::new(World::default());
+        let private = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true);
+        let error = Idem::builder(SqlitePool::connect_lazy_with(private)).build().unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
+        let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql(TABLES).execute(&pool).await.unwrap();
+        let idem = idem_on(pool.clone(), &world).await;
+        assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+        assert!(charge(&idem, 42, 5).await.unwrap().is_replayed());
+        let effects: i64 = sqlx::query_scalar("SELECT count(*) FROM charges").fetch_one(&pool).await.unwrap();
+        assert_eq!(effects, 1);
+    }
+
+    #[tokio::test]
+    async fn a_writer_in_another_process_is_a_conflict_worth_a_retry() {
+        let lab = lab().await.unwrap();
+        let world = Arc::new(World::default());
+        let options = lab.options().busy_timeout(std::time::Duration::from_millis(20));
+        let idem = idem_on(SqlitePool::connect_lazy_with(options), &world).await;
+        idem.enrol::<ChargeOrFail>().await.unwrap();
+        let mut other = lab.connect().await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let Error::Store(error) = charge_or_fail(&idem, 42).await.unwrap_err() else { panic!() };
+        assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::Conflict, true));
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+        assert!(charge_or_fail(&idem, 42).await.unwrap().is_executed());
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres_server {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use idem_runtime::{Error, Idem, StoreErrorKind};
+    use idem_testkit::servers::Server;
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    use sqlx::{AssertSqlSafe, ConnectOptions as _};
+
+    use crate::jobs::World;
+    use crate::jobs::postgres::*;
+
+    #[tokio::test]
+    async fn a_server_that_may_only_be_read_is_named_as_such() {
+        let Some(lab) = lab().await else { return };
+        let world = Arc::new(World::default());
+        let writer = idem(&lab, &world).await;
+        let _ = charge(&writer, 1, 5).await.unwrap();
+        writer.enrol::<Retired>().await.unwrap();
+        let options = lab.options().options([("default_transaction_read_only", "on")]);
+        let reader =
+            Idem::builder(PgPoolOptions::new().connect_lazy_with(options)).state(world).build().unwrap();
+        assert!(charge(&reader, 1, 5).await.unwrap().is_replayed());
+        let Error::Store(error) = retired(&reader, 2).await.unwrap_err() else { panic!() };
+        assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::ReadOnly, false), "{error}");
+    }
+
+    /// Does nothing, so that the record is the first thing that is written.
+    #[idem_runtime::idempotent(key = id)]
+    async fn retired(tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>, id: i64) -> Result<(), sqlx::Error> {
+        let _ = (tx, id);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_wrong_address_is_an_error_that_says_so() {
+        let options: PgConnectOptions = "postgres://nobody@127.0.0.1:1/nothing".parse().unwrap();
+        let pool =
+            PgPoolOptions::new().acquire_timeout(Duration::from_millis(300)).connect_lazy_with(options);
+        let idem = Idem::builder(pool).state(Arc::new(World::default())).build().unwrap();
+        let Error::Store(error) = charge(&idem, 42, 5).await.unwrap_err() else { panic!() };
+        assert!(error.is_temporary());
+        assert!(error.to_string().contains("connecting to the database"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_deferred_constraint_that_fails_at_commit_leaves_nothing() {
+        let Some(lab) = lab().await else { return };
+        let idem = idem(&lab, &Arc::new(World::default())).await;
+        sqlx::raw_sql(
+            "CREATE TABLE known (id bigint PRIMARY KEY); \
+             ALTER TABLE charges ADD CONSTRAINT known_payment FOREIGN KEY (payment) REFERENCES known (id) \
+             DEFERRABLE INITIALLY DEFERRED",
+        )
+        .execute(&mut lab.connect().await)
+        .await
+        .unwrap();
+        let Error::Store(error) = charge(&idem, 42, 5).await.unwrap_err() else { panic!() };
+        assert!(error.to_string().contains("known_payment"), "{error}");
+        assert_eq!(effects(&lab).await, 0);
+        sqlx::query("INSERT INTO known VALUES (42)").execute(&mut lab.connect().await).await.unwrap();
+        assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+    }
+
+    #[tokio::test]
+    async fn behind_a_transaction_pooler_it_falls_back_by_itself() {
+        let Some(lab) = lab().await else { return };
+        let Some(url) = Server::PgBouncer.url() else { return };
+        // The pooler gives no say in the search path, so the tables are named by their schema.
+        let schema: String =
+            sqlx::query_scalar("SELECT current_schema()").fetch_one(&mut lab.connect().await).await.unwrap();
+        let user: String =
+            sqlx::query_scalar("SELECT current_user").fetch_one(&mut lab.connect().await).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("ALTER ROLE {user} SET search_path = public")))
+            .execute(&mut lab.connect().await)
+            .await
+            .unwrap();
+        let options: PgConnectOptions = url.parse().unwrap();
+        let pool = || {
+            PgPoolOptions::new()
+                .max_connections(6)
+                .connect_lazy_with(options.clone().statement_cache_capacity(0))
+        };
+        let world = Arc::new(World::default());
+        let build = || Idem::builder(pool()).schema(&schema).state(Arc::clone(&world)).build().unwrap();
+        let handles = [build(), build()];
+        handles[0].migrate().await.unwrap();
+        let name: &'static str = Box::leak(schema.clone().into_boxed_str());
+        let mut runs = tokio::task::JoinSet::new();
+        for n in 0..200_usize {
+            let idem = handles[n % 2].clone();
+            runs.spawn(async move {
+                pooled(&idem, i64::try_from(n / 4).unwrap(), name.to_owned()).await.unwrap()
+            });
+        }
+        let done = runs.join_all().await;
+        assert_eq!(done.iter().filter(|done| done.is_executed()).count(), 50);
+        for n in 0..50 {
+            assert!(pooled(&handles[1], n, name.to_owned()).await.unwrap().is_replayed());
+        }
+        assert_eq!(effects(&lab).await, 50);
+        assert_eq!(handles[0].sweep().await.unwrap(), 0);
+    }
+
+    #[idem_runtime::idempotent(key = id)]
+    async fn pooled(
+        tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>,
+        id: i64,
+        schema: String,
+    ) -> Result<(), sqlx::Error> {
+        let sql = format!("INSERT INTO {schema}.charges (payment, note) VALUES ({id}, 'effect')");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_bodys_own_lock_timeout_is_left_alone() {
+        let Some(lab) = lab().await else { return };
+        let options = lab.options().options([("lock_timeout", "7s")]);
+        let idem =
+            idem_on(PgPoolOptions::new().connect_lazy_with(options), &Arc::new(World::default())).await;
+        assert_eq!(*setting(&idem, 42).await.unwrap(), "7s");
+        let _ = lab.options().connect().await.unwrap();
+    }
+
+    /// Locks a row, which is when idem sets a timeout of its own.
+    #[idem_runtime::idempotent(key = id, lock = row(payments.id = id))]
+    async fn setting(tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>, id: i64) -> Result<String, sqlx::Error> {
+        let _ = id;
+        sqlx::query_scalar("SELECT current_setting('lock_timeout')").fetch_one(&mut **tx).await
+    }
+}

@@ -1,0 +1,328 @@
+//! What a run costs beside the bare effect: round trips, transactions, bytes. Counts do not depend on
+//! the machine; nothing here is timed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_runtime::prelude::*;
+use idem_testkit::lab::{Lab, LabDatabase, OptionsOf};
+use idem_testkit::proxy::Proxy;
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Receipt {
+    charge: i64,
+}
+
+/// Defines the same effect and the same job for a database.
+macro_rules! define_job {
+    ($connection:ident, $db:ident, $begin:literal, $insert:literal, $update:literal) => {
+        use super::*;
+        use sqlx::$connection;
+
+        async fn effect(c: &mut $connection, id: i64) -> Result<Receipt, sqlx::Error> {
+            sqlx::query($insert).bind(id).execute(&mut *c).await?;
+            sqlx::query($update).bind(id % 10).execute(c).await?;
+            Ok(Receipt { charge: id })
+        }
+
+        /// The effect without protection.
+        async fn bare(c: &mut $connection, id: i64) {
+            let mut tx = c.begin_with($begin).await.unwrap();
+            effect(&mut tx, id).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+
+        /// The effect with it.
+        #[idempotent(key = id)]
+        async fn charge(tx: &mut Tx<'_, $db>, id: i64, amount: u32) -> Result<Receipt, sqlx::Error> {
+            let _ = amount;
+            effect(tx, id).await
+        }
+    };
+}
+
+async fn lab<D: LabDatabase>(serial: &str) -> Option<Lab<D>>
+where
+    for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
+{
+    let lab = D::lab().await?;
+    let tables = format!(
+        "CREATE TABLE charges (seq {serial}, id BIGINT NOT NULL); \
+         CREATE TABLE accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL); \
+         INSERT INTO accounts VALUES (0,0), (1,0), (2,0), (3,0), (4,0), (5,0), (6,0), (7,0), (8,0), (9,0)"
+    );
+    sqlx::raw_sql(AssertSqlSafe(tables)).execute(&mut lab.connect().await).await.unwrap();
+    Some(lab)
+}
+
+fn pool<D: sqlx::Database>(options: OptionsOf<D>) -> sqlx::Pool<D> {
+    sqlx::pool::PoolOptions::new().max_connections(5).connect_lazy_with(options)
+}
+
+/// The first runs and replays of a process prepare statements; a few of them bring it to where it
+/// stays. They end with runs, so that a run is what it expects next.
+const WARM_UP: [i64; 10] = [-1, -1, -1, -1, -1, -2, -3, -4, -5, -6];
+
+/// Waits until nothing has come through the proxy for a while: what follows an answer is over then.
+async fn until_closed(proxy: &Proxy) {
+    let mut seen = proxy.round_trips();
+    loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match proxy.round_trips() {
+            now if now == seen => return,
+            now => seen = now,
+        }
+    }
+}
+
+fn median(mut values: Vec<i64>) -> i64 {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    define_job!(
+        PgConnection,
+        Postgres,
+        "BEGIN",
+        "INSERT INTO charges (id) VALUES ($1)",
+        "UPDATE accounts SET balance = balance + 1 WHERE id = $1"
+    );
+
+    struct Server {
+        idem: Idem<Postgres>,
+        bare: PgConnection,
+        proxy: Proxy,
+        /// Looks at the server from outside.
+        observer: PgConnection,
+    }
+
+    impl Server {
+        async fn start() -> Option<Server> {
+            let lab = lab::<Postgres>("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY").await?;
+            let (proxy, options) = Postgres::proxy(&lab.options(), Duration::ZERO).await?;
+            let idem = Idem::builder(pool(options.clone())).build().unwrap();
+            idem.migrate().await.unwrap();
+            let mut bare_connection = options.connect().await.unwrap();
+            for id in WARM_UP {
+                let _ = charge(&idem, id, 0).await.unwrap();
+                until_closed(&proxy).await;
+                bare(&mut bare_connection, id).await;
+            }
+            let observer = lab.connect().await;
+            Some(Server { idem, bare: bare_connection, proxy, observer })
+        }
+
+        async fn number(&mut self, sql: &'static str) -> i64 {
+            sqlx::query_scalar(sql).fetch_one(&mut self.observer).await.unwrap()
+        }
+
+        async fn wal(&mut self) -> i64 {
+            self.number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").await
+        }
+
+        /// The number of transactions that ever wrote.
+        async fn writes(&mut self) -> i64 {
+            self.number("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").await
+        }
+    }
+
+    /// One test, since the bytes of the log and the numbers of transactions are the whole server's.
+    #[tokio::test]
+    async fn a_run_costs_no_round_trip_one_transaction_and_few_bytes_more_than_its_effect() {
+        let Some(mut server) = Server::start().await else { return };
+
+        let trips = server.proxy.round_trips();
+        bare(&mut server.bare, 1).await;
+        let bare_trips = server.proxy.round_trips() - trips;
+        assert_eq!(bare_trips, 4);
+
+        let trips = server.proxy.round_trips();
+        let writes = server.writes().await;
+        assert!(charge(&server.idem, 1, 0).await.unwrap().is_executed());
+        assert_eq!(server.proxy.round_trips() - trips, bare_trips);
+        assert_eq!(server.writes().await - writes, 1);
+
+        let (mut bare_wal, mut idem_wal) = (Vec::new(), Vec::new());
+        for id in 100..300 {
+            let before = server.wal().await;
+            bare(&mut server.bare, id).await;
+            let between = server.wal().await;
+            let _ = charge(&server.idem, id, 0).await.unwrap();
+            let after = server.wal().await;
+            bare_wal.push(between - before);
+            idem_wal.push(after - between);
+        }
+        let (bare_wal, idem_wal) = (median(bare_wal), median(idem_wal));
+        println!("WAL of a first run: bare {bare_wal} B, idem {idem_wal} B, {} B more", idem_wal - bare_wal);
+        assert!(idem_wal - bare_wal <= 220, "{} B more", idem_wal - bare_wal);
+
+        // After runs, a replay opens a transaction and has its answer with that; the closing follows.
+        // After replays it is one plain read. The same goes for a refused duplicate.
+        let (wal, writes) = (server.wal().await, server.writes().await);
+        for round in 0..8 {
+            let trips = server.proxy.round_trips();
+            match round % 2 {
+                0 => assert!(charge(&server.idem, 1, 0).await.unwrap().is_replayed()),
+                _ => assert!(matches!(charge(&server.idem, 1, 1).await, Err(Error::KeyReused(_)))),
+            }
+            assert_eq!(server.proxy.round_trips() - trips, 1, "round {round}");
+            // What follows must not be counted in the next round.
+            until_closed(&server.proxy).await;
+        }
+        assert_eq!((server.wal().await, server.writes().await), (wal, writes));
+
+        let size = record_bytes(&mut server.observer).await;
+        println!("a record takes {size} B on disk");
+        assert!(size <= 175, "{size} B");
+    }
+
+    /// Multiplies a real record and weighs table and index.
+    async fn record_bytes(observer: &mut PgConnection) -> i64 {
+        sqlx::raw_sql(
+            "CREATE TABLE many (LIKE idem_records INCLUDING ALL); \
+             INSERT INTO many (fingerprint, completed_at, expires_at, key, job, outcome, readable, result) \
+             SELECT fingerprint, completed_at, expires_at, gen_random_uuid(), job, outcome, '1234567', result \
+             FROM (SELECT * FROM idem_records WHERE readable = '299') r, generate_series(1, 100000)",
+        )
+        .execute(&mut *observer)
+        .await
+        .unwrap();
+        sqlx::query_scalar("SELECT pg_total_relation_size('many') / 100000")
+            .fetch_one(observer)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn sixteen_runs_at_once_share_one_transaction() {
+        let Some(server) = Server::start().await else { return };
+        let trips = server.proxy.round_trips();
+        let barrier = Arc::new(tokio::sync::Barrier::new(16));
+        let runs: Vec<_> = (0..16)
+            .map(|_| {
+                let (idem, barrier) = (server.idem.clone(), Arc::clone(&barrier));
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    charge(&idem, 7_777, 0).await.unwrap().is_executed()
+                })
+            })
+            .collect();
+        let mut executed = 0;
+        for run in runs {
+            executed += u32::from(run.await.unwrap());
+        }
+        assert_eq!(executed, 1);
+        assert_eq!(server.proxy.round_trips() - trips, 4);
+    }
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    define_job!(
+        MySqlConnection,
+        MySql,
+        "BEGIN",
+        "INSERT INTO charges (id) VALUES (?)",
+        "UPDATE accounts SET balance = balance + 1 WHERE id = ?"
+    );
+
+    #[tokio::test]
+    async fn a_run_costs_no_round_trip_more_than_its_effect() {
+        let Some(lab) = lab::<MySql>("BIGINT AUTO_INCREMENT PRIMARY KEY").await else { return };
+        let (proxy, options) = MySql::proxy(&lab.options(), Duration::ZERO).await.unwrap();
+        let idem = Idem::builder(pool(options.clone())).build().unwrap();
+        idem.migrate().await.unwrap();
+        let mut connection = options.connect().await.unwrap();
+        for id in WARM_UP {
+            let _ = charge(&idem, id, 0).await.unwrap();
+            until_closed(&proxy).await;
+            bare(&mut connection, id).await;
+        }
+        let trips = proxy.round_trips();
+        bare(&mut connection, 1).await;
+        let bare_trips = proxy.round_trips() - trips;
+        assert_eq!(bare_trips, 4);
+
+        let trips = proxy.round_trips();
+        assert!(charge(&idem, 1, 0).await.unwrap().is_executed());
+        assert_eq!(proxy.round_trips() - trips, bare_trips);
+
+        for round in 0..8 {
+            let trips = proxy.round_trips();
+            match round % 2 {
+                0 => assert!(charge(&idem, 1, 0).await.unwrap().is_replayed()),
+                _ => assert!(matches!(charge(&idem, 1, 1).await, Err(Error::KeyReused(_)))),
+            }
+            assert_eq!(proxy.round_trips() - trips, 1, "round {round}");
+            until_closed(&proxy).await;
+        }
+    }
+}
+
+mod sqlite {
+    define_job!(
+        SqliteConnection,
+        Sqlite,
+        "BEGIN IMMEDIATE",
+        "INSERT INTO charges (id) VALUES (?)",
+        "UPDATE accounts SET balance = balance + 1 WHERE id = ?"
+    );
+
+    /// Counts the transactions in the write-ahead log: the last frame of each says how large the
+    /// database is after it.
+    fn commits(options: &OptionsOf<Sqlite>) -> usize {
+        let mut path = options.get_filename().to_owned().into_os_string();
+        path.push("-wal");
+        let log = std::fs::read(path).unwrap();
+        let page = usize::try_from(u32::from_be_bytes(log[8..12].try_into().unwrap())).unwrap();
+        log[32..].chunks_exact(24 + page).filter(|frame| frame[4..8] != [0; 4]).count()
+    }
+
+    #[tokio::test]
+    async fn a_run_is_one_writing_transaction_and_a_replay_none() {
+        let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
+        let idem = Idem::builder(pool::<Sqlite>(lab.options())).build().unwrap();
+        idem.migrate().await.unwrap();
+        idem.enrol::<Charge>().await.unwrap();
+        let mut connection = lab.connect().await;
+        // Nobody moves the log's frames into the database while they are counted.
+        let before = commits(&lab.options());
+        bare(&mut connection, 0).await;
+        assert_eq!(commits(&lab.options()) - before, 1);
+        let before = commits(&lab.options());
+        for id in 1..=10 {
+            assert!(charge(&idem, id, 0).await.unwrap().is_executed());
+        }
+        assert_eq!(commits(&lab.options()) - before, 10);
+        let before = commits(&lab.options());
+        for id in 1..=10 {
+            assert!(charge(&idem, id, 0).await.unwrap().is_replayed());
+            assert!(matches!(charge(&idem, id, 1).await, Err(Error::KeyReused(_))));
+        }
+        assert_eq!(commits(&lab.options()), before);
+    }
+
+    #[tokio::test]
+    async fn a_record_is_small() {
+        let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
+        let idem = Idem::builder(pool::<Sqlite>(lab.options())).build().unwrap();
+        idem.migrate().await.unwrap();
+        let _ = charge(&idem, 1_234_567, 0).await.unwrap();
+        let mut connection = lab.connect().await;
+        let mut pages = async || -> i64 {
+            sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut connection).await.unwrap()
+        };
+        let before = pages().await;
+        let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+                    INSERT INTO idem_records SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, \
+                    readable, result FROM idem_records, n";
+        sqlx::query(many).execute(&mut lab.connect().await).await.unwrap();
+        let size = (pages().await - before) * 4096 / 100_000;
+        println!("a record takes {size} B on disk");
+        assert!(size <= 80, "{size} B");
+    }
+}

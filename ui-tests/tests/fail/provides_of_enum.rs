@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[derive(Provides)]
+enum App {
+    Gateway(String),
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+pub struct Receipt;
+
+#[idempotent(key = id)]
+async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Receipt {
+    Receipt
+}
+
+fn main() {}

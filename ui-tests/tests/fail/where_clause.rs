@@ -1,0 +1,13 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id)]
+async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String>
+where
+    String: Send,
+{
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id)]
+async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String>;
+
+fn main() {}
