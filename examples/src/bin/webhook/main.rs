@@ -116,8 +116,17 @@ fn main() -> ExitCode {
         })
     });
     done.unwrap_or_else(|error| {
-        eprintln!("webhook: {error:#}");
+        eprintln!("webhook: {}", causes(&error));
         ExitCode::FAILURE
+    })
+}
+
+/// Joins an error and its causes; those of sqlx are part of its own text already.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.contains(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
     })
 }
 

@@ -119,6 +119,7 @@ impl fmt::Display for Report<'_> {
         }
         writeln!(f)?;
         match self.wrong().as_slice() {
+            [] if self.events() == 0 => write!(f, "  there was nothing to deliver"),
             [] => write!(f, "  right: every event had exactly one effect"),
             wrong => write!(f, "  WRONG: {}", wrong.join("; ")),
         }
@@ -154,7 +155,7 @@ impl Report<'_> {
     fn origin(&self) -> String {
         let bad = match self.input.bad.len() {
             0 => String::new(),
-            bad => format!(", {} bad left out", plural(bad as u64, "line")),
+            bad => format!(", {} left out", plural(bad as u64, "bad line")),
         };
         format!("on {}, seed {}, {:.1} s{bad}", self.database, self.plan.seed, self.took.as_secs_f64())
     }

@@ -172,14 +172,14 @@ impl Courier {
                     }
                     Reply::HeldInTheJob => {
                         self.tally.killed_in_the_job += 1;
-                        self.kill(worker, at, "inside the job, its effect written and not committed").await?;
+                        self.kill(worker, at, "inside the job, its effect not committed").await?;
                         return Ok(Pass::Killed(at + 1));
                     }
                     Reply::HeldBeforeTheAnswer(how) => {
                         self.tally.killed_before_the_answer += 1;
                         let place = match how {
-                            How::Ran => "after the commit, before it could answer",
-                            How::Replayed => "on a duplicate, before it could answer",
+                            How::Ran => "between its commit and its answer",
+                            How::Replayed => "before its answer to a duplicate",
                         };
                         self.kill(worker, at, place).await?;
                         return Ok(Pass::Killed(at + 1));
@@ -197,7 +197,7 @@ impl Courier {
         let number = self.hello.worker;
         let process = worker.kill().await?;
         self.progress.say(&format!(
-            "killed worker {number} (process {process}) {place}; it had answered {answered} of {}. Starting it again",
+            "worker {number} (process {process}) killed at {answered} of {}, {place}; started again",
             self.deliveries.len(),
         ));
         Ok(())
