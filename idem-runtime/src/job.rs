@@ -70,10 +70,10 @@ pub trait AtomicJob<S: Sync + 'static>: Job {
     type Db: Database;
 
     /// Answers from the business state, if the work turns out to be done already.
-    fn check<'a>(
-        &'a self,
-        tx: &'a mut Tx<'_, Self::Db>,
-    ) -> impl Future<Output = Result<Option<Self::Output>, Self::Error>> + Send + 'a {
+    fn check(
+        &self,
+        tx: &mut Tx<'_, Self::Db>,
+    ) -> impl Future<Output = Result<Option<Self::Output>, Self::Error>> + Send {
         let _ = tx;
         async { Ok(None) }
     }

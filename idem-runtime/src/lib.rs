@@ -1,5 +1,7 @@
 //! Makes an async job safe to run again.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod codec;
 mod done;
 mod error;

@@ -1,5 +1,6 @@
 //! Tests that a job is safe to run again: crashes, races and real servers.
 
+pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod lab;
 pub mod proxy;

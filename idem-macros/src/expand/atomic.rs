@@ -1,12 +1,12 @@
 //! `impl AtomicJob`: the body, and what its errors mean.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::Path;
 use syn::spanned::Spanned;
 
 use super::{adopt, halves, own, spans, state_bounds};
-use crate::model::{Function, Job, Param, TxParam};
+use crate::model::{Arg, Function, Job, Param, TxParam};
 
 /// The user's function with its tokens untouched. It is a function of a type that nobody can name,
 /// so that the user's own name for it, also inside the body, means the guarded function.
@@ -71,21 +71,23 @@ fn body(job: &Job) -> TokenStream {
     let (ident, tx_ty) = (&function.ident, &function.tx.ty);
     let returns = spans::result(job, &quote!(job::Settled));
     let (state, state_ty) = (own("state"), own("__State"));
-    let tx = function.tx.ident.clone().unwrap_or_else(|| own("tx"));
-    let args: Vec<_> = function.args().map(|arg| &arg.ident).collect();
+    // A name of the user's is bound only where an expression of theirs needs it.
+    let needed = |name: &Ident| job.adopt.iter().any(|adopt| adopt.uses.contains(name));
+    let tx = function.tx.ident.clone().filter(|tx| needed(tx)).unwrap_or_else(|| own("tx"));
+    let name = |arg: &Arg| if needed(&arg.ident) { arg.ident.clone() } else { spans::quiet(&arg.ident) };
+    let args = function.args().map(name);
     let bindings = function.states().filter_map(|state_param| {
         let (name, target) = (state_param.ident.as_ref()?, &state_param.target);
-        let needed = job.adopt.iter().any(|adopt| adopt.uses.contains(name));
-        needed.then(
+        needed(name).then(
             || quote_spanned!(Span::mixed_site()=> let #name: &#target = #krate::Provides::provide(#state);),
         )
     });
     let params = function.params.iter().map(|param| match param {
-        Param::Arg(arg) if job.adopt.iter().any(|adopt| adopt.uses.contains(&arg.ident)) => {
+        Param::Arg(arg) if needed(&arg.ident) => {
             let ident = &arg.ident;
             quote_spanned!(Span::mixed_site()=> ::core::clone::Clone::clone(&#ident))
         }
-        Param::Arg(arg) => arg.ident.to_token_stream(),
+        Param::Arg(arg) => name(arg).to_token_stream(),
         Param::State(param) => {
             let target = &param.target;
             quote_spanned!(Span::mixed_site()=> #krate::Provides::<#target>::provide(#state))

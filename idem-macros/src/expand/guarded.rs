@@ -11,7 +11,8 @@ pub(super) fn function(job: &Job) -> TokenStream {
     let crate::model::Attrs { docs, cfgs, outer, .. } = &function.attrs;
     let (vis, ident, db) = (&function.vis, &function.ident, &function.tx.db);
     let (idem, state) = (own("idem"), own("__State"));
-    let (args, tys): (Vec<_>, Vec<_>) = function.args().map(|arg| (&arg.ident, &arg.ty)).unzip();
+    let (args, tys): (Vec<_>, Vec<_>) =
+        function.args().map(|arg| (spans::quiet(&arg.ident), &arg.ty)).unzip();
     let returns = spans::result(job, &quote!(Done));
     let bounds = state_bounds(krate, function);
     let idem_ty = {

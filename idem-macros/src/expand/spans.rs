@@ -16,6 +16,14 @@ pub(super) fn ends(tokens: &impl ToTokens) -> (Span, Span) {
     (first, tokens.last().unwrap_or(first))
 }
 
+/// Returns a parameter's name for generated code that uses it: the user may have called it `_unused`,
+/// and lints forgive an expansion to use that.
+pub(super) fn quiet(ident: &Ident) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(ident.span().resolved_at(Span::call_site()));
+    ident
+}
+
 /// Returns the path of the runtime crate at a span.
 pub(super) fn krate_at(krate: &Path, span: Span) -> Path {
     let mut krate = krate.clone();

@@ -11,12 +11,12 @@ use crate::model::{Arg, Job};
 pub(super) fn job_struct(job: &Job) -> TokenStream {
     let Job { function, struct_name, .. } = job;
     let (vis, cfgs) = (&function.vis, &function.attrs.cfgs);
-    let doc = format!("The job [`{}`] as a value.", function.ident.unraw());
+    let doc = format!(" The job [`{}`] as a value.", function.ident.unraw());
     let fields = function.args().map(|arg| field(arg, vis));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #(#cfgs)*
-        #[allow(dead_code)]
+        #[allow(dead_code, clippy::pub_underscore_fields)]
         #vis struct #struct_name { #(#fields),* }
     }
 }
@@ -28,14 +28,14 @@ pub(super) fn serde_impls(job: &Job) -> TokenStream {
     let serde = quote_spanned!(Span::mixed_site()=> #krate::__private::serde);
     let serde_path = serde.to_string();
     let name = struct_name.unraw().to_string();
-    let names: Vec<_> = function.args().map(|arg| &arg.ident).collect();
+    let names: Vec<_> = function.args().map(|arg| spans::quiet(&arg.ident)).collect();
     let params: Vec<_> = (0..names.len()).map(|at| own(&format!("__T{at}"))).collect();
     let given = function.args().map(|arg| {
-        let ident = &arg.ident;
+        let ident = spans::quiet(&arg.ident);
         spans::carried(arg, krate, "give", quote_spanned!(Span::mixed_site()=> #ident))
     });
     let taken = function.args().map(|arg| {
-        let ident = &arg.ident;
+        let ident = spans::quiet(&arg.ident);
         spans::carried(arg, krate, "take", quote_spanned!(Span::mixed_site()=> #ident))
     });
     let fields = own("__Fields");
@@ -62,7 +62,7 @@ pub(super) fn serde_impls(job: &Job) -> TokenStream {
 
 fn field(arg: &Arg, vis: &syn::Visibility) -> TokenStream {
     let Arg { docs, ident, ty, .. } = arg;
-    let own_doc = format!("The argument `{}`.", ident.unraw());
+    let own_doc = format!(" The argument `{}`.", ident.unraw());
     let docs = if docs.is_empty() {
         quote_spanned!(Span::mixed_site()=> #[doc = #own_doc])
     } else {

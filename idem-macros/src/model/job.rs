@@ -74,6 +74,7 @@ pub(crate) struct TxParam {
     pub(crate) db: Type,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum Param {
     Arg(Arg),
     State(State),
@@ -119,6 +120,7 @@ pub(crate) struct Spec {
     pub(crate) timeout: Option<Duration>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum Lock {
     Row,
     BusinessRow(RowLock),
@@ -164,10 +166,11 @@ pub(crate) struct Fingerprint(pub(crate) Vec<Ident>);
 pub(crate) struct Adopt {
     pub(crate) case: AdoptCase,
     pub(crate) value: Expr,
-    /// The arguments that value and guard name.
+    /// The parameters that value and guard name.
     pub(crate) uses: Vec<Ident>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum AdoptCase {
     Constraint(LitStr),
     Pattern { pat: Pat, guard: Option<Expr> },

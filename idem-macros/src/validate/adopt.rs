@@ -66,11 +66,12 @@ fn takes_all(pat: &Pat) -> bool {
     }
 }
 
-/// Returns the arguments and states that the tokens name, unless the pattern gives the name to something else.
+/// Returns the parameters that the tokens name, unless the pattern gives the name to something else.
 fn names_in(tokens: &TokenStream, pat: &Pat, params: &Params) -> Vec<Ident> {
     let pat = pat.to_token_stream();
     let args = params.args.iter().map(|arg| &arg.ident);
     args.chain(&params.state_names)
+        .chain(&params.tx_name)
         .filter(|name| scan::mentions(tokens.clone(), name) && !scan::mentions(pat.clone(), name))
         .cloned()
         .collect()

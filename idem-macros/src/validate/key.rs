@@ -138,8 +138,9 @@ impl Walk<'_> {
     /// A name on its own: an argument, a constant, or a mistake.
     fn name(&mut self, path: &ExprPath) {
         let Some(name) = path.path.get_ident() else { return };
-        if let Some(arg) = self.params.arg(name) {
-            self.add(arg.clone());
+        if self.params.arg(name).is_some() {
+            // The name as it stands here: a macro may have given the parameter another context.
+            self.add(name.clone());
             return;
         }
         let text = name.to_string();
@@ -260,7 +261,7 @@ fn ignored<'a>(arg: &'a Expr, key: &Key, params: &Params, errors: &mut Errors) -
         errors.push(name, format_args!("`ignore` names `{name}`, which is no argument of this job{instead}"));
         return None;
     }
-    if matches!(key, Key::Of { expr: Expr::Path(_) | Expr::Tuple(_), uses } if uses.contains(name)) {
+    if matches!(key, Key::Of { expr, .. } if has_whole(expr, name)) {
         errors.push(
             name,
             format_args!(
@@ -270,4 +271,13 @@ fn ignored<'a>(arg: &'a Expr, key: &Key, params: &Params, errors: &mut Errors) -
         return None;
     }
     Some(name)
+}
+
+/// Tells whether a key has the argument in it, and not only something of it.
+fn has_whole(key: &Expr, arg: &Ident) -> bool {
+    match scan::peel_expr(key) {
+        Expr::Tuple(tuple) => tuple.elems.iter().any(|elem| has_whole(elem, arg)),
+        Expr::Reference(reference) => has_whole(&reference.expr, arg),
+        key => value::word(key).is_some_and(|word| word == arg),
+    }
 }

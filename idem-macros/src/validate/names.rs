@@ -12,9 +12,9 @@ const NAME_CHARS_MAX: usize = 100;
 
 /// Names that every module has: a struct of such a name would hide them.
 const PRELUDE: &[&str] = &[
-    "Self", "Option", "Some", "None", "Result", "Ok", "Err", "String", "Vec", "Box", "Send", "Sync", "Sized",
-    "Copy", "Clone", "Drop", "Fn", "FnMut", "FnOnce", "Default", "Iterator", "Extend", "From", "Into", "Eq",
-    "Ord", "Tx", "Done", "Idem", "Job", "Error",
+    "Self", "Option", "Result", "String", "Vec", "Box", "Send", "Sync", "Sized", "Copy", "Clone", "Drop",
+    "Fn", "FnMut", "FnOnce", "Default", "Iterator", "Extend", "From", "Into", "Eq", "Ord", "Tx", "Done",
+    "Idem", "Job", "Error",
 ];
 
 /// Returns the stable identity of the job: `name = "…"`, or the name of the function.

@@ -134,10 +134,11 @@ where
     async fn attempt(&self, job: J, wait: Duration) -> Attempt<J> {
         // A run after replays reads first: most likely one plain read is all it takes. A run after
         // runs opens its transaction at once, and reads as it does so.
-        if self.records() && self.context.enrolled.expects_replay() {
-            if let Some(record) = self.context.store.read(self.key.hash()).await? {
-                return Ok((self.answer(&record)?, Some(record)));
-            }
+        if self.records()
+            && self.context.enrolled.expects_replay()
+            && let Some(record) = self.context.store.read(self.key.hash()).await?
+        {
+            return Ok((self.answer(&record)?, Some(record)));
         }
         let claim = self.claim(wait);
         let (tx, found) = match self.context.store.begin(&claim).await? {

@@ -33,5 +33,7 @@ async fn main() {
     let second = idem.run(ProcessPayment { payment_id: 42 }).await.unwrap();
     assert!(second.is_replayed());
     assert_eq!(*first, *second);
+    let shared = idem.clone();
+    assert!(tokio::spawn(async move { process_payment(&shared, 43).await.is_ok() }).await.unwrap());
     assert!(matches!(process_payment(&idem, -1).await, Err(Error::Job(PaymentError::Down))));
 }

@@ -97,7 +97,7 @@ impl Store<MySql> for MySqlStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         // The server commits every CREATE TABLE by itself; the lock keeps two migrations apart.
         message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
@@ -125,7 +125,7 @@ impl Store<MySql> for MySqlStore {
 
     async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
         let failed = |error| driver_error(&format!("making job `{name}` known"), error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let select = self.statements.job_select(namespace, name);
         let mut rows = message(&mut connection, select.clone()).await.map_err(failed)?;
         if rows.is_empty() {
@@ -139,7 +139,7 @@ impl Store<MySql> for MySqlStore {
     }
 
     async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let sql = format!("SELECT {column} FROM {table} WHERE FALSE");
         match message(&mut connection, sql).await {
             Ok(_) => {
@@ -215,7 +215,7 @@ impl Store<MySql> for MySqlStore {
 
     async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
         let failed = |error| driver_error("sweeping expired records", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let last = self.statements.sweep_last(cursor, limit);
         let rows = message(&mut connection, last).await.map_err(failed)?;
         let last: Option<Vec<u8>> =

@@ -174,7 +174,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         // A connection that fails anywhere in here is closed, which undoes everything.
         message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
@@ -202,7 +202,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
         let failed = |error| driver_error(&format!("making job `{name}` known"), error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let select = self.statements.job_select(namespace, name);
         let mut rows = message(&mut connection, select.clone()).await.map_err(failed)?;
         if rows.is_empty() {
@@ -216,7 +216,7 @@ impl Store<Postgres> for PostgresStore {
     }
 
     async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let sql = format!("SELECT {column} FROM {table} WHERE FALSE");
         match message(&mut connection, sql).await {
             Ok(_) => {
@@ -237,15 +237,15 @@ impl Store<Postgres> for PostgresStore {
         loop {
             let prepared = !self.unprepared.load(Ordering::Relaxed);
             let mut connection = self.connections.lease().await?;
-            let rows = match prepared {
-                true => {
-                    let key = uuid::Uuid::from_bytes(*key.as_bytes());
-                    sqlx::query(self.statements.get.clone()).bind(key).fetch_all(&mut *connection).await
-                }
-                false => message(&mut connection, self.statements.get_text(key)).await,
-            };
-            match rows {
+            let prepare_now = prepared && !connection.session().prepared;
+            let mut sql = String::with_capacity(128);
+            if prepare_now {
+                sql += self.statements.prepare();
+            }
+            self.statements.push_get(&mut sql, prepared, key);
+            match message(&mut connection, sql).await {
                 Ok(rows) => {
+                    connection.session().prepared |= prepare_now;
                     connection.give_back();
                     let read = rows.first().map(read_row).transpose().map_err(failed)?;
                     return Ok(read.and_then(|read| match read.found {
@@ -301,7 +301,7 @@ impl Store<Postgres> for PostgresStore {
 
     async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
         let failed = |error| driver_error("sweeping expired records", error);
-        let mut connection = self.connections.lease().await?;
+        let mut connection = self.connections.lease_alive().await?;
         let sql = self.statements.sweep(cursor, limit);
         let rows = message(&mut connection, sql).await.map_err(failed)?;
         let row = &rows[0];

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
-
 use super::{SessionLock, lock_timeout_millis};
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
@@ -12,8 +10,6 @@ use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
 
 /// The SQL of a store, with its tables' names.
 pub(super) struct Statements {
-    /// The columns `outcome, fingerprint, result, expired` of the record with key `$1`.
-    pub(super) get: SqlStr,
     pub(super) migrations: Vec<Migration>,
     pub(super) history: String,
     pub(super) history_table: String,
@@ -59,7 +55,6 @@ impl Statements {
              result bytea NOT NULL\n);\n"
         );
         Statements {
-            get: AssertSqlSafe(get).into_sql_str(),
             migrations: vec![Migration { sql: schema }],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version integer PRIMARY KEY,\n    \
@@ -93,8 +88,10 @@ impl Statements {
                 self.push_try_lock(sql, prepared, lock.number);
                 self.push_get(sql, prepared, claim.key.hash());
             }
-            (_, Some(row)) if claim.wait.is_zero() => {
-                self.push_try_lock(sql, prepared, lock.number);
+            (key_lock, Some(row)) if claim.wait.is_zero() => {
+                if key_lock == KeyLock::Key {
+                    self.push_try_lock(sql, prepared, lock.number);
+                }
                 self.push_get(sql, prepared, claim.key.hash());
                 self.push_row(sql, claim.key.hash(), row, " NOWAIT");
             }
@@ -154,6 +151,17 @@ impl Statements {
         sql.push_str(");COMMIT");
     }
 
+    /// Reads the record of a key: the columns `outcome, fingerprint, result, expired`.
+    ///
+    /// Never through a statement that sqlx prepares: it numbers them, so that behind a transaction pooler the
+    /// same name is another client's query. The names of ours are made of their text.
+    pub(super) fn push_get(&self, sql: &mut String, prepared: bool, key: KeyHash) {
+        match prepared {
+            true => push(sql, format_args!("EXECUTE idem_get_{}('{key}');", self.version)),
+            false => push(sql, format_args!("{};", get(&self.records, &format!("'{key}'")))),
+        }
+    }
+
     /// `BEGIN` of a migration; one at a time.
     pub(super) fn migrate_begin(&self) -> String {
         format!("BEGIN; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); {}", self.history)
@@ -176,11 +184,6 @@ impl Statements {
         )
     }
 
-    /// Reads the record of a key without any statement that is prepared.
-    pub(super) fn get_text(&self, key: KeyHash) -> String {
-        get(&self.records, &format!("'{key}'"))
-    }
-
     /// Deletes what has expired among `limit` records after `cursor`.
     pub(super) fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> String {
         let records = &self.records;
@@ -198,13 +201,6 @@ impl Statements {
         match prepared {
             true => push(sql, format_args!("EXECUTE idem_lock_{}({number});", self.version)),
             false => push(sql, format_args!("SELECT pg_try_advisory_xact_lock({number}) AS idem_locked;")),
-        }
-    }
-
-    fn push_get(&self, sql: &mut String, prepared: bool, key: KeyHash) {
-        match prepared {
-            true => push(sql, format_args!("EXECUTE idem_get_{}('{key}');", self.version)),
-            false => push(sql, format_args!("{};", self.get_text(key))),
         }
     }
 

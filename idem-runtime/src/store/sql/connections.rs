@@ -85,6 +85,18 @@ impl<D: Driver> Connections<D> {
         Ok(Leased { live: Some(live), home: Arc::clone(shared), reused: false, _permit: permit })
     }
 
+    /// Leases a connection that answers: for what is done seldom, and is not worth a retry of its own.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(in crate::store) async fn lease_alive(&self) -> Result<Leased<D>, StoreError> {
+        loop {
+            let mut leased = self.lease().await?;
+            // One that the server has closed while it stood idle is dropped here.
+            if !leased.reused || sqlx::Connection::ping(&mut *leased).await.is_ok() {
+                return Ok(leased);
+            }
+        }
+    }
+
     /// Tells whether a connection could be leased without waiting.
     pub(in crate::store) fn any_free(&self) -> bool {
         self.shared.permits.available_permits() > 0

@@ -92,9 +92,13 @@ impl StoreTx<Sqlite> for SqliteTx {
                 if let Err(rollback) = self.rollback().await {
                     debug!(%rollback, "rolling back failed, so the connection is closed");
                 }
-                let transaction_is_gone = error
-                    .as_database_error()
-                    .is_some_and(|error| error.message().starts_with("no such savepoint"));
+                let database = error.as_database_error();
+                // The only unique index in the text is the primary key of the records.
+                if database.is_some_and(|error| error.is_unique_violation()) {
+                    return Ok(Committed::LostRace);
+                }
+                let transaction_is_gone =
+                    database.is_some_and(|error| error.message().starts_with("no such savepoint"));
                 match transaction_is_gone {
                     true => Err(StoreError::new(
                         StoreErrorKind::Refused,

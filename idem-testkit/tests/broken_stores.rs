@@ -1,0 +1,479 @@
+//! Deliberately broken stores: each breaks a law, and the suite says which.
+//!
+//! A broken store is a good one with one method of [`Fault`] replaced. The test adds up what all of
+//! them are caught at: a law that none of them breaks would be a law that cannot fail.
+
+#![cfg(feature = "sqlite")]
+#![cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "some faults show only on a server"))]
+
+mod faults;
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idem_runtime::StoreError;
+use idem_runtime::key::KeyHash;
+use idem_runtime::record::{JobId, NewRecord, Record};
+use idem_runtime::store::{Begun, Claim, Committed, Database, Store, StoreTx, Swept};
+#[cfg(feature = "postgres")]
+use idem_testkit::conformance::harness::Postgres;
+use idem_testkit::conformance::harness::{Memory, Sqlite};
+use idem_testkit::conformance::{
+    Ability, BoxError, BusinessRow, Fixture, Harness, NestedEnd, Report, Suite, TransactionEnd, Violation,
+};
+#[cfg(feature = "postgres")]
+use idem_testkit::servers::Server;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What a store does wrong. Every default does it right.
+#[async_trait]
+trait Fault<D: Database>: Send + Sync + 'static {
+    async fn migrate(&self, good: &Good<D>) -> Result<(), StoreError> {
+        good.migrate().await
+    }
+
+    async fn enrol(&self, good: &Good<D>, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        good.enrol(namespace, name).await
+    }
+
+    async fn check_row(&self, good: &Good<D>, table: &str, column: &str) -> Result<(), StoreError> {
+        good.check_row(table, column).await
+    }
+
+    async fn read(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        good.read(key).await
+    }
+
+    async fn begin(&self, good: &Good<D>, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
+        good.begin(claim).await
+    }
+
+    async fn sweep(&self, good: &Good<D>, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        good.sweep(cursor, limit).await
+    }
+
+    async fn undo(&self, tx: &mut dyn StoreTx<D>) -> Result<(), StoreError> {
+        tx.undo().await
+    }
+
+    async fn undo_violation(
+        &self,
+        tx: &mut dyn StoreTx<D>,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        tx.undo_violation(error, name).await
+    }
+
+    async fn commit(
+        &self,
+        good: &Good<D>,
+        tx: Box<dyn StoreTx<D>>,
+        record: Option<&NewRecord<'_>>,
+    ) -> Result<Committed, StoreError> {
+        let _ = good;
+        tx.commit(record).await
+    }
+
+    async fn rollback(&self, tx: Box<dyn StoreTx<D>>) -> Result<(), StoreError> {
+        tx.rollback().await
+    }
+
+    fn dropped(&self, tx: Box<dyn StoreTx<D>>) {
+        drop(tx);
+    }
+
+    /// The prefix of the tables that a store takes which was given `prefix`.
+    fn prefix<'a>(&self, prefix: &'a str) -> &'a str {
+        prefix
+    }
+
+    /// What a nested transaction on the store's connection does.
+    async fn insert_nested(
+        &self,
+        good: &dyn Fixture<D>,
+        connection: &mut D::Connection,
+        effect: &str,
+        end: NestedEnd,
+    ) -> Result<(), BoxError> {
+        good.insert_nested(connection, effect, end).await
+    }
+
+    /// The store's connections have been killed.
+    fn killed(&self) {}
+}
+
+type Good<D> = Arc<dyn Store<D>>;
+
+/// The harness of a store with a fault.
+struct Broken<H: Harness> {
+    good: H,
+    fault: Arc<dyn Fault<H::Db>>,
+}
+
+#[async_trait]
+impl<H: Harness> Harness for Broken<H> {
+    type Db = H::Db;
+
+    fn name(&self) -> String {
+        format!("{}, broken", self.good.name())
+    }
+
+    fn lacks(&self, ability: Ability) -> Option<&'static str> {
+        self.good.lacks(ability)
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Fixture<H::Db>>, BoxError> {
+        let good = self.good.open().await?;
+        Ok(Arc::new(BrokenFixture { good, fault: Arc::clone(&self.fault) }))
+    }
+}
+
+struct BrokenFixture<D: Database> {
+    good: Arc<dyn Fixture<D>>,
+    fault: Arc<dyn Fault<D>>,
+}
+
+impl<D: Database> BrokenFixture<D> {
+    fn broken(&self, good: Good<D>) -> Good<D> {
+        Arc::new(BrokenStore { good, fault: Arc::clone(&self.fault) })
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fixture<D> for BrokenFixture<D> {
+    fn stores(&self) -> [Good<D>; 2] {
+        self.good.stores().map(|good| self.broken(good))
+    }
+
+    async fn insert(&self, connection: &mut D::Connection, effect: &str) -> Result<(), BoxError> {
+        self.good.insert(connection, effect).await
+    }
+
+    async fn count(&self, effect: &str) -> Result<u64, BoxError> {
+        self.good.count(effect).await
+    }
+
+    async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
+        self.good.let_pass(time).await
+    }
+
+    async fn until_blocked(&self) -> Result<(), BoxError> {
+        self.good.until_blocked().await
+    }
+
+    async fn insert_nested(
+        &self,
+        connection: &mut D::Connection,
+        effect: &str,
+        end: NestedEnd,
+    ) -> Result<(), BoxError> {
+        self.fault.insert_nested(&*self.good, connection, effect, end).await
+    }
+
+    async fn end_transaction(
+        &self,
+        connection: &mut D::Connection,
+        end: TransactionEnd,
+    ) -> Result<(), BoxError> {
+        self.good.end_transaction(connection, end).await
+    }
+
+    async fn violate(&self, connection: &mut D::Connection) -> Result<Violation, BoxError> {
+        self.good.violate(connection).await
+    }
+
+    fn business_row(&self) -> Result<BusinessRow, BoxError> {
+        self.good.business_row()
+    }
+
+    async fn row_is_locked(&self, value: i64) -> Result<bool, BoxError> {
+        self.good.row_is_locked(value).await
+    }
+
+    async fn store_with_prefix(&self, prefix: &str) -> Result<Good<D>, BoxError> {
+        let good = self.good.store_with_prefix(self.fault.prefix(prefix)).await?;
+        Ok(self.broken(good))
+    }
+
+    async fn kill_connections(&self) -> Result<(), BoxError> {
+        self.fault.killed();
+        self.good.kill_connections().await
+    }
+
+    async fn close(&self) -> Result<(), BoxError> {
+        self.good.close().await
+    }
+}
+
+struct BrokenStore<D: Database> {
+    good: Good<D>,
+    fault: Arc<dyn Fault<D>>,
+}
+
+#[async_trait]
+impl<D: Database> Store<D> for BrokenStore<D> {
+    fn name(&self) -> &'static str {
+        self.good.name()
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.fault.migrate(&self.good).await
+    }
+
+    fn migration_sql(&self) -> String {
+        self.good.migration_sql()
+    }
+
+    async fn enrol(&self, namespace: &str, name: &str) -> Result<JobId, StoreError> {
+        self.fault.enrol(&self.good, namespace, name).await
+    }
+
+    async fn check_row(&self, table: &str, column: &str) -> Result<(), StoreError> {
+        self.fault.check_row(&self.good, table, column).await
+    }
+
+    async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        self.fault.read(&self.good, key).await
+    }
+
+    async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
+        Ok(match self.fault.begin(&self.good, claim).await? {
+            Begun::Busy => Begun::Busy,
+            Begun::Open { tx, found } => {
+                let (good, fault) = (Arc::clone(&self.good), Arc::clone(&self.fault));
+                Begun::Open { tx: Box::new(BrokenTx { tx: Some(tx), good, fault }), found }
+            }
+        })
+    }
+
+    async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
+        self.fault.sweep(&self.good, cursor, limit).await
+    }
+}
+
+struct BrokenTx<D: Database> {
+    /// There until the transaction ends.
+    tx: Option<Box<dyn StoreTx<D>>>,
+    good: Good<D>,
+    fault: Arc<dyn Fault<D>>,
+}
+
+impl<D: Database> BrokenTx<D> {
+    fn open(&mut self) -> &mut dyn StoreTx<D> {
+        &mut **self.tx.as_mut().expect("the transaction is open")
+    }
+}
+
+#[async_trait]
+impl<D: Database> StoreTx<D> for BrokenTx<D> {
+    fn connection(&mut self) -> &mut D::Connection {
+        self.open().connection()
+    }
+
+    fn connection_ref(&self) -> &D::Connection {
+        self.tx.as_ref().expect("the transaction is open").connection_ref()
+    }
+
+    async fn undo(&mut self) -> Result<(), StoreError> {
+        let fault = Arc::clone(&self.fault);
+        fault.undo(self.open()).await
+    }
+
+    async fn undo_violation(
+        &mut self,
+        error: &(dyn StdError + Send + Sync + 'static),
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        let fault = Arc::clone(&self.fault);
+        fault.undo_violation(self.open(), error, name).await
+    }
+
+    async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let tx = self.tx.take().expect("the transaction is open");
+        self.fault.commit(&self.good, tx, record).await
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
+        let tx = self.tx.take().expect("the transaction is open");
+        self.fault.rollback(tx).await
+    }
+}
+
+impl<D: Database> Drop for BrokenTx<D> {
+    fn drop(&mut self) {
+        if let Some(tx) = self.tx.take() {
+            self.fault.dropped(tx);
+        }
+    }
+}
+
+/// Runs the suite on a store with a fault. A case that hangs has failed as well, so it need not hang for long.
+async fn run<H: Harness>(good: H, fault: impl Fault<H::Db>) -> Report {
+    Suite::default().time_limit(Duration::from_secs(2)).run(Broken { good, fault: Arc::new(fault) }).await
+}
+
+/// A broken store on trial: its name, the laws that must catch it, and its run.
+type Check = (&'static str, &'static [&'static str], Pin<Box<dyn Future<Output = Report> + Send>>);
+
+/// Lists broken stores: fault, harness of the good store, laws that the fault breaks.
+macro_rules! broken {
+    ($($fault:ident on $harness:expr => $($law:ident)|+,)+) => {
+        vec![$((
+            stringify!($fault),
+            &[$(stringify!($law)),+],
+            Box::pin(run($harness, faults::$fault::default())) as _,
+        )),+]
+    };
+}
+
+fn broken_stores() -> Vec<Check> {
+    broken![
+        ForgetsTheRecord on Memory::new() => a_record_commits_with_its_effect,
+        RecordsAfterwards on Memory::new() => the_loser_of_a_race_leaves_nothing,
+        RecordsAfterwards on Sqlite::new() => a_commit_dropped_anywhere_is_all_or_nothing,
+        ReplacesALiveRecord on Sqlite::new() => a_live_record_is_never_replaced,
+        BareCommitRollsBack on Memory::new() => a_commit_without_record_commits_the_effect,
+        RollbackCommits on Memory::new() => a_rollback_leaves_nothing,
+        DropCommits on Memory::new() => a_dropped_transaction_leaves_nothing,
+        DropKeepsTheLock on Memory::new() => a_twin_waits_and_runs_after_a_drop,
+        TakesNoLock on Memory::new() => a_twin_waits_and_sees_the_winners_record
+            | one_of_sixteen_begins_runs,
+        LocksEverything on Memory::new() => other_keys_do_not_wait,
+        AlwaysWaits on Memory::new() => no_wait_ends_while_the_key_is_held,
+        BusyIsAnError on Memory::new() => a_held_key_is_busy,
+        BeginsDetached on Memory::new() => a_begin_dropped_while_it_waits_frees_the_key,
+        BeginsDetached on Sqlite::new() => a_begin_dropped_anywhere_frees_the_key,
+        RecordsAtBegin on Memory::new() => an_open_run_is_invisible,
+        AnswersOnce on Memory::new() => a_recorded_key_is_never_absent_again,
+        DropsAnEmptyResult on Memory::new() => results_come_back_bit_by_bit,
+        CutsResults on Memory::new() => results_come_back_bit_by_bit,
+        DropsTheFingerprint on Memory::new() => fingerprints_come_back,
+        RejectsAsCompleted on Memory::new() => a_rejection_comes_back_as_one,
+        RefusesQuotes on Memory::new() => any_readable_key_is_recorded,
+        ReadsNeighbours on Memory::new() => keys_one_bit_apart_do_not_meet,
+        BeginIgnoresExpiry on Memory::new() => an_expired_key_begins_as_absent,
+        ReadIgnoresExpiry on Memory::new() => an_expired_record_is_not_read,
+        KeepsForEver on Memory::new() => an_expired_record_is_replaced,
+        RacesOverExpiredRecords on Memory::new() => one_run_replaces_an_expired_record,
+        HalvesTheRetention on Memory::new() => a_record_answers_for_its_whole_retention,
+        ForgetsForEver on Memory::new() => for_ever_never_expires,
+        SweepsLiveRecords on Sqlite::new() => a_sweep_deletes_only_what_has_expired
+            | a_sweep_spares_what_was_replaced_meanwhile,
+        SweepForgetsToRetry on Memory::new() => a_sweep_disturbs_no_run,
+        SweepNeverEnds on Memory::new() => a_sweep_goes_in_bounded_batches_to_its_end,
+        SweepStopsEarly on Memory::new() => a_sweep_goes_in_bounded_batches_to_its_end,
+        SweepIgnoresItsLimit on Memory::new() => a_sweep_goes_in_bounded_batches_to_its_end,
+        UndoDoesNothing on Memory::new() => undo_discards_the_body_and_keeps_the_key,
+        TakesAnyErrorForTheViolation on Sqlite::new() => undo_violation_tells_other_errors_apart,
+        KnowsNoViolation on Sqlite::new() => undo_violation_recovers_from_the_named_constraint,
+        HidesTheTransactionFromTheDriver on Sqlite::new() => a_nested_commit_is_a_savepoint
+            | a_nested_rollback_is_a_savepoint,
+        TakesErrorsForCommits on Sqlite::new() => a_body_that_ends_its_transaction_records_nothing,
+        IgnoresAMissingRow on Sqlite::new() => a_missing_row_is_told,
+        AsksForTheRowFirst on Sqlite::new() => a_record_answers_before_its_row,
+        ChecksNoRow on Sqlite::new() => a_row_is_checked_by_name,
+        NumbersAllJobsOne on Memory::new() => a_job_keeps_its_number,
+        NumbersJobsAnew on Memory::new() => a_name_enrolled_at_once_has_one_number,
+        MigratesOnlyOnce on Sqlite::new() => migrating_again_changes_nothing
+            | migrations_at_once_do_not_collide,
+        HidesMissingTables on Sqlite::new() => missing_tables_are_told,
+        IgnoresThePrefix on Sqlite::new() => table_prefixes_do_not_meet,
+    ]
+}
+
+/// Broken stores on PostgreSQL; none without the server.
+#[cfg(feature = "postgres")]
+fn broken_on_postgres() -> Vec<Check> {
+    let Some(url) = Server::Postgres.url() else { return Vec::new() };
+    broken![
+        TakesErrorsForCommits on Postgres::new(&*url) => a_swallowed_error_never_parts_record_and_effect
+            | a_connection_killed_inside_a_run_leaves_nothing,
+        FailsOnDeadConnections on Postgres::new(&*url) => connections_killed_while_idle_are_replaced
+            | killed_connections_spoil_no_other_call,
+        LocksKeysUnasked on Postgres::new(&*url) => an_unlocked_run_waits_for_no_key,
+        LocksNoRow on Postgres::new(&*url) => a_business_row_is_locked_until_the_end
+            | runs_of_one_row_take_turns,
+        RecordsAfterwards on Postgres::new(&*url) => an_unlocked_commit_dropped_anywhere_is_all_or_nothing,
+        TakesNoLock on Postgres::new(&*url) => a_twin_waits_and_sees_the_winners_record,
+    ]
+}
+
+#[cfg(not(feature = "postgres"))]
+fn broken_on_postgres() -> Vec<Check> {
+    Vec::new()
+}
+
+/// Laws that are broken only where there is a server.
+const NEED_A_SERVER: [&str; 7] = [
+    "killed_connections_spoil_no_other_call",
+    "an_unlocked_run_waits_for_no_key",
+    "a_swallowed_error_never_parts_record_and_effect",
+    "a_connection_killed_inside_a_run_leaves_nothing",
+    "connections_killed_while_idle_are_replaced",
+    "a_business_row_is_locked_until_the_end",
+    "runs_of_one_row_take_turns",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_broken_store_is_caught_and_every_law_catches_one() {
+    let turns = Arc::new(Semaphore::new(4));
+    let mut runs = JoinSet::new();
+    let on_postgres = broken_on_postgres();
+    let server_is_there = !on_postgres.is_empty();
+    for (fault, laws, run) in broken_stores().into_iter().chain(on_postgres) {
+        let turns = Arc::clone(&turns);
+        runs.spawn(async move {
+            let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
+            (fault, laws, run.await)
+        });
+    }
+    let mut uncaught = Vec::new();
+    let mut caught = BTreeSet::new();
+    while let Some(run) = runs.join_next().await {
+        let (fault, laws, report) = run.expect("a run of the suite does not panic");
+        println!("{fault}: {:?}", report.failures());
+        let failures = report.failures();
+        for law in laws.iter().filter(|law| !failures.contains(law)) {
+            uncaught.push(format!("`{law}` did not catch `{fault}`\n{report}"));
+        }
+        caught.extend(failures);
+    }
+    assert!(uncaught.is_empty(), "{}", uncaught.join("\n"));
+
+    let all = run(Memory::new(), NoFault).await;
+    let never: Vec<&str> = all
+        .cases()
+        .iter()
+        .map(|case| case.name)
+        .filter(|law| !caught.contains(law) && (server_is_there || !NEED_A_SERVER.contains(law)))
+        .collect();
+    assert!(never.is_empty(), "no broken store is caught by {never:?}: can these laws fail?");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_stores_without_a_fault_are_found_good() {
+    run(Memory::new(), NoFault).await.assert();
+    run(Sqlite::new(), NoFault).await.assert();
+    #[cfg(feature = "postgres")]
+    if let Some(url) = Server::Postgres.url() {
+        run(Postgres::new(url), NoFault).await.assert();
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "a_record_commits_with_its_effect")]
+async fn a_report_with_a_failure_panics_and_names_it() {
+    run(Memory::new(), faults::ForgetsTheRecord).await.assert();
+}
+
+/// Nothing wrong.
+struct NoFault;
+
+impl<D: Database> Fault<D> for NoFault {}

@@ -1,0 +1,34 @@
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id)]
+async fn all(_: &mut Tx<'_, Memory>, id: i64, amount: u32, note: String) -> Result<(i64, u32, String), String> {
+    Ok((id, amount, note))
+}
+
+#[idempotent(key = id, fingerprint = ignore(note))]
+async fn some(_: &mut Tx<'_, Memory>, id: i64, amount: u32, note: String) -> Result<(i64, u32, String), String> {
+    Ok((id, amount, note))
+}
+
+#[idempotent(key = id, fingerprint = none)]
+async fn none(_: &mut Tx<'_, Memory>, id: i64, amount: u32, note: String) -> Result<(i64, u32, String), String> {
+    Ok((id, amount, note))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let idem = Idem::memory().build().unwrap();
+    let text = String::from;
+
+    assert!(all(&idem, 1, 2, text("a")).await.unwrap().is_executed());
+    assert!(all(&idem, 1, 2, text("a")).await.unwrap().is_replayed());
+    assert!(matches!(all(&idem, 1, 2, text("b")).await, Err(Error::KeyReused(_))));
+    assert!(matches!(all(&idem, 1, 3, text("a")).await, Err(Error::KeyReused(_))));
+
+    assert!(some(&idem, 1, 2, text("a")).await.unwrap().is_executed());
+    assert!(some(&idem, 1, 2, text("b")).await.unwrap().is_replayed());
+    assert!(matches!(some(&idem, 1, 3, text("a")).await, Err(Error::KeyReused(_))));
+
+    assert!(none(&idem, 1, 2, text("a")).await.unwrap().is_executed());
+    assert!(none(&idem, 1, 3, text("b")).await.unwrap().is_replayed());
+}

@@ -1,0 +1,73 @@
+#![deny(warnings, missing_docs, unused, unreachable_pub, nonstandard_style, unused_qualifications)]
+#![deny(elided_lifetimes_in_paths, single_use_lifetimes, unused_lifetimes, let_underscore_drop, missing_copy_implementations)]
+#![deny(trivial_casts, trivial_numeric_casts, unused_results, variant_size_differences)]
+#![deny(clippy::all, clippy::pedantic, clippy::nursery, redundant_lifetimes, unit_bindings, unused_import_braces)]
+#![forbid(unsafe_code)]
+//! Generated code is silent under the user's lints.
+
+use idem_runtime::prelude::*;
+
+/// Why a payment failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Failure {
+    /// It was made before.
+    Duplicate,
+    /// It will never be made.
+    Declined(u8),
+}
+
+/// A dependency.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway;
+
+async fn paid(_tx: &mut Tx<'_, Memory>, job: &Charge) -> Result<Option<i64>, Failure> {
+    Ok((job.id == 0).then_some(0))
+}
+
+/// Charges.
+#[idempotent(
+    key = (id, note.len()),
+    lock = row(payments.id = id),
+    check = paid,
+    adopt(Failure::Duplicate => id),
+    replay(Failure::Declined(_)),
+    timeout = "10s",
+)]
+pub async fn charge(
+    tx: &mut Tx<'_, Memory>,
+    id: i64,
+    mut note: String,
+    _unused: u8,
+    #[state] gateway: &Gateway,
+) -> Result<i64, Failure> {
+    note.push_str(&tx.idempotency_key());
+    let Gateway = gateway;
+    match id {
+        1 => Err(Failure::Duplicate),
+        2 => Err(Failure::Declined(1)),
+        id => Ok(id),
+    }
+}
+
+/// Replays everything.
+#[idempotent(key = global, replay(_), name = "all")]
+pub async fn everything(_: &mut Tx<'_, Memory>) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[idempotent(key = id)]
+async fn private_and_unused(_tx: &mut Tx<'_, Memory>, id: i64) -> Result<i64, Failure> {
+    Ok(id)
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug, KeyPart)]
+pub struct Id(i64);
+
+/// A state.
+#[derive(Clone, Copy, Debug, Provides)]
+pub struct App {
+    gateway: Gateway,
+}
+
+fn main() {}

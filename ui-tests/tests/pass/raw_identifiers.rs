@@ -1,0 +1,25 @@
+use idem_runtime::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+pub struct r#Struct {
+    r#fn: u8,
+}
+
+#[idempotent(key = (r#type, r#loop.r#fn), lock = row(r#match.r#type = r#type), fingerprint = ignore(r#loop))]
+pub async fn r#match(r#try: &mut Tx<'_, Memory>, r#type: i64, r#loop: r#Struct) -> Result<i64, String> {
+    let _ = r#try.idempotency_key();
+    Ok(r#type + i64::from(r#loop.r#fn))
+}
+
+fn main() {
+    use idem_runtime::Job as _;
+    let job = Match { r#type: 1, r#loop: Struct { r#fn: 2 } };
+    assert_eq!(job.key().unwrap().readable(), "1, 2");
+    assert_eq!(Match::SPEC.name, "match");
+    assert_eq!(
+        Match::SPEC.lock,
+        idem_runtime::job::Lock::BusinessRow { table: "match", column: "type" }
+    );
+    let _ = |idem: &Idem<Memory>, r#loop| drop(r#match(idem, 1, r#loop));
+}
