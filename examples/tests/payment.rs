@@ -227,6 +227,22 @@ macro_rules! payments_on {
             }
 
             #[tokio::test]
+            async fn a_worker_starts_while_another_one_is_at_work() {
+                let Some(world) = World::new().await else { return };
+                let gateway = world.gateway();
+                gateway.inject(&reference(PAYMENT), Fault::HoldAnswer).await.unwrap();
+                let worker = world.worker();
+                let first = tokio::spawn(async move { process_payment(&worker, PAYMENT).await });
+                gateway.watch(&reference(PAYMENT)).await.unwrap();
+
+                set_up(&world.url, &gateway).await.unwrap();
+
+                gateway.release().await.unwrap();
+                assert!(first.await.unwrap().unwrap().is_executed());
+                world.check_charged_once().await;
+            }
+
+            #[tokio::test]
             async fn a_worker_killed_between_charge_and_commit_leaves_one_charge() {
                 let Some(world) = World::new().await else { return };
                 let gateway = world.gateway();
