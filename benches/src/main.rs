@@ -40,6 +40,9 @@ struct Options {
     /// Milliseconds of network to add in front of PostgreSQL and MySQL, by a proxy on loopback
     #[arg(long, default_value_t = 0)]
     network_ms: u64,
+    /// Measure only the systems whose names contain this
+    #[arg(long, default_value = "")]
+    system: String,
     /// Records to put into idem's table beforehand
     #[arg(long, default_value_t = 0)]
     records: u64,
@@ -86,11 +89,12 @@ async fn measure(
     workers: usize,
 ) -> anyhow::Result<Vec<Row>> {
     let network = Duration::from_millis(options.network_ms);
-    let bench = match database {
+    let mut bench = match database {
         DatabaseName::Sqlite => systems::sqlite(workload, workers, options.records).await?,
         DatabaseName::Postgres => systems::postgres(workload, workers, options.records, network).await?,
         DatabaseName::Mysql => systems::mysql(workload, workers, options.records, network).await?,
     };
+    bench.systems.retain(|system| system.name().contains(&options.system));
     let load = Load { workers, duration: Duration::from_millis(options.millis) };
     let mut cells: Vec<Vec<Cell>> = vec![Vec::new(); bench.systems.len()];
     for round in 0..=options.rounds {

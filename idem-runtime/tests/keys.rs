@@ -113,7 +113,8 @@ fn the_classic_confusions_are_none() {
         KeyParts::of(&Some(Some(1_u64))),
         Ok(KeyParts::global()),
     ];
-    let encodings: HashSet<Vec<u8>> = distinct.iter().map(|key| key.clone().unwrap().encoded().to_vec()).collect();
+    let encodings: HashSet<Vec<u8>> =
+        distinct.iter().map(|key| key.clone().unwrap().encoded().to_vec()).collect();
     assert_eq!(encodings.len(), distinct.len());
 }
 

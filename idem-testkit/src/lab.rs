@@ -1,13 +1,12 @@
 //! Throw-away databases.
 
-use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::store::SqlDatabase;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Pool};
+use sqlx::{ConnectOptions as _, Pool};
 
 use crate::proxy::Proxy;
 
@@ -72,7 +71,23 @@ fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Runs one statement on a server, on a connection of its own.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn run<D: sqlx::Database>(options: &OptionsOf<D>, sql: String)
+where
+    for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
+{
+    use sqlx::Connection as _;
+    let mut admin = options.connect().await.expect("the server of the tests answers");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut admin)
+        .await
+        .expect("a place for the test can be made");
+    admin.close().await.expect("the connection can be closed");
+}
+
 /// Says on standard error that a database was not tested, even under a test harness that captures output.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn not_tested(name: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "not tested on {name}: scripts/test starts a server");
@@ -109,12 +124,7 @@ impl LabDatabase for sqlx::Postgres {
         };
         let options: sqlx::postgres::PgConnectOptions = url.parse().expect("IDEM_TEST_POSTGRES is a URL");
         let name = unique("idem_lab");
-        let mut admin = options.connect().await.expect("the server of IDEM_TEST_POSTGRES answers");
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}")))
-            .execute(&mut admin)
-            .await
-            .expect("a schema can be made");
-        admin.close().await.expect("the connection can be closed");
+        run::<Self>(&options, format!("CREATE SCHEMA {name}")).await;
         Some(Lab { options: options.options([("search_path", name)]), folder: None })
     }
 
@@ -138,12 +148,7 @@ impl LabDatabase for sqlx::MySql {
         };
         let options: sqlx::mysql::MySqlConnectOptions = url.parse().expect("IDEM_TEST_MYSQL is a URL");
         let name = unique("idem_lab");
-        let mut admin = options.connect().await.expect("the server of IDEM_TEST_MYSQL answers");
-        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut admin)
-            .await
-            .expect("a database can be made");
-        admin.close().await.expect("the connection can be closed");
+        run::<Self>(&options, format!("CREATE DATABASE {name}")).await;
         Some(Lab { options: options.database(&name), folder: None })
     }
 
@@ -159,6 +164,7 @@ impl LabDatabase for sqlx::MySql {
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 async fn proxy_to(host: &str, port: u16, delay: Duration) -> Proxy {
+    use std::net::ToSocketAddrs as _;
     let upstream = (host, port).to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     let upstream = upstream.expect("the server's host has an address");
     Proxy::start(upstream, delay).await.expect("a port is free")

@@ -98,10 +98,15 @@ mod postgres {
         proxy: Proxy,
         /// Looks at the server from outside.
         observer: PgConnection,
+        /// The bytes of the log and the numbers of transactions are the whole server's.
+        _alone: tokio::sync::MutexGuard<'static, ()>,
     }
+
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     impl Server {
         async fn start() -> Option<Server> {
+            let alone = ALONE.lock().await;
             let lab = lab::<Postgres>("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY").await?;
             let (proxy, options) = Postgres::proxy(&lab.options(), Duration::ZERO).await?;
             let idem = Idem::builder(pool(options.clone())).build().unwrap();
@@ -113,7 +118,7 @@ mod postgres {
                 bare(&mut bare_connection, id).await;
             }
             let observer = lab.connect().await;
-            Some(Server { idem, bare: bare_connection, proxy, observer })
+            Some(Server { idem, bare: bare_connection, proxy, observer, _alone: alone })
         }
 
         async fn number(&mut self, sql: &'static str) -> i64 {
@@ -130,7 +135,6 @@ mod postgres {
         }
     }
 
-    /// One test, since the bytes of the log and the numbers of transactions are the whole server's.
     #[tokio::test]
     async fn a_run_costs_no_round_trip_one_transaction_and_few_bytes_more_than_its_effect() {
         let Some(mut server) = Server::start().await else { return };

@@ -182,14 +182,7 @@ where
         let mut view = Tx::new(&mut *tx, &self.key);
         match job.check(&mut view).await {
             Ok(None) => {}
-            Ok(Some(value)) => {
-                info!(
-                    job = J::SPEC.name,
-                    key = self.key.readable(),
-                    "adopted: the work had been done already"
-                );
-                return self.complete(tx, Settled::Adopted(value)).await;
-            }
+            Ok(Some(value)) => return self.complete(tx, Settled::Adopted(value)).await,
             Err(error) => return Err(self.abandon(tx, Error::Job(error)).await),
         }
 
@@ -217,11 +210,17 @@ where
         };
         match self.record(tx, Event::Complete, &result).await? {
             Ok(record) => {
+                let (job, key) = (J::SPEC.name, self.key.readable());
                 let done = match settled {
-                    Settled::Executed(value) => Done::Executed(value),
-                    Settled::Adopted(value) => Done::Adopted(value),
+                    Settled::Executed(value) => {
+                        debug!(job, key, "completed");
+                        Done::Executed(value)
+                    }
+                    Settled::Adopted(value) => {
+                        info!(job, key, "adopted: the work had been done already");
+                        Done::Adopted(value)
+                    }
                 };
-                debug!(job = J::SPEC.name, key = self.key.readable(), "completed");
                 Ok((done, record))
             }
             Err(winner) => Ok((self.answer(&winner)?, Some(winner))),

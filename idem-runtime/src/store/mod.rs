@@ -6,6 +6,10 @@ mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
+    allow(dead_code, unused_imports, reason = "what only some of the databases need")
+)]
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -49,10 +49,16 @@ pub(in crate::store) fn violated_constraint<'e>(
         next = link.source();
         Some(link)
     });
-    chain
-        .find_map(|error| error.downcast_ref::<sqlx::Error>())
-        .and_then(sqlx::Error::as_database_error)
-        .filter(|error| error.is_unique_violation())
+    chain.find_map(database_error).filter(|error| error.is_unique_violation())
+}
+
+/// Reads one link of a chain as the database's report. A `#[error(transparent)]` around sqlx's error
+/// hides that error and shows only its source.
+fn database_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e dyn DatabaseError> {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(error) => error.as_database_error(),
+        None => error.downcast_ref::<Box<dyn DatabaseError>>().map(|error| &**error),
+    }
 }
 
 fn read(error: &sqlx::Error) -> (StoreErrorKind, bool) {

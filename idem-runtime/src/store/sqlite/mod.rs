@@ -61,6 +61,24 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Tells whether the tables are up to date. It takes no turn to write, since a worker must be able
+    /// to start while another one is in the middle of a run.
+    async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let mut connection = self.readers.lease().await?;
+        let version = self.statements.migrated_version.clone();
+        match sqlx::query_scalar::<_, i64>(version).fetch_one(&mut *connection).await {
+            Ok(applied) => {
+                connection.give_back();
+                Ok(usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()))
+            }
+            // There is no history yet, or what is wrong shows again when one is made.
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(error) => Err(driver_error("reading the version of idem's tables", error)),
+        }
+    }
+}
+
 impl SqlDatabase for Sqlite {
     fn store(pool: SqlitePool, settings: Settings) -> Result<Arc<dyn Store<Self>>, StoreError> {
         Ok(Arc::new(SqliteStore::new(pool, settings)?))
@@ -91,6 +109,9 @@ impl Store<Sqlite> for SqliteStore {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
+        if self.is_migrated().await? {
+            return Ok(());
+        }
         let mut connection = self.writer.lease().await?;
         // Kept in the file from now on: readers and the writer do not wait for each other.
         sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await.map_err(failed)?;
