@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Column, Connection, PgPool, Postgres, Row, SqlSafeStr, SqlStr};
-use tracing::info;
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, Row, SqlSafeStr, SqlStr};
+use tracing::{debug, info};
 
 use self::statements::Statements;
 use self::tx::PostgresTx;
@@ -31,13 +31,21 @@ pub struct PostgresStore {
     statements: Arc<Statements>,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
+    /// sqlx may prepare statements by names of its own, which it gives in every session anew. Behind a
+    /// transaction pooler such a name may be another client's statement, so sqlx must be told there to
+    /// keep none (`statement_cache_capacity(0)`), and idem's reads follow that.
+    driver_prepares: bool,
 }
 
 impl PostgresStore {
     /// Makes the store of the database that `pool` connects to.
     pub fn new(pool: PgPool, settings: Settings) -> Self {
         let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
+        let no_cache = |(name, value): (_, std::borrow::Cow<'_, str>)| {
+            name == "statement-cache-capacity" && value == "0"
+        };
         PostgresStore {
+            driver_prepares: !pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             unprepared: AtomicBool::new(false),
@@ -74,9 +82,11 @@ impl PostgresStore {
 
     /// Returns how the key is locked in this session.
     fn lock_in<'s>(&self, session: &'s mut Session, claim: &Claim<'_>) -> SessionLock<'s> {
-        let Session { schema, place, lock_timeout, .. } = session;
+        let Session { schema, place, lock_timeout, claimed, .. } = session;
         let place = *place.get_or_insert_with(|| self.statements.place(schema));
-        SessionLock { number: claim.key.hash().at(place).lock_number(), lock_timeout }
+        let number = claim.key.hash().at(place).lock_number();
+        *claimed = Some(number);
+        SessionLock { number, lock_timeout }
     }
 
     /// Waits for the lock of the key inside the transaction, and reads again under it.
@@ -136,6 +146,10 @@ pub(super) struct Session {
     schema: String,
     /// The place of the records, once it was needed.
     place: Option<u64>,
+    /// The server's number of the session.
+    pid: i32,
+    /// The lock of the last key that the session was asked to lock.
+    claimed: Option<i64>,
 }
 
 #[async_trait]
@@ -145,15 +159,10 @@ impl Driver for Postgres {
     async fn set_up(connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
         // sqlx counts this transaction for ever; the server ends it right below.
         std::mem::forget(connection.begin().await?);
-        // With the interval the server notices a closed connection also while it waits for a lock,
-        // so a run that is dropped there does not keep what it holds. Older servers do not have it.
         let rows = message(
             connection,
-            "COMMIT; \
-             SELECT set_config(name, '500', false) FROM pg_settings \
-             WHERE name = 'client_connection_check_interval' AND setting = '0'; \
-             SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
-             coalesce(current_schema(), '') AS idem_schema",
+            "COMMIT; SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
+             coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid",
         )
         .await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
@@ -162,7 +171,29 @@ impl Driver for Postgres {
             prepared: false,
             schema: row.try_get("idem_schema")?,
             place: None,
+            pid: row.try_get("idem_pid")?,
+            claimed: None,
         })
+    }
+
+    fn dropped(session: Session, pool: &PgPool) {
+        // The server notices a closed connection only after the statement that it is busy with, and
+        // keeps the transaction and its locks until then. A pooler may have given the session to
+        // somebody else by now, so it is ended only while it has to do with the key.
+        let (Ok(runtime), Some(number)) = (tokio::runtime::Handle::try_current(), session.claimed) else {
+            return;
+        };
+        let pool = pool.clone();
+        runtime.spawn(async move {
+            let sql = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE pid = {} AND locktype = 'advisory' \
+                 AND (classid::bigint << 32 | objid::bigint) = {number} LIMIT 1",
+                session.pid
+            );
+            if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await {
+                debug!(pid = session.pid, %error, "ending a dropped session failed");
+            }
+        });
     }
 }
 
@@ -235,17 +266,17 @@ impl Store<Postgres> for PostgresStore {
     async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
         let failed = |error| driver_error("reading a record", error);
         loop {
-            let prepared = !self.unprepared.load(Ordering::Relaxed);
+            let prepared = self.driver_prepares && !self.unprepared.load(Ordering::Relaxed);
             let mut connection = self.connections.lease().await?;
-            let prepare_now = prepared && !connection.session().prepared;
-            let mut sql = String::with_capacity(128);
-            if prepare_now {
-                sql += self.statements.prepare();
-            }
-            self.statements.push_get(&mut sql, prepared, key);
-            match message(&mut connection, sql).await {
+            let rows = match prepared {
+                true => {
+                    let key = uuid::Uuid::from_bytes(*key.as_bytes());
+                    sqlx::query(self.statements.get.clone()).bind(key).fetch_all(&mut *connection).await
+                }
+                false => message(&mut connection, self.statements.get_text(key)).await,
+            };
+            match rows {
                 Ok(rows) => {
-                    connection.session().prepared |= prepare_now;
                     connection.give_back();
                     let read = rows.first().map(read_row).transpose().map_err(failed)?;
                     return Ok(read.and_then(|read| match read.found {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
 use super::{SessionLock, lock_timeout_millis};
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
@@ -10,6 +12,8 @@ use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
 
 /// The SQL of a store, with its tables' names.
 pub(super) struct Statements {
+    /// The columns `outcome, fingerprint, result, expired` of the record with key `$1`.
+    pub(super) get: SqlStr,
     pub(super) migrations: Vec<Migration>,
     pub(super) history: String,
     pub(super) history_table: String,
@@ -55,6 +59,7 @@ impl Statements {
              result bytea NOT NULL\n);\n"
         );
         Statements {
+            get: AssertSqlSafe(get).into_sql_str(),
             migrations: vec![Migration { sql: schema }],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version integer PRIMARY KEY,\n    \
@@ -155,10 +160,15 @@ impl Statements {
     ///
     /// Never through a statement that sqlx prepares: it numbers them, so that behind a transaction pooler the
     /// same name is another client's query. The names of ours are made of their text.
-    pub(super) fn push_get(&self, sql: &mut String, prepared: bool, key: KeyHash) {
+    /// Reads the record of a key without any statement that is prepared.
+    pub(super) fn get_text(&self, key: KeyHash) -> String {
+        get(&self.records, &format!("'{key}'"))
+    }
+
+    fn push_get(&self, sql: &mut String, prepared: bool, key: KeyHash) {
         match prepared {
             true => push(sql, format_args!("EXECUTE idem_get_{}('{key}');", self.version)),
-            false => push(sql, format_args!("{};", get(&self.records, &format!("'{key}'")))),
+            false => push(sql, format_args!("{};", self.get_text(key))),
         }
     }
 

@@ -6,6 +6,7 @@
 //! still alive. A connection that is dropped in any other way is closed, so that the server ends its
 //! transaction: sqlx's own `begin` would hand it to the next user inside an open one (sqlx#4385).
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ pub(in crate::store) struct Connections<D: Driver> {
 
 struct Shared<D: Driver> {
     pool: Pool<D>,
-    idle: Mutex<Vec<Live<D>>>,
+    idle: Mutex<VecDeque<Live<D>>>,
     permits: Arc<Semaphore>,
 }
 
@@ -104,13 +105,17 @@ impl<D: Driver> Connections<D> {
 
     fn take_idle(&self) -> Option<Live<D>> {
         let options = self.shared.pool.options();
-        let older = |since: Instant, max: Option<Duration>| max.is_some_and(|max| since.elapsed() > max);
+        let now = Instant::now();
+        let older = |since: Instant, max: Option<Duration>| max.is_some_and(|max| now - since > max);
+        let old = |live: &Live<D>| {
+            older(live.used, options.get_idle_timeout()) || older(live.opened, options.get_max_lifetime())
+        };
         let mut idle = self.shared.idle();
-        // The least recently used stand first; dropping one closes it.
-        idle.retain(|live| {
-            !older(live.used, options.get_idle_timeout()) && !older(live.opened, options.get_max_lifetime())
-        });
-        idle.pop()
+        // The least recently used stands first. Looking at one a lease is enough to get rid of them all.
+        if idle.front().is_some_and(old) {
+            idle.pop_front();
+        }
+        std::iter::from_fn(|| idle.pop_back()).find(|live| !old(live))
     }
 }
 
@@ -126,7 +131,7 @@ fn exhausted(limit: Duration) -> StoreError {
 }
 
 impl<D: Driver> Shared<D> {
-    fn idle(&self) -> MutexGuard<'_, Vec<Live<D>>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Live<D>>> {
         // The list is whole between any two statements, so a panic elsewhere does not matter.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,7 +159,7 @@ impl<D: Driver> Leased<D> {
     pub(in crate::store) fn give_back(mut self) {
         if let Some(mut live) = self.live.take() {
             live.used = Instant::now();
-            self.home.idle().push(live);
+            self.home.idle().push_back(live);
         }
     }
 
