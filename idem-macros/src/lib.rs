@@ -23,46 +23,8 @@ use proc_macro::TokenStream;
 
 use crate::errors::Errors;
 
-/// Makes an `async fn` a job that is safe to run again.
-///
-/// ```text
-/// #[idempotent(key = payment_id, lock = row(payments.id = payment_id), retain = "7d")]
-/// async fn process_payment(
-///     tx: &mut Tx<'_, Postgres>,     // the transaction that effect and record share; always the first
-///     payment_id: i64,               // owned parameters are the job's arguments
-///     #[state] gateway: &Gateway,    // dependencies, found in the state of `Idem` by their types
-/// ) -> Result<Receipt, PaymentError> { … }
-/// ```
-///
-/// It becomes a guarded function of the same name, docs and visibility, which takes `&Idem` and the
-/// arguments and returns `Result<Done<Receipt>, Error<PaymentError>>`, and a serde struct named after
-/// it, here `ProcessPayment`, which `Idem::run` takes. There is no unguarded way to call the body.
-///
-/// # Options
-///
-/// | option | values | default |
-/// |---|---|---|
-/// | `key` | what makes two runs the same work: an expression over the arguments such as `id`, `(source, event_id)` or `order.id`; `global` for one run ever | required |
-/// | `name` | string of up to 100 characters out of `a-z A-Z 0-9 _ . : -`; records belong to it, so keep it when the function moves | the function's name |
-/// | `job` | name of the struct | the function's name in CamelCase |
-/// | `lock` | `row` (the key's record), `row(table.column = arg)` (also the business row, `FOR UPDATE`; a schema may stand before), `advisory`, `none` | `row` |
-/// | `on_busy` | what a run does while another one holds the key: `wait("10s")`, `skip`, `error` | `wait("10s")` |
-/// | `retain` | how long a completed record answers: a duration, `forever`, or `none` (may run again once executed) | `"7d"` |
-/// | `fingerprint` | the arguments that a second run must share: `args`, `ignore(arg, …)`, `none` | `args` |
-/// | `check` | path of an `async fn(&mut Tx<'_, Db>, &Job) -> Result<Option<T>, E>`: work that turns out to be done is adopted | off |
-/// | `adopt` | `adopt(pattern if condition => value)` or `adopt(constraint("index") => value)`: an error that means that the work is done. The value may name the parameters, wait, and use `?` with the job's error. Constraints are asked first. | off |
-/// | `replay` | `replay(pattern)`: errors that are final, recorded and replayed; all others leave the key free | off |
-/// | `timeout` | limit on the body, a duration | off |
-/// | `crate` | path of `idem_runtime`, if it has another name | `::idem_runtime` |
-///
-/// `adopt` and `replay` may stand several times and take several cases. A duration is made of numbers
-/// with the units `ms s m h d w`, from large to small: `"10s"`, `"1h30m"`.
-///
-/// # Errors
-///
-/// Whatever is not in the table, and every other mistake that can be seen, is a compile error at its
-/// place; several show at once. What only rustc can see, such as an argument that serde cannot carry,
-/// is checked through traits of the runtime.
+/// The attribute itself. `idem-runtime` re-exports it as `idem_runtime::idempotent`, with the documentation
+/// of every option.
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     expand_idempotent(args.into(), item.into()).into()

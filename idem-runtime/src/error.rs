@@ -11,6 +11,22 @@ use crate::key::EmptyKey;
 /// Why a job has no answer.
 ///
 /// A duplicate is not among the reasons: it is answered from the record.
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::Error;
+///
+/// fn next_step(error: Error<std::io::Error>) -> &'static str {
+///     match error {
+///         error if error.is_retryable() => "deliver the job again",
+///         Error::Job(_) => "ask the job's own error",
+///         Error::KeyReused(_) => "somebody used the key for other work",
+///         _ => "tell a person",
+///     }
+/// }
+/// # assert_eq!(next_step(Error::Job(std::io::Error::other("x"))), "ask the job's own error");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {

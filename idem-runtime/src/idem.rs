@@ -25,8 +25,29 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// The handle that runs jobs against one database, with the state that they depend on.
 ///
-/// Cloning it is cheap and shares everything. One handle per process and database is enough; runs of
-/// one key that meet in it share one transaction.
+/// Cloning it is cheap and shares everything. One handle per process and database is enough, and better
+/// than several: runs of one key that meet in a handle share one transaction, and two handles on one
+/// SQLite file wait for each other as two processes would.
+///
+/// `D` is the database, `S` what jobs take as `#[state]`.
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::prelude::*;
+///
+/// #[idempotent(key = id)]
+/// async fn greet(tx: &mut Tx<'_, Memory>, id: i64, #[state] greeting: &String) -> Result<(), std::fmt::Error> {
+///     tx.set(format!("greeting {id}"), greeting.clone());
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let idem = Idem::memory().state(String::from("hello")).build().unwrap();
+/// idem.enrol::<Greet>().await.unwrap();
+/// greet(&idem, 42).await.unwrap();
+/// # }
+/// ```
 pub struct Idem<D: Database, S = ()> {
     inner: Arc<Inner<D, S>>,
 }
@@ -89,6 +110,8 @@ impl<D: crate::store::SqlDatabase> Idem<D> {
 
 impl<D: Database> Idem<D> {
     /// Starts a handle on a store of your own.
+    ///
+    /// The settings of the builder that are about tables and connections do not reach it.
     pub fn with_store(store: Arc<dyn Store<D>>) -> Builder<D> {
         Builder::new(move |_| Ok(store))
     }
@@ -96,6 +119,8 @@ impl<D: Database> Idem<D> {
 
 impl<D: Database, S> Idem<D, S> {
     /// Creates or upgrades idem's tables; does nothing if they are up to date.
+    ///
+    /// Several processes may do so at once. A SQLite file is in WAL mode from then on.
     ///
     /// # Errors
     ///
@@ -105,6 +130,8 @@ impl<D: Database, S> Idem<D, S> {
     }
 
     /// Returns the SQL that [`migrate`](Self::migrate) runs on an empty database, for a migration tool.
+    ///
+    /// After it has run, `migrate` finds the tables up to date.
     pub fn migration_sql(&self) -> String {
         self.inner.store.migration_sql()
     }
@@ -112,20 +139,43 @@ impl<D: Database, S> Idem<D, S> {
     /// Makes a job known and checks what it needs of the database, ahead of its first run.
     ///
     /// Call it at start-up: a table or column of `lock = row(...)` that does not exist, missing
-    /// tables of idem and two jobs with one name show here rather than at the first run.
+    /// tables of idem and two jobs with one name show here rather than at the first run. A job that is
+    /// not enrolled is so by its first run, which costs that run one or two statements more.
     ///
     /// # Errors
     ///
-    /// Any of those, or the database cannot be reached.
+    /// [`UnknownRow`](StoreErrorKind::UnknownRow), [`NotMigrated`](StoreErrorKind::NotMigrated) and
+    /// [`NameTaken`](StoreErrorKind::NameTaken) in the order of the above, or the database cannot be reached.
     pub async fn enrol<J: Job>(&self) -> Result<(), StoreError> {
         self.enrolled::<J>().await.map(|_| ())
     }
 
     /// Runs a job, or answers for it from the record of an earlier run.
     ///
+    /// The guarded function of the job calls this; a worker that takes jobs as serde values may do so
+    /// itself. Dropping the future at any point undoes the run or leaves it done and recorded, and frees the key.
+    ///
     /// # Errors
     ///
     /// See [`Error`]; a duplicate is not an error.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::prelude::*;
+    ///
+    /// #[idempotent(key = id)]
+    /// async fn double(tx: &mut Tx<'_, Memory>, id: i64) -> Result<i64, std::fmt::Error> {
+    ///     Ok(id * 2)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idem = Idem::memory().build().unwrap();
+    /// let job: Double = serde_json::from_str(r#"{"id":21}"#).unwrap();
+    /// assert_eq!(idem.run(job).await.unwrap(), Done::Executed(42));
+    /// assert_eq!(double(&idem, 21).await.unwrap(), Done::Replayed(42));
+    /// # }
+    /// ```
     pub async fn run<J>(&self, job: J) -> Result<Done<J::Output>, Error<J::Error>>
     where
         J: AtomicJob<S, Db = D>,
@@ -146,6 +196,7 @@ impl<D: Database, S> Idem<D, S> {
     ///
     /// It goes through the whole table in batches of 1,000 records, each in a transaction of its
     /// own, and pauses for 50 ms after each one that deleted something. Any number of sweeps may run at once.
+    /// Nothing calls it by itself. An expired record answers no more, swept or not.
     ///
     /// # Errors
     ///
@@ -249,6 +300,18 @@ impl Enrolled {
 }
 
 /// The settings of an [`Idem`].
+///
+/// Begin with `Idem::builder`, [`Idem::memory`] or [`Idem::with_store`].
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::prelude::*;
+///
+/// let idem = Idem::memory().namespace("billing").build().unwrap();
+/// assert_eq!(idem.namespace(), "billing");
+/// assert!(Idem::memory().namespace("no blanks").build().is_err());
+/// ```
 #[must_use]
 pub struct Builder<D: Database, S = ()> {
     #[expect(clippy::type_complexity, reason = "named once, here")]
@@ -280,12 +343,16 @@ impl<D: Database, S> Builder<D, S> {
     }
 
     /// Begins the names of idem's tables with `prefix` instead of `idem_`.
+    ///
+    /// A plain identifier of at most 32 characters. The tables are `…records`, `…jobs` and `…migrations`.
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.table_prefix = prefix.into();
         self
     }
 
     /// Puts idem's tables into this schema (PostgreSQL) or database (MySQL), which must exist.
+    ///
+    /// A plain identifier of at most 63 characters. SQLite has no schemas: [`build`](Self::build) refuses it.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.settings.schema = Some(schema.into());
         self
@@ -309,7 +376,8 @@ impl<D: Database, S> Builder<D, S> {
     ///
     /// # Errors
     ///
-    /// A name that cannot be one, or a pool that cannot serve.
+    /// [`Misconfigured`](StoreErrorKind::Misconfigured): a name that cannot be one, a limit of no
+    /// connections, or a pool that cannot serve, such as one of private in-memory databases.
     pub fn build(self) -> Result<Idem<D, S>, StoreError> {
         let Builder { store, settings, namespace, state } = self;
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);

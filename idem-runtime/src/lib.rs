@@ -1,5 +1,4 @@
-//! Makes an async job safe to run again.
-
+#![doc = include_str!("guide.md")]
 #![warn(clippy::unwrap_used)]
 
 pub mod codec;
@@ -15,7 +14,9 @@ mod run;
 pub mod store;
 mod tx;
 
-pub use idem_macros::{KeyPart, Provides, idempotent};
+#[doc = include_str!("attribute.md")]
+pub use idem_macros::idempotent;
+pub use idem_macros::{KeyPart, Provides};
 
 pub use self::done::Done;
 pub use self::error::{

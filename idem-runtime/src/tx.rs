@@ -12,6 +12,41 @@ use crate::store::{Database, StoreTx};
 /// It derefs to the connection of the database driver, so a query runs on `&mut **tx`. The body
 /// neither commits nor rolls back: returning `Ok` commits effect and record together, returning
 /// `Err` undoes both. A nested `begin` makes a savepoint, as always with sqlx.
+///
+/// A body must not send `COMMIT`, nor on MySQL a statement that commits implicitly: what is committed
+/// that way is there whatever becomes of the run. SQLite and MySQL notice it and record nothing;
+/// PostgreSQL does not.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(feature = "sqlite")] mod example {
+/// use idem_runtime::prelude::*;
+/// use sqlx::Connection as _;
+///
+/// #[idempotent(key = id)]
+/// async fn charge(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<String, sqlx::Error> {
+///     sqlx::query("INSERT INTO charges (id) VALUES (?)").bind(id).execute(&mut **tx).await?;
+///
+///     let mut savepoint = tx.begin().await?;
+///     sqlx::query("DELETE FROM charges").execute(&mut *savepoint).await?;
+///     savepoint.rollback().await?;
+///
+///     Ok(tx.idempotency_key_for("gateway"))
+/// }
+/// # #[tokio::main(flavor = "current_thread")] pub async fn main() {
+/// # let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap();
+/// # sqlx::raw_sql("CREATE TABLE charges (id INTEGER)").execute(&pool).await.unwrap();
+/// # let idem = Idem::builder(pool.clone()).build().unwrap();
+/// # idem.migrate().await.unwrap();
+/// # let key = charge(&idem, 42).await.unwrap();
+/// # assert!(key.starts_with("idem_") && *key == *charge(&idem, 42).await.unwrap());
+/// # let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM charges").fetch_one(&pool).await.unwrap();
+/// # assert_eq!(rows, 1);
+/// # }
+/// # }
+/// # fn main() { #[cfg(feature = "sqlite")] example::main(); }
+/// ```
 pub struct Tx<'t, D: Database> {
     inner: &'t mut dyn StoreTx<D>,
     key: &'t Key,
@@ -24,8 +59,8 @@ impl<'t, D: Database> Tx<'t, D> {
 
     /// Returns the key to hand to a callee that takes one: the same for every run of this job and key.
     ///
-    /// It is a pure function of namespace, job name and key, so it survives crashes and redeploys. For
-    /// a second callee in the same job use [`idempotency_key_for`](Self::idempotency_key_for).
+    /// It is a pure function of namespace, job name and key, so it survives crashes and redeploys. It is
+    /// 37 characters long, `idem_` and 32 hexadecimal digits. For a second callee in the same job use [`idempotency_key_for`](Self::idempotency_key_for).
     pub fn idempotency_key(&self) -> String {
         self.key.outbound("")
     }

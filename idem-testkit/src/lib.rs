@@ -5,3 +5,8 @@ pub mod conformance;
 pub mod lab;
 pub mod proxy;
 pub mod servers;
+
+/// The README, so that its snippets are compiled and run.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../README.md")]
+mod readme {}

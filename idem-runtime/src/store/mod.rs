@@ -1,9 +1,4 @@
-//! Stores: where records live.
-//!
-//! A store persists and does not decide. [`Store::begin`] opens a transaction, locks a key and says
-//! what is recorded for it; what follows from that is decided in [`record`](crate::record) and in
-//! the protocol. A third party's store implements [`Store`] and proves itself with the conformance
-//! suite of `idem-testkit`.
+#![doc = include_str!("guide.md")]
 
 pub mod memory;
 #[cfg(feature = "mysql")]
@@ -51,7 +46,9 @@ pub trait Database: Send + Sync + Sized + 'static {
 
 /// Records of one database, and the transactions that they commit with.
 ///
-/// All time that matters for a decision is read from the store's own clock.
+/// All time that matters for a decision is read from the store's own clock. Errors are [`StoreError`]s that
+/// say whether another try may help: a method that can tell marks them as
+/// [temporary](StoreError::temporary).
 #[async_trait]
 pub trait Store<D: Database>: Send + Sync + 'static {
     /// Returns the name of the store, for messages.
