@@ -101,6 +101,30 @@ macro_rules! tests {
             assert_eq!((effects(&lab).await, world.bodies()), (0, 0));
         }
 
+        /// Somebody else pays by hand while the job waits for the row.
+        #[tokio::test]
+        async fn a_check_sees_the_row_as_it_is_once_it_is_locked() {
+            use sqlx::Connection as _;
+
+            let Some(waiting) = <Db as crate::answers::Waits>::WAITING else { return };
+            let Some(lab) = lab().await else { return };
+            let world = world();
+            let idem = idem(&lab, &world).await;
+            idem.enrol::<Pay>().await.unwrap();
+            let mut other = lab.connect().await;
+            let mut by_hand = other.begin().await.unwrap();
+            let sql = "UPDATE payments SET charge = 'by hand' WHERE id = 42";
+            sqlx::query(sql).execute(&mut *by_hand).await.unwrap();
+            let (paid, ()) = tokio::join!(pay(&idem, 42), async {
+                while count(&lab, waiting).await == 0 {
+                    tokio::task::yield_now().await;
+                }
+                by_hand.commit().await.unwrap();
+            });
+            assert_eq!(paid.unwrap(), Done::Adopted(Receipt { charge: String::from("by hand") }));
+            assert_eq!((effects(&lab).await, world.bodies()), (0, 0));
+        }
+
         #[tokio::test]
         async fn a_business_row_that_does_not_exist_is_named() {
             let Some(lab) = lab().await else { return };
@@ -441,6 +465,32 @@ macro_rules! tests {
             assert_eq!(effects(&lab).await, 2);
         }
     };
+}
+
+/// Tells how many transactions in this database wait for a row.
+trait Waits {
+    /// `None` where there are no locks of rows to wait for.
+    const WAITING: Option<&'static str>;
+}
+
+impl Waits for sqlx::Sqlite {
+    const WAITING: Option<&'static str> = None;
+}
+
+#[cfg(feature = "postgres")]
+impl Waits for sqlx::Postgres {
+    const WAITING: Option<&'static str> = Some(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+         AND query LIKE '%FROM payments WHERE id = ''42''%'",
+    );
+}
+
+#[cfg(feature = "mysql")]
+impl Waits for sqlx::MySql {
+    const WAITING: Option<&'static str> = Some(
+        "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+         ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()",
+    );
 }
 
 /// How to connect for those who do not wait long for the database itself.

@@ -64,12 +64,14 @@ impl Statements {
         key::place(self.schema.as_deref().unwrap_or(database), &self.records)
     }
 
-    /// `BEGIN`, and what locks the key and reads its record. The lock does not look at a table, so
-    /// what is read is as of after it.
+    /// What locks the key and reads its record, and `BEGIN`.
+    ///
+    /// The record is read before the transaction begins: under REPEATABLE READ the first plain read of a
+    /// transaction fixes what all later ones see, and `check` must see the business row as it is once
+    /// that is locked. The record cannot change in between, since the key's lock is the session's.
     pub(super) fn begin(&self, claim: &Claim<'_>, lock: KeyHash) -> String {
         let key = claim.key.hash();
         let mut sql = String::with_capacity(384);
-        sql += "BEGIN;";
         if claim.lock == KeyLock::Key {
             push(
                 &mut sql,
@@ -79,7 +81,10 @@ impl Statements {
                 ),
             );
         }
-        push(&mut sql, format_args!("{};SAVEPOINT idem_body", get(&self.records, &format!("x'{key}'"))));
+        push(
+            &mut sql,
+            format_args!("{};BEGIN;SAVEPOINT idem_body", get(&self.records, &format!("x'{key}'"))),
+        );
         sql
     }
 
