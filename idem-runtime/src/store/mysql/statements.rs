@@ -96,12 +96,15 @@ impl Statements {
             RowValue::Text(value) => literal(value),
             RowValue::Uuid(bytes) => format!("x'{}'", KeyHash::from_bytes(*bytes)),
         };
-        // The server waits in whole seconds; the variable is put back for the body.
+        // The server waits in whole seconds; the variable is put back for the body. The savepoint is set
+        // again behind the row: going back to one that is older than InnoDB's part in the transaction
+        // would free the row.
         let seconds = wait.as_secs().min(100_000_000);
         format!(
             "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {seconds};\
              SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE;\
-             SET innodb_lock_wait_timeout = @idem_wait"
+             SET innodb_lock_wait_timeout = @idem_wait;\
+             SAVEPOINT idem_body"
         )
     }
 

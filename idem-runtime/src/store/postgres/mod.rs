@@ -31,10 +31,9 @@ pub struct PostgresStore {
     statements: Arc<Statements>,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
-    /// sqlx may prepare statements by names of its own, which it gives in every session anew. Behind a
-    /// transaction pooler such a name may be another client's statement, so sqlx must be told there to
-    /// keep none (`statement_cache_capacity(0)`), and idem's reads follow that.
-    driver_prepares: bool,
+    /// The pool is made for a transaction pooler: sqlx must be told there to keep no prepared statement
+    /// (`statement_cache_capacity(0)`), since its names for them are the same in every session.
+    pooled: bool,
 }
 
 impl PostgresStore {
@@ -45,11 +44,16 @@ impl PostgresStore {
             name == "statement-cache-capacity" && value == "0"
         };
         PostgresStore {
-            driver_prepares: !pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
+            pooled: pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             unprepared: AtomicBool::new(false),
         }
+    }
+
+    /// Tells whether a connection is a session of the server, which a transaction pooler makes it not.
+    fn has_sessions(&self) -> bool {
+        !self.pooled && !self.unprepared.load(Ordering::Relaxed)
     }
 
     /// Begins on a connection, whatever state the session's prepared statements are in.
@@ -85,7 +89,7 @@ impl PostgresStore {
         let Session { schema, place, lock_timeout, claimed, .. } = session;
         let place = *place.get_or_insert_with(|| self.statements.place(schema));
         let number = claim.key.hash().at(place).lock_number();
-        *claimed = Some(number);
+        *claimed = self.has_sessions().then_some(number);
         SessionLock { number, lock_timeout }
     }
 
@@ -148,7 +152,7 @@ pub(super) struct Session {
     place: Option<u64>,
     /// The server's number of the session.
     pid: i32,
-    /// The lock of the last key that the session was asked to lock.
+    /// The lock of the last key that the session was asked to lock, if the session is one of the server's.
     claimed: Option<i64>,
 }
 
@@ -178,8 +182,8 @@ impl Driver for Postgres {
 
     fn dropped(session: Session, pool: &PgPool) {
         // The server notices a closed connection only after the statement that it is busy with, and
-        // keeps the transaction and its locks until then. A pooler may have given the session to
-        // somebody else by now, so it is ended only while it has to do with the key.
+        // keeps the transaction and its locks until then. It is ended only while it has to do with the
+        // key: should there be a pooler that nobody has told of, the session may be somebody else's by now.
         let (Ok(runtime), Some(number)) = (tokio::runtime::Handle::try_current(), session.claimed) else {
             return;
         };
@@ -266,7 +270,7 @@ impl Store<Postgres> for PostgresStore {
     async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
         let failed = |error| driver_error("reading a record", error);
         loop {
-            let prepared = self.driver_prepares && !self.unprepared.load(Ordering::Relaxed);
+            let prepared = self.has_sessions();
             let mut connection = self.connections.lease().await?;
             let rows = match prepared {
                 true => {

@@ -74,7 +74,11 @@ impl Harness for Postgres {
         sqlx::raw_sql(AssertSqlSafe(tables)).execute(&own).await?;
         // The stores' sessions are known by this name.
         let options = PgConnectOptions::from_str(self.pooler.as_ref().unwrap_or(&self.url))?;
-        let options = options.application_name(&schema);
+        let mut options = options.application_name(&schema);
+        if self.pooler.is_some() {
+            // What sqlx, and so idem, must be told where a session is not one of the server's.
+            options = options.statement_cache_capacity(0);
+        }
         let pool = || PgPoolOptions::new().max_connections(16).connect_lazy_with(options.clone());
         let others = [pool(), pool()];
         let stores =
