@@ -180,6 +180,10 @@ impl Driver for Postgres {
         })
     }
 
+    fn idle(session: &mut Session) {
+        session.claimed = None;
+    }
+
     fn dropped(session: Session, pool: &PgPool) {
         // The server notices a closed connection only after the statement that it is busy with, and
         // keeps the transaction and its locks until then. It is ended only while it has to do with the
@@ -302,7 +306,10 @@ impl Store<Postgres> for PostgresStore {
             let rows = match self.begin_on(&mut connection, claim).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
-                Err(error) if connection.is_reused() && broke(&error) => continue,
+                Err(error) if connection.is_reused() && broke(&error) => {
+                    connection.session().claimed = None;
+                    continue;
+                }
                 Err(error) if is_lock_timeout(&error) => {
                     message(&mut connection, "ROLLBACK").await.map_err(failed)?;
                     connection.give_back();

@@ -28,6 +28,11 @@ pub(in crate::store) trait Driver: sqlx::Database {
     /// transaction, so that a `begin` inside a job makes a savepoint.
     async fn set_up(connection: &mut Self::Connection) -> Result<Self::Session, sqlx::Error>;
 
+    /// Forgets what a session was about, as it goes idle.
+    fn idle(session: &mut Self::Session) {
+        let _ = session;
+    }
+
     /// Ends, from another connection, what the server may still be doing for a connection that was dropped.
     fn dropped(session: Self::Session, pool: &Pool<Self>) {
         let _ = (session, pool);
@@ -159,6 +164,7 @@ impl<D: Driver> Leased<D> {
     pub(in crate::store) fn give_back(mut self) {
         if let Some(mut live) = self.live.take() {
             live.used = Instant::now();
+            D::idle(&mut live.session);
             self.home.idle().push_back(live);
         }
     }
