@@ -156,11 +156,8 @@ impl Statements {
         sql.push_str(");COMMIT");
     }
 
-    /// Reads the record of a key: the columns `outcome, fingerprint, result, expired`.
-    ///
-    /// Never through a statement that sqlx prepares: it numbers them, so that behind a transaction pooler the
-    /// same name is another client's query. The names of ours are made of their text.
-    /// Reads the record of a key without any statement that is prepared.
+    /// Reads the record of a key, the columns `outcome, fingerprint, result, expired`, without any statement
+    /// that is prepared.
     pub(super) fn get_text(&self, key: KeyHash) -> String {
         get(&self.records, &format!("'{key}'"))
     }
