@@ -73,7 +73,11 @@ impl SqliteStore {
                 Ok(usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()))
             }
             // There is no history yet, or what is wrong shows again when one is made.
-            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(sqlx::Error::Database(_)) => {
+                // Nothing is wrong with the connection, and an in-memory database may live in it alone.
+                connection.give_back();
+                Ok(false)
+            }
             Err(error) => Err(driver_error("reading the version of idem's tables", error)),
         }
     }
@@ -186,11 +190,14 @@ impl Store<Sqlite> for SqliteStore {
                 connection.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => Err(StoreError::new(
-                StoreErrorKind::UnknownRow,
-                format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
-            )
-            .caused_by(error)),
+            Err(error @ sqlx::Error::Database(_)) => {
+                connection.give_back();
+                Err(StoreError::new(
+                    StoreErrorKind::UnknownRow,
+                    format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
+                )
+                .caused_by(error))
+            }
             Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
         }
     }
