@@ -12,17 +12,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{AssertSqlSafe, Column, Connection, MySql, MySqlPool, Row, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, Column, Connection, MySql, MySqlPool, Row};
 use tracing::{debug, info};
 
 use self::statements::Statements;
 use self::tx::MySqlTx;
-use super::sql::{Connections, Driver, SqlDatabase, broke, driver_error, print_migrations};
+use super::sql::{
+    Connections, Driver, SqlDatabase, Text, broke, driver_error, print_migrations, read_record,
+};
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::fingerprint::Fingerprint;
 use crate::key::KeyHash;
-use crate::record::{JobId, Outcome, Record};
+use crate::record::{JobId, Record};
 
 /// Records in MySQL or MariaDB.
 pub struct MySqlStore {
@@ -246,21 +247,6 @@ async fn message(
     sqlx::raw_sql(sql.into().0).fetch_all(connection).await
 }
 
-/// SQL whose every part is a constant, a checked identifier or a literal that `statements` wrote.
-struct Text(SqlStr);
-
-impl From<String> for Text {
-    fn from(sql: String) -> Self {
-        Text(AssertSqlSafe(sql).into_sql_str())
-    }
-}
-
-impl From<&'static str> for Text {
-    fn from(sql: &'static str) -> Self {
-        Text(sql.into_sql_str())
-    }
-}
-
 /// What the rows of a begin say.
 struct Read {
     found: Found,
@@ -283,17 +269,7 @@ fn read_rows(rows: &[MySqlRow]) -> Result<Read, sqlx::Error> {
 
 /// Reads a record, and whether its time is over.
 fn read_row(row: &MySqlRow) -> Result<(Found, bool), sqlx::Error> {
-    let code: i16 = row.try_get("outcome")?;
-    let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(
-            format!("a record has outcome {code}, which this version of idem does not know").into(),
-        )
-    })?;
-    let record = Record {
-        outcome,
-        fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),
-        result: row.try_get("result")?,
-    };
+    let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
     let expired = row.try_get::<Option<i64>, _>("expired")? == Some(1);
     Ok((if expired { Found::Absent } else { Found::Record(record) }, expired))
 }

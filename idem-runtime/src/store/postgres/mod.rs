@@ -13,17 +13,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, Row, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, Row};
 use tracing::{debug, info};
 
 use self::statements::Statements;
 use self::tx::PostgresTx;
-use super::sql::{Connections, Driver, Leased, SqlDatabase, broke, driver_error, print_migrations};
+use super::sql::{
+    Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, print_migrations, read_record,
+};
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::fingerprint::Fingerprint;
 use crate::key::KeyHash;
-use crate::record::{JobId, Outcome, Record};
+use crate::record::{JobId, Record};
 
 /// Records in PostgreSQL.
 pub struct PostgresStore {
@@ -368,21 +369,6 @@ async fn message(connection: &mut PgConnection, sql: impl Into<Text>) -> Result<
     sqlx::raw_sql(sql.into().0).fetch_all(connection).await
 }
 
-/// SQL whose every part is a constant, a checked identifier or a literal that `statements` wrote.
-struct Text(SqlStr);
-
-impl From<String> for Text {
-    fn from(sql: String) -> Self {
-        Text(AssertSqlSafe(sql).into_sql_str())
-    }
-}
-
-impl From<&'static str> for Text {
-    fn from(sql: &'static str) -> Self {
-        Text(sql.into_sql_str())
-    }
-}
-
 /// What the rows of a begin say.
 struct Read {
     found: Found,
@@ -415,17 +401,7 @@ fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
 }
 
 fn read_row(row: &PgRow) -> Result<Read, sqlx::Error> {
-    let code: i16 = row.try_get("outcome")?;
-    let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(
-            format!("a record has outcome {code}, which this version of idem does not know").into(),
-        )
-    })?;
-    let record = Record {
-        outcome,
-        fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),
-        result: row.try_get("result")?,
-    };
+    let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
     let expired = row.try_get::<Option<bool>, _>("expired")?.unwrap_or(false);
     let found = if expired { Found::Absent } else { Found::Record(record) };
     Ok(Read { found, expired, locked: false })

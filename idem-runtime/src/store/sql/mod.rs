@@ -6,13 +6,15 @@ mod migrations;
 
 use std::sync::Arc;
 
-use sqlx::Pool;
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
 pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
 pub(super) use self::migrations::{Migration, print_migrations};
 use super::{Database, Settings, Store};
 use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::record::{Outcome, Record};
 
 /// A database that sqlx speaks to and idem has a store for.
 pub trait SqlDatabase: sqlx::Database + Database<Connection = <Self as sqlx::Database>::Connection> {
@@ -22,4 +24,29 @@ pub trait SqlDatabase: sqlx::Database + Database<Connection = <Self as sqlx::Dat
     ///
     /// A pool that cannot serve.
     fn store(pool: Pool<Self>, settings: Settings) -> Result<Arc<dyn Store<Self>>, StoreError>;
+}
+
+/// SQL whose every part is a constant, a checked identifier or a literal that a store's `statements` wrote.
+pub(super) struct Text(pub(super) SqlStr);
+
+impl From<String> for Text {
+    fn from(sql: String) -> Self {
+        Text(AssertSqlSafe(sql).into_sql_str())
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(sql: &'static str) -> Self {
+        Text(sql.into_sql_str())
+    }
+}
+
+/// Makes a record of its columns, as all databases keep them.
+pub(super) fn read_record(code: i16, fingerprint: i64, result: Vec<u8>) -> Result<Record, sqlx::Error> {
+    let outcome = Outcome::from_code(code).ok_or_else(|| {
+        sqlx::Error::Decode(
+            format!("a record has outcome {code}, which this version of idem does not know").into(),
+        )
+    })?;
+    Ok(Record { outcome, fingerprint: Fingerprint::from_bits(fingerprint), result })
 }

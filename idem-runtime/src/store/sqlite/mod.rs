@@ -17,12 +17,13 @@ use tracing::info;
 
 use self::statements::Statements;
 use self::tx::SqliteTx;
-use super::sql::{Connections, Driver, Leased, SqlDatabase, driver_error, print_migrations, temporary};
+use super::sql::{
+    Connections, Driver, Leased, SqlDatabase, driver_error, print_migrations, read_record, temporary,
+};
 use super::{Begun, Claim, Database, Found, RowValue, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
-use crate::fingerprint::Fingerprint;
 use crate::key::KeyHash;
-use crate::record::{JobId, Outcome, Record};
+use crate::record::{JobId, Record};
 
 /// How many connections read beside the one that writes.
 const READERS: u32 = 4;
@@ -298,17 +299,7 @@ fn read_rows(rows: &[SqliteRow], claim: &Claim<'_>) -> Result<(Found, bool), sql
 
 /// Reads a record, and whether its time is over.
 fn read_row(row: &SqliteRow) -> Result<(Found, bool), sqlx::Error> {
-    let code: i16 = row.try_get("outcome")?;
-    let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(
-            format!("a record has outcome {code}, which this version of idem does not know").into(),
-        )
-    })?;
-    let record = Record {
-        outcome,
-        fingerprint: Fingerprint::from_bits(row.try_get("fingerprint")?),
-        result: row.try_get("result")?,
-    };
+    let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
     let expired = row.try_get::<Option<bool>, _>("expired")?.unwrap_or(false);
     Ok((if expired { Found::Absent } else { Found::Record(record) }, expired))
 }
