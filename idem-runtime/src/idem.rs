@@ -87,7 +87,7 @@ impl<D: crate::store::SqlDatabase> Idem<D> {
     /// Starts a handle on the database of a connection pool.
     ///
     /// idem takes connections out of the pool and keeps them, since asking the server whether a
-    /// connection is alive, as a pool does, costs as much as a statement. They do not count against
+    /// connection is alive, as a pool does, costs as much as a statement. Once taken they do not count against
     /// the pool's limit; [`Builder::connections`] limits them.
     ///
     /// # Example

@@ -309,8 +309,9 @@ impl KeyWriter {
         write(self);
     }
 
-    /// Writes `len` parts as one.
+    /// Writes `len` parts as one; none at all make the whole key empty.
     pub fn group(&mut self, len: usize, write: impl FnOnce(&mut Self)) {
+        self.blank |= len == 0;
         self.encoded.push(Tag::Group as u8);
         self.encoded.extend(length(len));
         write(self);

@@ -13,6 +13,10 @@ use crate::store::{Database, StoreTx};
 /// neither commits nor rolls back: returning `Ok` commits effect and record together, returning
 /// `Err` undoes both. A nested `begin` makes a savepoint, as always with sqlx.
 ///
+/// Another job of idem that the body calls is not part of this transaction: it takes a connection of its
+/// own, commits by itself, and on SQLite waits in vain for the one writer, which is this transaction. Call
+/// it after this job.
+///
 /// A body must not send `COMMIT`, nor on MySQL a statement that commits implicitly: what is committed
 /// that way is there whatever becomes of the run. SQLite and MySQL notice it and record nothing;
 /// PostgreSQL does not.

@@ -63,11 +63,14 @@ where
                 return answer;
             }
             Seat::Passenger(passenger) => {
-                // With nothing to wait, a run that is under way is as good as a failed lock.
-                let landing = match left.is_zero() {
-                    true => return Err(call.busy(started.elapsed())),
-                    false => tokio::time::timeout(left, passenger.landing()).await,
-                };
+                if left.is_zero() {
+                    // The other run may be a replay itself, so the record is asked before anybody is sent away.
+                    return match call.recorded().await? {
+                        Some(record) => call.answer(&record).map_err(|failed| failed.error),
+                        None => Err(call.busy(started.elapsed())),
+                    };
+                }
+                let landing = tokio::time::timeout(left, passenger.landing()).await;
                 match landing {
                     Ok(Some(record)) => return call.answer(&record).map_err(|failed| failed.error),
                     Ok(None) => {}
@@ -131,6 +134,13 @@ where
         Ok(Call { context, key, fingerprint, row: job.row(), job: std::marker::PhantomData })
     }
 
+    async fn recorded(&self) -> Result<Option<Record>, StoreError> {
+        match self.records() {
+            true => self.context.store.read(self.key.hash()).await,
+            false => Ok(None),
+        }
+    }
+
     async fn attempt(&self, job: J, wait: Duration) -> Attempt<J> {
         // A run after replays reads first: most likely one plain read is all it takes. A run after
         // runs opens its transaction at once, and reads as it does so.
@@ -146,15 +156,12 @@ where
             Begun::Busy => return Err(self.busy(wait).into()),
         };
         match found {
-            Found::Record(record) if self.records() => {
+            Found::Record(record) => {
                 release(tx);
                 Ok((self.answer(&record)?, Some(record)))
             }
-            Found::NoRow => {
-                release(tx);
-                Err(self.row_not_found().into())
-            }
-            Found::Record(_) | Found::Absent => {
+            Found::NoRow => Err(self.abandon(tx, self.row_not_found()).await),
+            Found::Absent => {
                 self.context.enrolled.ran();
                 self.execute(job, tx).await
             }
@@ -175,7 +182,7 @@ where
             Lock::None => KeyLock::None,
             Lock::Row | Lock::BusinessRow { .. } | Lock::Advisory => KeyLock::Key,
         };
-        Claim { key: &self.key, lock, wait, row, undo: J::SPEC.undo }
+        Claim { key: &self.key, lock, wait, records: self.records(), row, undo: J::SPEC.undo }
     }
 
     async fn execute(&self, job: J, mut tx: Box<dyn StoreTx<D>>) -> Attempt<J> {

@@ -151,7 +151,8 @@ impl Store<Memory> for MemoryStore {
                 None => return Ok(Begun::Busy),
             },
         };
-        let found = self.data().live(claim.key.hash()).cloned().map_or(Found::Absent, Found::Record);
+        let recorded = claim.records.then(|| self.data().live(claim.key.hash()).cloned()).flatten();
+        let found = recorded.map_or(Found::Absent, Found::Record);
         let connection = MemoryConnection { store: self.clone(), staged: BTreeMap::new() };
         Ok(Begun::Open { tx: Box::new(MemoryTx { connection, lock }), found })
     }

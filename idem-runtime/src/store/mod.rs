@@ -87,6 +87,8 @@ pub struct Claim<'a> {
     pub lock: KeyLock,
     /// How long to wait for the lock, and for the business row. Zero does not wait.
     pub wait: Duration,
+    /// Whether the job keeps records. If not, none is looked for: the key counts as absent.
+    pub records: bool,
     /// The business row to lock with it, if nothing is recorded.
     pub row: Option<RowLock<'a>>,
     /// Whether [`StoreTx::undo`] will be needed.

@@ -192,7 +192,7 @@ pub(super) async fn begin<D: Database>(
 
 /// A claim with the lock of the key, patience and an undo.
 pub(super) fn claim(key: &Key) -> Claim<'_> {
-    Claim { key, lock: KeyLock::Key, wait: PATIENCE, row: None, undo: true }
+    Claim { key, lock: KeyLock::Key, wait: PATIENCE, records: true, row: None, undo: true }
 }
 
 /// A claim without a lock.

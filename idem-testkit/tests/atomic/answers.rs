@@ -234,6 +234,61 @@ macro_rules! tests {
         }
 
         #[tokio::test]
+        async fn a_nested_begin_that_fails_records_nothing_and_spoils_no_other_run() {
+            let Some(lab) = lab().await else { return };
+            let idem = idem_on(lab.pool(1), &world()).await;
+            for notice in [false, true, false] {
+                let error = nest_wrongly(&idem, 42, notice).await.unwrap_err();
+                assert_eq!(matches!(error, Error::Job(_)), notice, "{error}");
+                assert_eq!(effects(&lab).await, 0);
+                assert_eq!(count(&lab, "SELECT count(*) FROM idem_records").await, 0);
+            }
+            for payment in 0..3 {
+                assert!(nest(&idem, payment).await.unwrap().is_executed());
+            }
+            assert_eq!(effects(&lab).await, 3);
+        }
+
+        /// A job whose records were switched off runs alone for its key also while old records are there.
+        #[tokio::test]
+        async fn a_job_without_records_is_locked_beside_an_old_record() {
+            let Some(lab) = lab().await else { return };
+            let open = world();
+            let _ = charge_or_wait(&idem(&lab, &open).await, 42).await.unwrap();
+            let world = Arc::new(World::gated());
+            let here = idem(&lab, &world).await;
+            let options = sqlx::pool::PoolOptions::new();
+            let there = idem_on(
+                options.max_connections(2).connect_lazy_with(crate::answers::impatient::<Db>(&lab)),
+                &world,
+            )
+            .await;
+            there.enrol::<ChargeUnrecorded>().await.unwrap();
+            let (held, refused) = tokio::join!(charge_unrecorded(&here, 42), async {
+                world.at_gate.notified().await;
+                let refused = charge_unrecorded(&there, 42).await;
+                world.open_gate();
+                refused
+            });
+            assert!(held.unwrap().is_executed());
+            assert!(refused.unwrap_err().is_retryable());
+            assert!(charge_unrecorded(&there, 42).await.unwrap().is_executed());
+            assert_eq!(effects(&lab).await, 3);
+        }
+
+        /// Replays that meet in one process are not busy with anything.
+        #[tokio::test]
+        async fn replays_at_once_are_answered_also_where_nobody_waits() {
+            let Some(lab) = lab().await else { return };
+            let idem = idem(&lab, &world()).await;
+            let _ = charge_or_skip(&idem, 42).await.unwrap();
+            for _ in 0..4 {
+                let (one, other) = tokio::join!(charge_or_skip(&idem, 42), charge_or_skip(&idem, 42));
+                assert!(one.unwrap().is_replayed() && other.unwrap().is_replayed());
+            }
+        }
+
+        #[tokio::test]
         async fn a_run_that_does_not_wait_is_told_at_once() {
             let Some(lab) = lab().await else { return };
             let world = Arc::new(World::gated());

@@ -297,6 +297,18 @@ macro_rules! define_jobs {
             effect(tx, payment).await.map(|_| ())
         }
 
+        /// Keeps no record, and stands at the gate.
+        #[idempotent(name = "charge_or_wait", job = ChargeUnrecorded, key = payment, retain = none, on_busy = error)]
+        pub(crate) async fn charge_unrecorded(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            #[state] world: &State,
+        ) -> Result<(), sqlx::Error> {
+            effect(tx, payment).await?;
+            world.pass_gate().await;
+            Ok(())
+        }
+
         /// Does not end by itself.
         #[idempotent(key = payment, timeout = "100ms")]
         pub(crate) async fn hang(
@@ -331,6 +343,21 @@ macro_rules! define_jobs {
             effect(&mut dropped, payment).await?;
             drop(dropped);
             Ok(())
+        }
+
+        /// Asks the driver for what it refuses inside a transaction, and takes no notice of the refusal.
+        #[idempotent(key = payment)]
+        pub(crate) async fn nest_wrongly(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            notice: bool,
+        ) -> Result<(), sqlx::Error> {
+            use sqlx::Connection as _;
+            effect(tx, payment).await?;
+            match tx.begin_with("BEGIN").await.map(|_| ()) {
+                Err(error) if notice => Err(error),
+                _ => Ok(()),
+            }
         }
 
         /// The same name for a job that returns something else: an older or newer version of it.

@@ -181,6 +181,21 @@ mod postgres_server {
     }
 
     #[tokio::test]
+    async fn results_come_back_whatever_the_session_says_of_strings_and_bytes() {
+        let Some(lab) = lab().await else { return };
+        let options =
+            lab.options().options([("standard_conforming_strings", "off"), ("bytea_output", "escape")]);
+        let idem =
+            idem_on(PgPoolOptions::new().connect_lazy_with(options), &Arc::new(World::default())).await;
+        let first = charge(&idem, 42, 5).await.unwrap();
+        for _ in 0..4 {
+            let again = charge(&idem, 42, 5).await.unwrap();
+            assert!(again.is_replayed());
+            assert_eq!(*again, *first);
+        }
+    }
+
+    #[tokio::test]
     async fn a_wrong_address_is_an_error_that_says_so() {
         let options: PgConnectOptions = "postgres://nobody@127.0.0.1:1/nothing".parse().unwrap();
         let pool =

@@ -272,7 +272,7 @@ impl<D: Database> Fault<D> for BeginsDetached {
         let (lock, wait, undo) = (claim.lock, claim.wait, claim.undo);
         let (answer, answered) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
-            let claim = Claim { key: &key, lock, wait, undo, row: None };
+            let claim = Claim { key: &key, lock, wait, records: true, undo, row: None };
             if let Err(unwanted) = answer.send(good.begin(&claim).await) {
                 std::mem::forget(unwanted);
             }
@@ -692,7 +692,7 @@ async fn open<D: Database>(
     key: &Key,
     lock: KeyLock,
 ) -> Result<Box<dyn StoreTx<D>>, StoreError> {
-    let claim = Claim { key, lock, wait: Duration::from_secs(5), row: None, undo: false };
+    let claim = Claim { key, lock, wait: Duration::from_secs(5), records: true, row: None, undo: false };
     match good.begin(&claim).await? {
         Begun::Open { tx, .. } => Ok(tx),
         Begun::Busy => Err(StoreError::new(StoreErrorKind::Conflict, "the key is busy").temporary()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{AssertSqlSafe, Column, Connection, MySql, MySqlPool, Row};
+use sqlx::{Column, Connection, MySql, MySqlPool, Row};
 use tracing::{debug, info};
 
 use self::statements::Statements;
@@ -60,6 +60,8 @@ pub(super) struct Session {
     database: String,
     /// The place of the records, once it was needed.
     place: Option<u64>,
+    /// The lock of the last key that the session was asked to lock.
+    claimed: Option<KeyHash>,
 }
 
 #[async_trait]
@@ -72,21 +74,36 @@ impl Driver for MySql {
         let rows = message(connection, "COMMIT; SELECT CONNECTION_ID() AS id, DATABASE() AS db").await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         let database = row.try_get::<Option<String>, _>("db")?.unwrap_or_default();
-        Ok(Session { id: row.try_get("id")?, database, place: None })
+        Ok(Session { id: row.try_get("id")?, database, place: None, claimed: None })
     }
 
     fn dropped(session: Session, pool: &sqlx::Pool<Self>) {
         // The server notices a closed connection only after the statement that it is busy with, and
-        // keeps the transaction and its locks until then.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        // keeps the transaction and its locks until then. It is ended only while it holds the key: after a
+        // restart of the server the number may be somebody else's.
+        let (Ok(runtime), Some(lock)) = (tokio::runtime::Handle::try_current(), session.claimed) else {
+            return;
+        };
         let pool = pool.clone();
         runtime.spawn(async move {
-            let kill = AssertSqlSafe(format!("KILL {}", session.id));
-            if let Err(error) = sqlx::raw_sql(kill).execute(&pool).await {
+            let end = async {
+                let mut connection = pool.acquire().await?;
+                let sql =
+                    format!("SELECT 1 AS held FROM DUAL WHERE IS_USED_LOCK('idem:{lock}') = {}", session.id);
+                if message(&mut connection, sql).await?.is_empty() {
+                    return Ok(());
+                }
+                message(&mut connection, format!("KILL {}", session.id)).await.map(|_| ())
+            };
+            if let Err(error) = end.await {
                 // Most often the server was faster.
                 debug!(session = session.id, %error, "ending a dropped session failed");
             }
         });
+    }
+
+    fn idle(session: &mut Session) {
+        session.claimed = None;
     }
 }
 
@@ -99,6 +116,14 @@ impl Store<MySql> for MySqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
         let mut connection = self.connections.lease_alive().await?;
+        // A user that may not make tables can still find out that none are to be made.
+        if let Ok(rows) = message(&mut connection, self.statements.migrated_version()).await {
+            let applied = rows.first().and_then(|row| row.try_get::<i64, _>("version").ok()).unwrap_or(0);
+            if usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()) {
+                connection.give_back();
+                return Ok(());
+            }
+        }
         // The server commits every CREATE TABLE by itself; the lock keeps two migrations apart.
         message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
@@ -134,7 +159,8 @@ impl Store<MySql> for MySqlStore {
             message(&mut connection, insert).await.map_err(failed)?;
             rows = message(&mut connection, select).await.map_err(failed)?;
         }
-        let id = rows[0].try_get("id").map_err(failed)?;
+        let id =
+            rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get("id")).map_err(failed)?;
         connection.give_back();
         Ok(JobId(id))
     }
@@ -180,13 +206,17 @@ impl Store<MySql> for MySqlStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            let Session { database, place, .. } = connection.session();
+            let Session { database, place, claimed, .. } = connection.session();
             let place = *place.get_or_insert_with(|| self.statements.place(database));
             let lock = claim.key.hash().at(place);
+            *claimed = Some(lock);
             let rows = match message(&mut connection, self.statements.begin(claim, lock)).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
-                Err(error) if connection.is_reused() && broke(&error) => continue,
+                Err(error) if connection.is_reused() && broke(&error) => {
+                    connection.session().claimed = None;
+                    continue;
+                }
                 Err(error) => return Err(failed(error)),
             };
             let mut read = read_rows(&rows).map_err(failed)?;
@@ -200,7 +230,7 @@ impl Store<MySql> for MySqlStore {
                     Ok(rows) if rows.is_empty() => read.found = Found::NoRow,
                     Ok(_) => {}
                     Err(error) if is_lock_timeout(&error) => {
-                        let end = self.statements.rollback_row(lock);
+                        let end = self.statements.rollback_row(lock, claim.wait);
                         message(&mut connection, end).await.map_err(failed)?;
                         connection.give_back();
                         return Ok(Begun::Busy);
@@ -281,5 +311,5 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    number(error) == Some(1205)
+    matches!(number(error), Some(1205 | 3572))
 }

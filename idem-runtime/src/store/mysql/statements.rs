@@ -81,10 +81,10 @@ impl Statements {
                 ),
             );
         }
-        push(
-            &mut sql,
-            format_args!("{};BEGIN;SAVEPOINT idem_body", get(&self.records, &format!("x'{key}'"))),
-        );
+        if claim.records {
+            push(&mut sql, format_args!("{};", get(&self.records, &format!("x'{key}'"))));
+        }
+        sql += "BEGIN;SAVEPOINT idem_body";
         sql
     }
 
@@ -99,7 +99,12 @@ impl Statements {
         // The server waits in whole seconds; the variable is put back for the body. The savepoint is set
         // again behind the row: going back to one that is older than InnoDB's part in the transaction
         // would free the row.
-        let seconds = wait.as_secs().min(100_000_000);
+        if wait.is_zero() {
+            return format!(
+                "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE NOWAIT;SAVEPOINT idem_body"
+            );
+        }
+        let seconds = wait.as_secs().clamp(1, 100_000_000);
         format!(
             "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {seconds};\
              SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE;\
@@ -147,8 +152,12 @@ impl Statements {
         format!("ROLLBACK;{}", unlock(lock))
     }
 
-    /// Ends a transaction whose business row was not to be had: the timeout is still to be put back.
-    pub(super) fn rollback_row(&self, lock: KeyHash) -> String {
+    /// Ends a transaction whose business row was not to be had within `wait`: where there was a wait, the
+    /// timeout is still to be put back.
+    pub(super) fn rollback_row(&self, lock: KeyHash, wait: Duration) -> String {
+        if wait.is_zero() {
+            return self.rollback(lock);
+        }
         format!("{};SET innodb_lock_wait_timeout = @idem_wait", self.rollback(lock))
     }
 

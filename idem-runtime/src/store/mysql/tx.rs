@@ -10,10 +10,10 @@ use tracing::debug;
 
 use super::statements::Statements;
 use super::{message, number};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::NewRecord;
-use crate::store::sql::{Leased, broke, driver_error, violated_constraint};
+use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
 use crate::store::{Committed, StoreTx};
 
 pub(super) struct MySqlTx {
@@ -54,6 +54,9 @@ impl StoreTx<MySql> for MySqlTx {
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
         let sql = match record {
             Some(new) => self.statements.commit(new, self.expired, self.lock),
             None => self.statements.commit_bare(self.lock),
@@ -71,13 +74,7 @@ impl StoreTx<MySql> for MySqlTx {
                 match number(&error) {
                     // The only unique index in the message is the primary key of the records.
                     Some(1062) => Ok(Committed::LostRace),
-                    Some(1305) => Err(StoreError::new(
-                        StoreErrorKind::Refused,
-                        "the transaction ended inside the body, by a deadlock that the body did not return, by a \
-                         COMMIT or by a statement that commits implicitly; nothing was recorded; \
-                         return the errors of the database and leave COMMIT to idem",
-                    )
-                    .caused_by(error)),
+                    Some(1305) => Err(ended_by_body().caused_by(error)),
                     _ => Err(driver_error("recording the result", error)),
                 }
             }

@@ -80,7 +80,11 @@ impl PostgresStore {
                     self.stop_preparing(&error);
                     message(connection, String::from("ROLLBACK")).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // What was prepared in front of the lock stays, though the lock was not to be had.
+                    connection.session().prepared |= prepare_now && is_lock_timeout(&error);
+                    return Err(error);
+                }
             }
         }
     }
@@ -167,7 +171,8 @@ impl Driver for Postgres {
         let rows = message(
             connection,
             "COMMIT; SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
-             coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid",
+             coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid, \
+             set_config('bytea_output', 'hex', false) AS idem_bytes",
         )
         .await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
@@ -215,6 +220,14 @@ impl Store<Postgres> for PostgresStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
         let mut connection = self.connections.lease_alive().await?;
+        // A user that may not make tables can still find out that none are to be made.
+        if let Ok(rows) = message(&mut connection, self.statements.migrated_version()).await {
+            let applied = rows.first().and_then(|row| row.try_get::<i32, _>(0).ok()).unwrap_or(0);
+            if usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()) {
+                connection.give_back();
+                return Ok(());
+            }
+        }
         // A connection that fails anywhere in here is closed, which undoes everything.
         message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
@@ -250,7 +263,8 @@ impl Store<Postgres> for PostgresStore {
             message(&mut connection, insert).await.map_err(failed)?;
             rows = message(&mut connection, select).await.map_err(failed)?;
         }
-        let id = rows[0].try_get(0).map_err(failed)?;
+        let id =
+            rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0)).map_err(failed)?;
         connection.give_back();
         Ok(JobId(id))
     }
@@ -417,7 +431,8 @@ fn is_prepared_elsewhere(error: &sqlx::Error) -> bool {
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    sqlstate(error).as_deref() == Some("55P03")
+    // The second is the session's own limit on a statement.
+    matches!(sqlstate(error).as_deref(), Some("55P03" | "57014"))
 }
 
 /// Writes a duration as PostgreSQL's `lock_timeout` takes it; never zero, which would mean for ever.

@@ -88,17 +88,17 @@ impl Statements {
     pub(super) fn begin(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
         sql.push_str("BEGIN;");
         match (claim.lock, claim.row) {
-            (KeyLock::None, None) => self.push_get(sql, prepared, claim.key.hash()),
+            (KeyLock::None, None) => self.push_get(sql, prepared, claim),
             (KeyLock::Key, None) => {
                 self.push_try_lock(sql, prepared, lock.number);
-                self.push_get(sql, prepared, claim.key.hash());
+                self.push_get(sql, prepared, claim);
             }
             (key_lock, Some(row)) if claim.wait.is_zero() => {
                 if key_lock == KeyLock::Key {
                     self.push_try_lock(sql, prepared, lock.number);
                 }
-                self.push_get(sql, prepared, claim.key.hash());
-                self.push_row(sql, claim.key.hash(), row, " NOWAIT");
+                self.push_get(sql, prepared, claim);
+                self.push_row(sql, claim, row, " NOWAIT");
             }
             // With a business row the locks are taken in one order by everybody, key before row, so
             // that two runs cannot wait for each other.
@@ -153,7 +153,9 @@ impl Statements {
             ),
         }
         push_bytes(sql, new.result);
-        sql.push_str(");COMMIT");
+        // The savepoint costs nothing and fails where there is no transaction any more, which undoes the
+        // record: the body has ended it then.
+        sql.push_str(");SAVEPOINT idem_end;COMMIT");
     }
 
     /// Reads the record of a key, the columns `outcome, fingerprint, result, expired`, without any statement
@@ -162,7 +164,11 @@ impl Statements {
         get(&self.records, &format!("'{key}'"))
     }
 
-    fn push_get(&self, sql: &mut String, prepared: bool, key: KeyHash) {
+    fn push_get(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>) {
+        if !claim.records {
+            return;
+        }
+        let key = claim.key.hash();
         match prepared {
             true => push(sql, format_args!("EXECUTE idem_get_{}('{key}');", self.version)),
             false => push(sql, format_args!("{};", self.get_text(key))),
@@ -212,33 +218,38 @@ impl Statements {
     }
 
     fn push_wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
-        let key = claim.key.hash();
         push(sql, format_args!("SET LOCAL lock_timeout={};", lock_timeout_millis(claim.wait)));
         if claim.lock == KeyLock::Key {
             push(sql, format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", lock.number));
         }
-        self.push_get(sql, prepared, key);
+        self.push_get(sql, prepared, claim);
         if let Some(row) = claim.row {
-            self.push_row(sql, key, row, "");
+            self.push_row(sql, claim, row, "");
         }
         // The body runs under the timeout that the session came with.
         push(sql, format_args!("SET LOCAL lock_timeout='{}';", lock.lock_timeout));
     }
 
     /// Locks the business row, unless a record answers.
-    fn push_row(&self, sql: &mut String, key: KeyHash, row: RowLock<'_>, nowait: &str) {
+    fn push_row(&self, sql: &mut String, claim: &Claim<'_>, row: RowLock<'_>, nowait: &str) {
         let RowLock { table, column, value } = row;
         let value = match value {
             RowValue::Int(value) => format!("'{value}'"),
             RowValue::Text(value) => literal(value),
             RowValue::Uuid(bytes) => format!("'{}'", KeyHash::from_bytes(*bytes)),
         };
-        let records = &self.records;
+        let (records, key) = (&self.records, claim.key.hash());
+        let unrecorded = match claim.records {
+            true => format!(
+                " AND NOT EXISTS (SELECT 1 FROM {records} r WHERE r.key = '{key}' \
+                 AND (r.expires_at IS NULL OR r.expires_at > clock_timestamp()))"
+            ),
+            false => String::new(),
+        };
         push(
             sql,
             format_args!(
-                "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} AND NOT EXISTS (SELECT 1 FROM {records} r \
-                 WHERE r.key = '{key}' AND (r.expires_at IS NULL OR r.expires_at > clock_timestamp())) FOR UPDATE{nowait};"
+                "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value}{unrecorded} FOR UPDATE{nowait};"
             ),
         );
     }
@@ -265,8 +276,9 @@ fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
 
 fn push_bytes(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    sql.reserve(bytes.len() * 2 + 4);
-    sql.push_str("'\\x");
+    sql.reserve(bytes.len() * 2 + 6);
+    // With two backslashes it is the same whatever `standard_conforming_strings` says.
+    sql.push_str("E'\\\\x");
     for byte in bytes {
         sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
         sql.push(char::from(DIGITS[usize::from(byte & 15)]));

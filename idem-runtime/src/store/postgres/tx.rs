@@ -8,11 +8,11 @@ use sqlx::Postgres;
 use sqlx::postgres::PgConnection;
 use tracing::debug;
 
-use super::message;
 use super::statements::Statements;
+use super::{message, sqlstate};
 use crate::error::StoreError;
 use crate::record::NewRecord;
-use crate::store::sql::{Leased, broke, driver_error, violated_constraint};
+use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
 use crate::store::{Committed, StoreTx};
 
 pub(super) struct PostgresTx {
@@ -53,11 +53,14 @@ impl StoreTx<Postgres> for PostgresTx {
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
         let mut sql = String::with_capacity(512);
         match record {
             Some(new) => self.statements.commit(&mut sql, self.prepared, new, self.expired),
             // The COMMIT of a transaction that failed is a silent ROLLBACK; the query before it is not silent.
-            None => sql.push_str("SELECT 1;COMMIT"),
+            None => sql.push_str("SELECT 1;SAVEPOINT idem_end;COMMIT"),
         }
         match message(&mut self.connection, sql).await {
             Ok(_) => {
@@ -71,9 +74,11 @@ impl StoreTx<Postgres> for PostgresTx {
                 if let Err(rollback) = self.rollback().await {
                     debug!(%rollback, "rolling back failed, so the connection is closed");
                 }
-                match lost_race {
-                    true => Ok(Committed::LostRace),
-                    false => Err(driver_error("recording the result", error)),
+                match sqlstate(&error).as_deref() {
+                    _ if lost_race => Ok(Committed::LostRace),
+                    // There was no transaction to set the savepoint in.
+                    Some("25P01") => Err(ended_by_body().caused_by(error)),
+                    _ => Err(driver_error("recording the result", error)),
                 }
             }
         }

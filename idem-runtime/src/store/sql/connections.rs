@@ -160,8 +160,17 @@ impl<D: Driver> Leased<D> {
         &mut self.live_mut().session
     }
 
+    /// Tells whether the driver believes in a transaction, as it always must: where a `begin` of the body
+    /// failed or was dropped, it has rolled everything back and would not make savepoints any more.
+    pub(in crate::store) fn is_sound(&self) -> bool {
+        sqlx::Connection::is_in_transaction(&**self)
+    }
+
     /// Keeps the connection for the next run. Only for one whose transaction ended in order.
     pub(in crate::store) fn give_back(mut self) {
+        if !self.is_sound() {
+            return;
+        }
         if let Some(mut live) = self.live.take() {
             live.used = Instant::now();
             D::idle(&mut live.session);

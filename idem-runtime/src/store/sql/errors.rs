@@ -99,8 +99,10 @@ fn read_postgres(code: &str) -> (StoreErrorKind, bool) {
         "42P01" | "3F000" => (StoreErrorKind::NotMigrated, false),
         "25006" => (StoreErrorKind::ReadOnly, false),
         // Too many connections, and a server that starts or stops.
-        "53300" | "57P01" | "57P02" | "57P03" => (StoreErrorKind::Unavailable, true),
-        code if code.starts_with("08") => (StoreErrorKind::Unavailable, true),
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => (StoreErrorKind::Unavailable, true),
+        // A statement that took longer than the session allows.
+        "57014" => (StoreErrorKind::Conflict, true),
+        code if code.starts_with("08") || code.starts_with("53") => (StoreErrorKind::Unavailable, true),
         _ => (StoreErrorKind::Refused, false),
     }
 }
@@ -109,11 +111,13 @@ fn read_postgres(code: &str) -> (StoreErrorKind, bool) {
 fn read_mysql(number: u16) -> (StoreErrorKind, bool) {
     match number {
         // Lock wait timeout, deadlock, and MariaDB's "record has changed since last read".
-        1205 | 1213 | 1020 => (StoreErrorKind::Conflict, true),
+        1205 | 3572 | 1213 | 1020 => (StoreErrorKind::Conflict, true),
+        // A statement that was interrupted, or took longer than the session allows.
+        1317 | 1969 | 3024 => (StoreErrorKind::Conflict, true),
         1146 | 1049 => (StoreErrorKind::NotMigrated, false),
         1290 | 1792 | 1836 => (StoreErrorKind::ReadOnly, false),
         // Too many connections, and a server that stops or ended the session.
-        1040 | 1203 | 1053 | 1927 | 3168 => (StoreErrorKind::Unavailable, true),
+        1040 | 1203 | 1053 | 1927 | 3168 | 4031 => (StoreErrorKind::Unavailable, true),
         _ => (StoreErrorKind::Refused, false),
     }
 }
@@ -141,7 +145,7 @@ fn ended_the_session(error: &dyn DatabaseError) -> bool {
     }
     #[cfg(feature = "mysql")]
     if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        return matches!(error.number(), 1053 | 1317 | 1927 | 3168);
+        return matches!(error.number(), 1053 | 1317 | 1927 | 3168 | 4031);
     }
     let _ = error;
     false

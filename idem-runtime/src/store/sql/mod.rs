@@ -12,7 +12,7 @@ pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
 pub(super) use self::migrations::{Migration, print_migrations};
 use super::{Database, Settings, Store};
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::record::{Outcome, Record};
 
@@ -49,4 +49,14 @@ pub(super) fn read_record(code: i16, fingerprint: i64, result: Vec<u8>) -> Resul
         )
     })?;
     Ok(Record { outcome, fingerprint: Fingerprint::from_bits(fingerprint), result })
+}
+
+/// The body has ended the transaction behind idem's back.
+pub(super) fn ended_by_body() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Refused,
+        "the transaction ended inside the body: by a COMMIT or ROLLBACK of its own, by a statement that commits \
+         implicitly, by a deadlock that the body did not return, or by a nested `begin` that failed or was dropped; \
+         nothing was recorded; return the errors of the database and leave COMMIT to idem",
+    )
 }

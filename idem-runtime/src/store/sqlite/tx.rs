@@ -10,10 +10,10 @@ use tracing::debug;
 
 use super::end;
 use super::statements::Statements;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::job::Retain;
 use crate::record::NewRecord;
-use crate::store::sql::{Leased, driver_error, violated_constraint};
+use crate::store::sql::{Leased, driver_error, ended_by_body, violated_constraint};
 use crate::store::{Committed, StoreTx};
 
 pub(super) struct SqliteTx {
@@ -63,6 +63,9 @@ impl StoreTx<Sqlite> for SqliteTx {
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
         let ended = match record {
             Some(new) => {
                 let sql = match self.expired {
@@ -100,12 +103,7 @@ impl StoreTx<Sqlite> for SqliteTx {
                 let transaction_is_gone =
                     database.is_some_and(|error| error.message().starts_with("no such savepoint"));
                 match transaction_is_gone {
-                    true => Err(StoreError::new(
-                        StoreErrorKind::Refused,
-                        "the body ended the transaction that its record should commit with; nothing was recorded; \
-                         leave COMMIT and ROLLBACK to idem",
-                    )
-                    .caused_by(error)),
+                    true => Err(ended_by_body().caused_by(error)),
                     false => Err(driver_error("recording the result", error)),
                 }
             }
@@ -123,7 +121,7 @@ impl StoreTx<Sqlite> for SqliteTx {
     }
 }
 
-/// The store's clock counts seconds; a retention is never shortened.
+/// The store's clock counts whole seconds, so one more keeps a retention from being shortened.
 fn retain_seconds(retain: Retain) -> Option<i64> {
-    crate::store::retain_millis(retain).map(|millis| millis.saturating_add(999) / 1_000)
+    crate::store::retain_millis(retain).map(|millis| millis.saturating_add(1_999) / 1_000)
 }

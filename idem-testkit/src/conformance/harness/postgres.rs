@@ -46,15 +46,13 @@ impl Harness for Postgres {
 
     fn lacks(&self, ability: Ability) -> Option<&'static str> {
         match ability {
-            Ability::EndedTransactions => Some(
-                "without a savepoint in every run the store does not see that the body ended the transaction",
-            ),
             Ability::LostConnections if self.pooler.is_some() => {
                 Some("the server's connections are the pooler's, which replaces them itself")
             }
             Ability::ConcurrentTransactions
             | Ability::BusyToldApart
             | Ability::NestedTransactions
+            | Ability::EndedTransactions
             | Ability::UniqueConstraints
             | Ability::BusinessRows
             | Ability::Tables
