@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::error::{Error, StoreError};
+use crate::error::Error;
 use crate::key::Key;
 use crate::store::{Database, StoreTx};
 
@@ -97,10 +97,6 @@ impl<'t, D: Database> Tx<'t, D> {
         name: &str,
     ) -> Result<bool, Error<E>> {
         self.inner.undo_violation(error, name).await.map_err(Error::<E>::Store)
-    }
-
-    pub(crate) async fn undo_all(&mut self) -> Result<(), StoreError> {
-        self.inner.undo().await
     }
 }
 

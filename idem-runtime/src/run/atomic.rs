@@ -134,6 +134,7 @@ where
         Ok(Call { context, key, fingerprint, row: job.row(), job: std::marker::PhantomData })
     }
 
+    /// Reads the record of the key, without a transaction and without waiting.
     async fn recorded(&self) -> Result<Option<Record>, StoreError> {
         match self.records() {
             true => self.context.store.read(self.key.hash()).await,
@@ -144,9 +145,8 @@ where
     async fn attempt(&self, job: J, wait: Duration) -> Attempt<J> {
         // A run after replays reads first: most likely one plain read is all it takes. A run after
         // runs opens its transaction at once, and reads as it does so.
-        if self.records()
-            && self.context.enrolled.expects_replay()
-            && let Some(record) = self.context.store.read(self.key.hash()).await?
+        if self.context.enrolled.expects_replay()
+            && let Some(record) = self.recorded().await?
         {
             return Ok((self.answer(&record)?, Some(record)));
         }
@@ -240,7 +240,7 @@ where
             Some(Err(error)) => return Err(self.abandon(tx, error.into()).await),
             Some(Ok(result)) => result,
         };
-        Tx::new(&mut *tx, &self.key).undo_all().await?;
+        tx.undo().await?;
         match self.record(tx, Event::Reject, &result).await? {
             Ok(record) => {
                 info!(

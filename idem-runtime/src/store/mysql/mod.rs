@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use self::statements::Statements;
 use self::tx::MySqlTx;
 use super::sql::{
-    Connections, Driver, SqlDatabase, Text, broke, driver_error, print_migrations, read_record,
+    Connections, Driver, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations, read_record,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
@@ -119,7 +119,7 @@ impl Store<MySql> for MySqlStore {
         // A user that may not make tables can still find out that none are to be made.
         if let Ok(rows) = message(&mut connection, self.statements.migrated_version()).await {
             let applied = rows.first().and_then(|row| row.try_get::<i64, _>("version").ok()).unwrap_or(0);
-            if usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()) {
+            if is_up_to_date(applied, &self.statements.migrations) {
                 connection.give_back();
                 return Ok(());
             }

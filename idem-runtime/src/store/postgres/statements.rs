@@ -153,8 +153,8 @@ impl Statements {
             ),
         }
         push_bytes(sql, new.result);
-        // The savepoint costs nothing and fails where there is no transaction any more, which undoes the
-        // record: the body has ended it then.
+        // The savepoint costs no round trip and no transaction number, and it fails where there is no
+        // transaction any more, which undoes the record: the body has ended it then.
         sql.push_str(");SAVEPOINT idem_end;COMMIT");
     }
 

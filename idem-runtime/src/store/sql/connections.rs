@@ -103,11 +103,6 @@ impl<D: Driver> Connections<D> {
         }
     }
 
-    /// Tells whether a connection could be leased without waiting.
-    pub(in crate::store) fn any_free(&self) -> bool {
-        self.shared.permits.available_permits() > 0
-    }
-
     fn take_idle(&self) -> Option<Live<D>> {
         let options = self.shared.pool.options();
         let now = Instant::now();

@@ -6,6 +6,11 @@ pub(in crate::store) struct Migration {
     pub(in crate::store) sql: String,
 }
 
+/// Tells whether tables of version `applied` need none of the migrations.
+pub(in crate::store) fn is_up_to_date(applied: i64, migrations: &[Migration]) -> bool {
+    usize::try_from(applied).is_ok_and(|applied| applied >= migrations.len())
+}
+
 /// Returns the SQL of all migrations, the history included, for a migration tool of the user's.
 pub(in crate::store) fn print_migrations(
     history_table: &str,

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
 pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
-pub(super) use self::migrations::{Migration, print_migrations};
+pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
 use super::{Database, Settings, Store};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;

@@ -18,7 +18,8 @@ use tracing::info;
 use self::statements::Statements;
 use self::tx::SqliteTx;
 use super::sql::{
-    Connections, Driver, Leased, SqlDatabase, driver_error, print_migrations, read_record, temporary,
+    Connections, Driver, Leased, SqlDatabase, driver_error, is_up_to_date, print_migrations, read_record,
+    temporary,
 };
 use super::{Begun, Claim, Database, Found, RowValue, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
@@ -71,7 +72,7 @@ impl SqliteStore {
         match sqlx::query_scalar::<_, i64>(version).fetch_one(&mut *connection).await {
             Ok(applied) => {
                 connection.give_back();
-                Ok(usize::try_from(applied).is_ok_and(|applied| applied >= self.statements.migrations.len()))
+                Ok(is_up_to_date(applied, &self.statements.migrations))
             }
             // There is no history yet, or what is wrong shows again when one is made.
             Err(sqlx::Error::Database(_)) => {
@@ -278,7 +279,7 @@ impl Store<Sqlite> for SqliteStore {
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("writer_is_free", &self.writer.any_free()).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
     }
 }
 
