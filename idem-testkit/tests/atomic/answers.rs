@@ -265,7 +265,7 @@ macro_rules! tests {
             .await;
             there.enrol::<ChargeUnrecorded>().await.unwrap();
             let (held, refused) = tokio::join!(charge_unrecorded(&here, 42), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 let refused = charge_unrecorded(&there, 42).await;
                 world.open_gate();
                 refused
@@ -294,7 +294,7 @@ macro_rules! tests {
             let world = Arc::new(World::gated());
             let idem = idem(&lab, &world).await;
             let (holder, busy) = tokio::join!(charge_or_fail(&idem, 42), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 let busy = charge_or_fail(&idem, 42).await;
                 world.open_gate();
                 busy
@@ -312,7 +312,7 @@ macro_rules! tests {
             let world = Arc::new(World::gated());
             let idem = idem(&lab, &world).await;
             let (holder, skipped) = tokio::join!(charge_or_skip(&idem, 42), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 let skipped = charge_or_skip(&idem, 42).await;
                 world.open_gate();
                 skipped
@@ -333,7 +333,7 @@ macro_rules! tests {
             // Known beforehand, since making a job known writes.
             there.enrol::<ChargeOrWait>().await.unwrap();
             let (holder, busy) = tokio::join!(charge_or_wait(&here, 42), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 let busy = [charge_or_wait(&here, 42).await, charge_or_wait(&there, 42).await];
                 world.open_gate();
                 busy
@@ -387,7 +387,7 @@ macro_rules! tests {
             let idem = idem(&lab, &world).await;
             let (one, other, ()) = tokio::join!(charge_unlocked(&idem, 1_000), charge_unlocked(&idem, 1_000), async {
                 while world.bodies() < 2 {
-                    world.at_gate.notified().await;
+                    world.reached().await;
                 }
                 world.open_gate();
             });
@@ -418,7 +418,7 @@ macro_rules! tests {
             let holder = idem(&one, &world).await;
             let free = idem(&other, &self::world()).await;
             let (held, free) = tokio::join!(charge(&holder, 42, 5), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 let done = charge(&free, 42, 5).await;
                 world.open_gate();
                 done

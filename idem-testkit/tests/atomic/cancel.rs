@@ -136,7 +136,7 @@ macro_rules! tests {
             let waiting = idem(&lab, &world).await;
             waiting.enrol::<Charge>().await.unwrap();
             let (held, ()) = tokio::join!(charge(&holder, 42, 5), async {
-                world.at_gate.notified().await;
+                world.reached().await;
                 for millis in [1, 20, 60] {
                     let run = charge(&waiting, 42, 5);
                     let ended = tokio::time::timeout(Duration::from_millis(millis), run).await;

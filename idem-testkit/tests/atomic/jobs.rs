@@ -60,7 +60,7 @@ pub(crate) struct World {
     /// A body stops here, after its effect, until the gate is opened; closed gates are rare.
     pub(crate) gate: Option<tokio::sync::Semaphore>,
     /// Told as soon as a body stands at the gate.
-    pub(crate) at_gate: tokio::sync::Notify,
+    at_gate: tokio::sync::Notify,
     /// What the gateway answers.
     pub(crate) gateway: std::sync::Mutex<Gateway>,
 }
@@ -93,6 +93,12 @@ impl World {
 
     pub(crate) fn gateway(&self) -> Gateway {
         *self.gateway.lock().unwrap()
+    }
+
+    /// Waits until a body stands at the gate. A run that never gets there fails the test instead of hanging it.
+    pub(crate) async fn reached(&self) {
+        let limit = std::time::Duration::from_secs(30);
+        tokio::time::timeout(limit, self.at_gate.notified()).await.expect("a body reaches the gate");
     }
 
     pub(crate) async fn pass_gate(&self) {
