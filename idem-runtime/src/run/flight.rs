@@ -14,8 +14,11 @@ use crate::record::Record;
 /// The runs that are under way in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
-    under_way: Mutex<HashMap<KeyHash, watch::Receiver<Option<Arc<Record>>>>>,
+    /// By key, and where somebody waits for the record, how it is told.
+    under_way: Mutex<HashMap<KeyHash, Option<Landing>>>,
 }
+
+type Landing = watch::Sender<Option<Arc<Record>>>;
 
 /// A run's place.
 pub(crate) enum Seat<'a> {
@@ -28,16 +31,18 @@ pub(crate) enum Seat<'a> {
 impl Flights {
     pub(crate) fn board(&self, key: KeyHash) -> Seat<'_> {
         match self.lock().entry(key) {
-            Entry::Occupied(flight) => Seat::Passenger(Passenger(flight.get().clone())),
+            Entry::Occupied(mut flight) => {
+                let landing = flight.get_mut().get_or_insert_with(|| watch::Sender::new(None));
+                Seat::Passenger(Passenger(landing.subscribe()))
+            }
             Entry::Vacant(place) => {
-                let (landing, waiting) = watch::channel(None);
-                place.insert(waiting);
-                Seat::Pilot(Pilot { flights: self, key, landing })
+                place.insert(None);
+                Seat::Pilot(Pilot { flights: self, key: Some(key) })
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<KeyHash, watch::Receiver<Option<Arc<Record>>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyHash, Option<Landing>>> {
         // The map is whole between any two statements, so a panic elsewhere does not matter.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,23 +51,27 @@ impl Flights {
 /// The run that goes to the store. Dropping it, however that happens, lets another one go.
 pub(crate) struct Pilot<'a> {
     flights: &'a Flights,
-    key: KeyHash,
-    landing: watch::Sender<Option<Arc<Record>>>,
+    /// The key, until the flight has ended.
+    key: Option<KeyHash>,
 }
 
 impl Pilot<'_> {
     /// Ends the flight with the record that it led to, for everybody who waits.
-    pub(crate) fn land(self, record: Record) {
-        if self.landing.receiver_count() > 1 {
+    pub(crate) fn land(mut self, record: Record) {
+        if let Some(landing) = self.end() {
             // Nobody may be left to receive it by now, which is as good.
-            let _ = self.landing.send(Some(Arc::new(record)));
+            let _ = landing.send(Some(Arc::new(record)));
         }
+    }
+
+    fn end(&mut self) -> Option<Landing> {
+        self.key.take().and_then(|key| self.flights.lock().remove(&key)).flatten()
     }
 }
 
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.key);
+        self.end();
     }
 }
 

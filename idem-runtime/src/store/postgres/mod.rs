@@ -172,8 +172,7 @@ impl Driver for Postgres {
         let rows = message(
             connection,
             "COMMIT; SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
-             coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid, \
-             set_config('bytea_output', 'hex', false) AS idem_bytes",
+             coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid",
         )
         .await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
@@ -292,17 +291,21 @@ impl Store<Postgres> for PostgresStore {
         loop {
             let prepared = self.has_sessions();
             let mut connection = self.connections.lease().await?;
-            let rows = match prepared {
+            let read = match prepared {
                 true => {
                     let key = uuid::Uuid::from_bytes(*key.as_bytes());
-                    sqlx::query(self.statements.get.clone()).bind(key).fetch_all(&mut *connection).await
+                    let get = sqlx::query(self.statements.get.clone()).bind(key);
+                    get.fetch_all(&mut *connection)
+                        .await
+                        .and_then(|rows| rows.first().map(read_row).transpose())
                 }
-                false => message(&mut connection, self.statements.get_text(key)).await,
+                false => message(&mut connection, self.statements.get_text(key))
+                    .await
+                    .and_then(|rows| rows.first().map(|row| read_packed(row.try_get(0)?)).transpose()),
             };
-            match rows {
-                Ok(rows) => {
+            match read {
+                Ok(read) => {
                     connection.give_back();
-                    let read = rows.first().map(read_row).transpose().map_err(failed)?;
                     return Ok(read.and_then(|read| match read.found {
                         Found::Record(record) => Some(record),
                         Found::Absent | Found::NoRow => None,
@@ -393,6 +396,13 @@ struct Read {
     locked: bool,
 }
 
+impl Read {
+    fn of(record: Record, expired: bool) -> Self {
+        let found = if expired { Found::Absent } else { Found::Record(record) };
+        Read { found, expired, locked: false }
+    }
+}
+
 fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
     let mut read = Read { found: Found::Absent, expired: false, locked: claim.lock == KeyLock::None };
     let mut has_row = claim.row.is_none();
@@ -400,8 +410,8 @@ fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
         match row.column(0).name() {
             // A lock that was waited for has no truth value, but a row.
             "idem_locked" => read.locked = row.try_get::<bool, _>(0).unwrap_or(true),
-            "outcome" => {
-                let record = read_row(row)?;
+            "idem_record" => {
+                let record = read_packed(row.try_get(0)?)?;
                 read.found = record.found;
                 read.expired = record.expired;
             }
@@ -416,10 +426,32 @@ fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
 }
 
 fn read_row(row: &PgRow) -> Result<Read, sqlx::Error> {
-    let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
-    let expired = row.try_get::<Option<bool>, _>("expired")?.unwrap_or(false);
-    let found = if expired { Found::Absent } else { Found::Record(record) };
-    Ok(Read { found, expired, locked: false })
+    let record = read_record(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)?;
+    let expired = row.try_get::<Option<bool>, _>(3)?.unwrap_or(false);
+    Ok(Read::of(record, expired))
+}
+
+/// Reads what [`Statements::get_text`] asks for.
+fn read_packed(text: &str) -> Result<Read, sqlx::Error> {
+    let record = || {
+        let mut fields = text.split(' ');
+        let outcome = fields.next()?.parse().ok()?;
+        let fingerprint = fields.next()?.parse().ok()?;
+        let result = bytes_of_hex(fields.next()?)?;
+        Some((outcome, fingerprint, result, fields.next() == Some("t")))
+    };
+    let (outcome, fingerprint, result, expired) =
+        record().ok_or_else(|| sqlx::Error::Decode("a record is not in idem's own form".into()))?;
+    Ok(Read::of(read_record(outcome, fingerprint, result)?, expired))
+}
+
+fn bytes_of_hex(digits: &str) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(value(*high)? << 4 | value(*low)?),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn sqlstate(error: &sqlx::Error) -> Option<String> {

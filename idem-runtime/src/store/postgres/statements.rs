@@ -35,18 +35,21 @@ impl Statements {
         let jobs = settings.table("jobs");
         let history_table = settings.table("migrations");
 
-        let get = get(&records, "$1");
+        let get = format!(
+            "SELECT outcome, fingerprint, result, expires_at <= clock_timestamp() AS expired FROM {records} WHERE key = $1"
+        );
+        let get_packed = get_packed(&records, "$1");
         let lock = "SELECT pg_try_advisory_xact_lock($1) AS idem_locked";
         let put = format!(
             "INSERT INTO {records} ({COLUMNS}) VALUES ($1, $2, $3, $4, clock_timestamp(), \
              clock_timestamp() + $5 * interval '1 millisecond', $6, $7)"
         );
-        let text = format!("{get}{lock}{put}");
+        let text = format!("{get_packed}{lock}{put}");
         let version = blake3::hash(text.as_bytes()).to_hex()[..8].to_owned();
         let prepare = format!(
             "PREPARE idem_put_{version}(uuid, int, bigint, smallint, bigint, text, bytea) AS {put};\
              PREPARE idem_lock_{version}(bigint) AS {lock};\
-             PREPARE idem_get_{version}(uuid) AS {get};"
+             PREPARE idem_get_{version}(uuid) AS {get_packed};"
         );
 
         let constraint = format!("{}records_pkey", settings.table_prefix);
@@ -132,15 +135,16 @@ impl Statements {
             );
         }
         let retain =
-            retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
+            retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| format!("'{millis}'"));
         let readable = literal(new.key.readable());
         let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
         let records = &self.records;
         match prepared {
+            // Literals of no type are cheaper to take than numbers, which are converted with a look at the catalogue.
             true => push(
                 sql,
                 format_args!(
-                    "EXECUTE idem_put_{}('{key}',{job},{fingerprint},{outcome},{retain},{readable},",
+                    "EXECUTE idem_put_{}('{key}','{job}','{fingerprint}','{outcome}',{retain},{readable},",
                     self.version
                 ),
             ),
@@ -158,10 +162,9 @@ impl Statements {
         sql.push_str(");SAVEPOINT idem_end;COMMIT");
     }
 
-    /// Reads the record of a key, the columns `outcome, fingerprint, result, expired`, without any statement
-    /// that is prepared.
+    /// Reads the record of a key without any statement that is prepared.
     pub(super) fn get_text(&self, key: KeyHash) -> String {
-        get(&self.records, &format!("'{key}'"))
+        get_packed(&self.records, &format!("'{key}'"))
     }
 
     fn push_get(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>) {
@@ -212,7 +215,7 @@ impl Statements {
 
     fn push_try_lock(&self, sql: &mut String, prepared: bool, number: i64) {
         match prepared {
-            true => push(sql, format_args!("EXECUTE idem_lock_{}({number});", self.version)),
+            true => push(sql, format_args!("EXECUTE idem_lock_{}('{number}');", self.version)),
             false => push(sql, format_args!("SELECT pg_try_advisory_xact_lock({number}) AS idem_locked;")),
         }
     }
@@ -264,9 +267,12 @@ impl Statements {
 /// Keeps two migrations of one database apart. Any constant would do.
 const MIGRATION_LOCK: i64 = 0x6964_656d;
 
-fn get(records: &str, key: &str) -> String {
+/// Reads the record of a key as one text, `outcome fingerprint result expired`, the last only for one that
+/// expires: in a message of text the server describes every column anew.
+fn get_packed(records: &str, key: &str) -> String {
     format!(
-        "SELECT outcome, fingerprint, result, expires_at <= clock_timestamp() AS expired FROM {records} WHERE key = {key}"
+        "SELECT concat_ws(' ', outcome, fingerprint, encode(result, 'hex'), expires_at <= clock_timestamp()) \
+         AS idem_record FROM {records} WHERE key = {key}"
     )
 }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -55,6 +56,8 @@ struct Live<D: Driver> {
     session: D::Session,
     opened: Instant,
     used: Instant,
+    /// The thread that used it last.
+    thread: ThreadId,
 }
 
 impl<D: Driver> Connections<D> {
@@ -73,11 +76,16 @@ impl<D: Driver> Connections<D> {
                 "the connection pool that idem was built with is closed",
             ));
         }
-        let limit = shared.pool.options().get_acquire_timeout();
-        let permit = tokio::time::timeout(limit, Arc::clone(&shared.permits).acquire_owned())
-            .await
-            .map_err(|_| exhausted(limit))?
-            .expect("the semaphore is never closed");
+        let permit = match Arc::clone(&shared.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let limit = shared.pool.options().get_acquire_timeout();
+                tokio::time::timeout(limit, Arc::clone(&shared.permits).acquire_owned())
+                    .await
+                    .map_err(|_| exhausted(limit))?
+                    .expect("the semaphore is never closed")
+            }
+        };
         if let Some(live) = self.take_idle() {
             return Ok(Leased { live: Some(live), home: Arc::clone(shared), reused: true, _permit: permit });
         }
@@ -85,7 +93,7 @@ impl<D: Driver> Connections<D> {
             let mut connection = shared.pool.acquire().await?.detach();
             let session = D::set_up(&mut connection).await?;
             let now = Instant::now();
-            Ok(Live { connection, session, opened: now, used: now })
+            Ok(Live { connection, session, opened: now, used: now, thread: thread::current().id() })
         };
         let live = connect.await.map_err(|error| driver_error("connecting to the database", error))?;
         Ok(Leased { live: Some(live), home: Arc::clone(shared), reused: false, _permit: permit })
@@ -115,7 +123,12 @@ impl<D: Driver> Connections<D> {
         if idle.front().is_some_and(old) {
             idle.pop_front();
         }
-        std::iter::from_fn(|| idle.pop_back()).find(|live| !old(live))
+        let here = thread::current().id();
+        let near = idle.iter().rposition(|live| live.thread == here && !old(live));
+        match near.and_then(|near| idle.remove(near)) {
+            Some(live) => Some(live),
+            None => std::iter::from_fn(|| idle.pop_back()).find(|live| !old(live)),
+        }
     }
 }
 
@@ -168,6 +181,7 @@ impl<D: Driver> Leased<D> {
         }
         if let Some(mut live) = self.live.take() {
             live.used = Instant::now();
+            live.thread = thread::current().id();
             D::idle(&mut live.session);
             self.home.idle().push_back(live);
         }
