@@ -3,7 +3,9 @@
 pub mod conformance;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod lab;
+pub mod plan;
 pub mod proxy;
+pub mod report;
 pub mod servers;
 
 /// The README, so that its snippets are compiled and run.
