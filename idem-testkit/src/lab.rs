@@ -16,6 +16,34 @@ pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>:
 /// A database that can be made for a test.
 #[async_trait]
 pub trait LabDatabase: SqlDatabase {
+    /// Whether transactions of several connections can write at once.
+    const MANY_WRITERS: bool;
+
+    /// Runs SQL text and returns how many rows came.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    async fn rows(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: &'static str,
+    ) -> Result<usize, sqlx::Error>;
+
+    async fn tables(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        leave_out: &str,
+    ) -> Result<crate::tables::Tables, sqlx::Error> {
+        let _ = (connection, leave_out);
+        unreachable!()
+    }
+
+    async fn skip_ids(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        by: u32,
+    ) -> Result<(), sqlx::Error> {
+        let _ = (connection, by);
+        Ok(())
+    }
     /// Makes an empty database, or says `None` if its server is not there.
     ///
     /// # Panics
@@ -36,6 +64,12 @@ pub struct Lab<D: sqlx::Database> {
 }
 
 impl<D: LabDatabase> Lab<D> {
+    pub fn keep(&mut self) {
+        self.folder = None;
+    }
+    pub fn address(&self) -> String {
+        format!("{:?}", self.folder)
+    }
     /// Returns how to connect.
     pub fn options(&self) -> OptionsOf<D> {
         self.options.clone()
@@ -96,6 +130,50 @@ fn not_tested(name: &str) {
 #[cfg(feature = "sqlite")]
 #[async_trait]
 impl LabDatabase for sqlx::Sqlite {
+    const MANY_WRITERS: bool = false;
+
+    async fn rows(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: &'static str,
+    ) -> Result<usize, sqlx::Error> {
+        sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
+    }
+
+    async fn tables(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        leave_out: &str,
+    ) -> Result<crate::tables::Tables, sqlx::Error> {
+        use sqlx::Row as _;
+        let mut all = std::collections::BTreeMap::new();
+        let names =
+            sqlx::query("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'")
+                .fetch_all(&mut *connection)
+                .await?;
+        for name in names {
+            let name: String = name.get(0);
+            if name.starts_with(leave_out) {
+                continue;
+            }
+            let cols: Vec<String> =
+                sqlx::query(sqlx::AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{name}')")))
+                    .fetch_all(&mut *connection)
+                    .await?
+                    .iter()
+                    .map(|r| r.get(0))
+                    .collect();
+            let list = cols.iter().map(|c| format!("quote({c})")).collect::<Vec<_>>().join(",");
+            let mut rows: Vec<Vec<Option<String>>> =
+                sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {list} FROM {name}")))
+                    .fetch_all(&mut *connection)
+                    .await?
+                    .iter()
+                    .map(|r| (0..cols.len()).map(|i| r.get(i)).collect())
+                    .collect();
+            rows.sort();
+            all.insert(name, crate::tables::Table { columns: cols, rows });
+        }
+        Ok(crate::tables::Tables(all))
+    }
     async fn lab() -> Option<Lab<Self>> {
         let folder = std::env::temp_dir().join(unique("idem_lab"));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files can be made");
@@ -117,6 +195,15 @@ impl LabDatabase for sqlx::Sqlite {
 #[cfg(feature = "postgres")]
 #[async_trait]
 impl LabDatabase for sqlx::Postgres {
+    const MANY_WRITERS: bool = true;
+
+    async fn rows(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: &'static str,
+    ) -> Result<usize, sqlx::Error> {
+        sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
+    }
+
     async fn lab() -> Option<Lab<Self>> {
         let Some(url) = crate::servers::Server::Postgres.url() else {
             not_tested("postgres");
@@ -141,6 +228,15 @@ impl LabDatabase for sqlx::Postgres {
 #[cfg(feature = "mysql")]
 #[async_trait]
 impl LabDatabase for sqlx::MySql {
+    const MANY_WRITERS: bool = true;
+
+    async fn rows(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: &'static str,
+    ) -> Result<usize, sqlx::Error> {
+        sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
+    }
+
     async fn lab() -> Option<Lab<Self>> {
         let Some(url) = crate::servers::Server::MySql.url() else {
             not_tested("mysql");

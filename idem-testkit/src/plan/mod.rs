@@ -1,9 +1,27 @@
 //! What is tried on a job.
 
+mod concurrent;
+mod crash;
+mod interleavings;
+mod lost_ack;
+mod repeat;
+mod rival;
+
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
+use idem_runtime::AtomicJob;
+use idem_runtime::job::Retain;
 use serde::Serialize;
+
+use crate::check::Trouble;
+use crate::hint;
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::report::{Difference, Failure, PlanReport};
+use crate::scenario::Scenario;
+use crate::world::{Answer, Ended, World};
 
 /// One way to run a job more than once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -71,4 +89,158 @@ impl FromStr for Plan {
             .find(|plan| plan.name() == name)
             .ok_or_else(|| format!("there is no plan `{name}`"))
     }
+}
+
+/// Reads `IDEM_SCHEDULE`: the one schedule that is to run.
+pub(crate) fn only() -> Result<Option<(Plan, String)>, Trouble> {
+    let Ok(named) = std::env::var("IDEM_SCHEDULE") else { return Ok(None) };
+    let wrong = |why: &str| {
+        Trouble::Schedule(format!(
+            "`IDEM_SCHEDULE` is {named:?}, which is no schedule: {why}; copy it from a report, such as `crash/3`"
+        ))
+    };
+    let (plan, schedule) = named.split_once('/').ok_or_else(|| wrong("it has no `/`"))?;
+    let plan = plan.parse().map_err(|why: String| wrong(&why))?;
+    Ok(Some((plan, schedule.to_owned())))
+}
+
+/// How far a plan came.
+#[derive(Debug, Default)]
+pub(crate) struct Went {
+    /// How many windows, or schedules, exist.
+    pub(crate) windows: usize,
+    /// How many were hit.
+    pub(crate) hit: usize,
+    /// Why the plan, or a part of it, does not apply.
+    pub(crate) skipped: Option<String>,
+    pub(crate) wrong: Option<Wrong>,
+}
+
+/// A schedule that had another effect than a clean run.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    /// The schedule, without the plan's name.
+    pub(crate) schedule: String,
+    pub(crate) what: String,
+    pub(crate) differences: Vec<Difference>,
+    pub(crate) timeline: Vec<crate::report::Moment>,
+    pub(crate) kept: String,
+}
+
+/// Runs one plan, or one schedule of it.
+pub(crate) async fn run<J, D, S>(
+    plan: Plan,
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<(PlanReport, Option<Failure>), Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let began = Instant::now();
+    let went = match plan {
+        Plan::Repeat => repeat::run(scenario, oracle, only).await?,
+        Plan::Concurrent => concurrent::run(scenario, oracle, only).await?,
+        Plan::Crash => crash::run(scenario, oracle, only).await?,
+        Plan::LostAck => lost_ack::run(scenario, oracle, only).await?,
+        Plan::Rival => rival::run(scenario, oracle, only).await?,
+        Plan::Interleavings => interleavings::run(scenario, oracle, only).await?,
+        Plan::Zombie | Plan::Kill => Went::default(),
+    };
+    if let (Some(schedule), 0) = (only, went.hit) {
+        return Err(Trouble::Schedule(format!(
+            "`IDEM_SCHEDULE`: {plan} has no schedule `{schedule}` on this job"
+        )));
+    }
+    let failure = went.wrong.map(|wrong| {
+        let schedule = format!("{plan}/{}", wrong.schedule);
+        Failure {
+            plan,
+            replay: replay(&schedule),
+            schedule,
+            hint: hint::of(plan, &wrong),
+            what: wrong.what,
+            differences: wrong.differences,
+            timeline: wrong.timeline,
+            kept: Some(wrong.kept),
+        }
+    });
+    let (windows, hit, skipped) = (went.windows, went.hit, went.skipped);
+    Ok((PlanReport { plan, windows, hit, took: began.elapsed(), skipped }, failure))
+}
+
+/// Writes the line that runs a schedule of the test that calls.
+fn replay(schedule: &str) -> String {
+    let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
+    // The test harness names the thread of a test after it.
+    let test = match std::thread::current().name() {
+        Some(name) if name != "main" && !name.starts_with("tokio") => format!(" {name} -- --exact"),
+        _ => String::new(),
+    };
+    format!("IDEM_SCHEDULE={schedule} cargo test{package}{test}")
+}
+
+/// Compares what a trial left with a clean run, asks for a replay, and compares again.
+pub(crate) async fn judge<J, D, S>(
+    world: &World<'_, J, D, S>,
+    oracle: &Oracle,
+    ended: &[Ended],
+) -> Result<Vec<Difference>, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let first = ended.iter().find_map(|ended| match ended {
+        Ended::Answered(answer) => Some(answer),
+        _ => None,
+    });
+    let mut differences: Vec<_> = ended.iter().filter_map(|ended| oracle.answer(first, ended)).collect();
+    let executed = ended.iter().filter(|ended| executed(ended)).count();
+    if J::SPEC.retain != Retain::None && executed > 1 {
+        differences.push(Difference::Law {
+            law: String::from("of all runs of a key one executes"),
+            found: format!("{executed} runs say that they executed"),
+        });
+    }
+    differences.extend(oracle.differences(&world.left().await?));
+    if differences.is_empty() && J::SPEC.retain != Retain::None {
+        let again = world.run('R').await?;
+        differences.extend(oracle.answer(first, &again));
+        if executed_again(&again) {
+            differences.push(Difference::Law {
+                law: String::from("a run after a completed one is answered from the record"),
+                found: String::from("it executed"),
+            });
+        }
+        differences.extend(oracle.differences(&world.left().await?));
+    }
+    Ok(differences)
+}
+
+fn executed(ended: &Ended) -> bool {
+    matches!(ended, Ended::Answered(Answer { how: "executed", .. }))
+}
+
+fn executed_again(ended: &Ended) -> bool {
+    matches!(ended, Ended::Answered(Answer { how: "executed" | "adopted", .. }))
+}
+
+/// Reports a trial that went wrong, and keeps its database.
+pub(crate) fn wrong<J, D, S>(
+    world: &mut World<'_, J, D, S>,
+    schedule: String,
+    what: String,
+    differences: Vec<Difference>,
+) -> Wrong
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    world.lab.keep();
+    let (timeline, kept) = (world.timeline.moments(), world.lab.address());
+    Wrong { schedule, what, differences, timeline, kept }
 }

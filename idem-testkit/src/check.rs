@@ -1,0 +1,224 @@
+//! The checks that users call.
+
+use std::fmt;
+use std::time::Instant;
+
+use idem_runtime::{AtomicJob, StoreError};
+
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::plan::{self, Plan};
+use crate::report::{Difference, Moment, Report};
+use crate::scenario::Scenario;
+
+/// Why a check could not tell anything.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// The set-up failed.
+    SetUp(String),
+    /// The job failed although nothing was in its way.
+    CleanRun(String),
+    /// The job ran longer than the scenario's limit although nothing was in its way.
+    Hung {
+        /// Where it was.
+        at: String,
+        /// What it did before.
+        timeline: Vec<Moment>,
+    },
+    /// The job changed nothing and no observer saw anything, so that the check would prove nothing.
+    NoEffect,
+    /// This observer saw nothing in a clean run.
+    UnseenObserver(String),
+    /// A clean run left no record, so that idem cannot know that it ran.
+    NoRecord,
+    /// Two clean runs left different effects.
+    Nondeterministic(Vec<Difference>),
+    /// The store failed where no fault was planted.
+    Store(String),
+    /// `IDEM_SCHEDULE` names no schedule.
+    Schedule(String),
+}
+
+impl Trouble {
+    pub(crate) fn store(error: StoreError) -> Self {
+        Trouble::Store(error.to_string())
+    }
+
+    pub(crate) fn database(error: sqlx::Error) -> Self {
+        Trouble::Store(error.to_string())
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::SetUp(why) => write!(f, "the set-up failed: {why}"),
+            Trouble::CleanRun(why) => {
+                write!(
+                    f,
+                    "the job fails although nothing is in its way: {why}; make `setup` and `state` give it what it needs"
+                )
+            }
+            Trouble::Hung { at, timeline } => {
+                write!(
+                    f,
+                    "the job still runs at its limit; it hangs at: {at}; raise `Scenario::limit` if it needs longer"
+                )?;
+                timeline.iter().try_for_each(|moment| {
+                    write!(
+                        f,
+                        "\n  {:>8.1} ms  {}  {}",
+                        moment.at.as_secs_f64() * 1e3,
+                        moment.worker,
+                        moment.what
+                    )
+                })
+            }
+            Trouble::NoEffect => f.write_str(
+                "a clean run changes no table and no observer sees anything, so a check would prove nothing; \
+                 let the set-up make work for the job, or add `Scenario::observe`",
+            ),
+            Trouble::UnseenObserver(name) => write!(
+                f,
+                "observer `{name}` sees no effect in a clean run, so it would prove nothing; \
+                 let it count what this job does, or leave it out"
+            ),
+            Trouble::NoRecord => {
+                f.write_str("a clean run leaves no record, so idem cannot know that the job ran")
+            }
+            Trouble::Nondeterministic(differences) => {
+                f.write_str("two clean runs leave different effects, so there is nothing to compare with:")?;
+                differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
+            }
+            Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}"),
+            Trouble::Schedule(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Missing { table, row } => write!(f, "- {table}: {row}"),
+            Difference::Extra { table, row } => write!(f, "+ {table}: {row}"),
+            Difference::Effects { observer, expected, found } => {
+                write!(f, "effect `{observer}`: {expected} in a clean run, {found} here")
+            }
+            Difference::Answer { expected, found } => write!(f, "answer: {expected} expected, {found} came"),
+            Difference::Law { law, found } => write!(f, "law: {law}; found: {found}"),
+        }
+    }
+}
+
+/// Runs some plans on a job and reports what they found; nothing runs after the first failure.
+///
+/// `None` if the database's server is not there, which is said on standard error. With
+/// `IDEM_SCHEDULE` in the environment only that schedule runs.
+///
+/// # Errors
+///
+/// [`Trouble`]: the scenario cannot be checked at all.
+pub async fn examine<J, D, S>(scenario: &Scenario<J, D, S>, plans: &[Plan]) -> Result<Option<Report>, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let began = Instant::now();
+    let only = plan::only()?;
+    let Some(oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
+    let key = (scenario.make)().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
+    let mut report = Report {
+        job: J::SPEC.name.to_owned(),
+        key: key.readable().to_owned(),
+        database: D::NAME.to_lowercase(),
+        plans: Vec::new(),
+        masked: oracle.masks.clone(),
+        effects: oracle.effects(),
+        took: began.elapsed(),
+        failure: None,
+    };
+    for plan in plans {
+        let only = match &only {
+            Some((named, _)) if named != plan => continue,
+            Some((_, schedule)) => Some(schedule.as_str()),
+            None => None,
+        };
+        let (ran, failure) = plan::run(*plan, scenario, &oracle, only).await?;
+        report.plans.push(ran);
+        report.failure = failure;
+        if report.failure.is_some() {
+            break;
+        }
+    }
+    report.took = began.elapsed();
+    Ok(Some(report))
+}
+
+/// Examines, writes the report where `IDEM_REPORT` says, and panics if the effect was not single.
+async fn check<J, D, S>(scenario: Scenario<J, D, S>, plans: &[Plan]) -> Option<Report>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let report = match examine(&scenario, plans).await {
+        Ok(report) => report?,
+        Err(trouble) => panic!("job `{}` cannot be checked: {trouble}", J::SPEC.name),
+    };
+    if let Some(folder) = std::env::var_os("IDEM_REPORT") {
+        let written = report.write(folder.as_ref());
+        written
+            .unwrap_or_else(|error| panic!("`IDEM_REPORT` names a folder that cannot be written: {error}"));
+    }
+    if report.failure.is_some() {
+        panic!("{report}");
+    }
+    println!("{report}");
+    Some(report)
+}
+
+macro_rules! checks {
+    ($($(#[$doc:meta])* $name:ident: $plans:expr;)+) => {$(
+        $(#[$doc])*
+        ///
+        /// Returns the report, or `None` if the database's server is not there.
+        ///
+        /// # Panics
+        ///
+        /// The job does not have a single effect: the message is the report. Or the scenario cannot be
+        /// checked: see [`Trouble`].
+        pub async fn $name<J, D, S>(scenario: Scenario<J, D, S>) -> Option<Report>
+        where
+            J: AtomicJob<S, Db = D>,
+            D: LabDatabase,
+            S: Clone + Send + Sync + 'static,
+        {
+            check(scenario, $plans).await
+        }
+    )+};
+}
+
+checks! {
+    /// Checks that a job has a single effect, whatever happens while it runs: all plans.
+    check_single_effect: &Plan::ALL;
+    /// Checks that the same run again and again has a single effect.
+    check_repeat: &[Plan::Repeat];
+    /// Checks that many runs at once have a single effect.
+    check_concurrent: &[Plan::Concurrent];
+    /// Checks that a job has a single effect after a crash at any window and recovery.
+    check_crash: &[Plan::Crash];
+    /// Checks that a job has a single effect when the answer to COMMIT is lost.
+    check_lost_ack: &[Plan::LostAck];
+    /// Checks that somebody else's record answers, and the own effect is undone.
+    check_rival: &[Plan::Rival];
+    /// Checks that two runs have a single effect in every order of their steps.
+    check_interleavings: &[Plan::Interleavings];
+    /// Checks that a worker that lost its claim changes nothing.
+    check_zombie: &[Plan::Zombie];
+    /// Checks that a job has a single effect after its process was killed at any window and recovery.
+    check_kill: &[Plan::Kill];
+}

@@ -1,0 +1,256 @@
+//! What a clean run leaves, and what another one may leave otherwise.
+//!
+//! Two clean runs in fresh databases teach it: columns in which they differ, such as times and random
+//! ids, vary by nature and are not compared. The second one also starts with other values of all
+//! counters, so that an id that the database hands out is not taken for a part of the effect.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use idem_runtime::AtomicJob;
+use idem_runtime::job::Retain;
+
+use crate::check::Trouble;
+use crate::lab::LabDatabase;
+use crate::report::{Difference, Mask};
+use crate::scenario::Scenario;
+use crate::tables::{Table, Tables};
+use crate::watch::{Ack, Stop};
+use crate::world::{Answer, Ended, Left, World};
+
+/// By how much the counters of the second clean run are ahead.
+const AHEAD: u32 = 7;
+
+/// Longer than the second that clocks of databases often stop at.
+const NEXT_SECOND: Duration = Duration::from_millis(1_050);
+
+/// What a clean run leaves.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    /// What was there before.
+    pub(crate) before: Left,
+    pub(crate) after: Left,
+    pub(crate) answer: Answer,
+    /// The record, as it is stored.
+    pub(crate) record: Option<Vec<u8>>,
+    pub(crate) masks: Vec<Mask>,
+    /// How many windows a clean run has.
+    pub(crate) windows: usize,
+    observers: Vec<String>,
+    keeps_records: bool,
+}
+
+struct Clean {
+    before: Left,
+    after: Left,
+    answer: Answer,
+    record: Option<Vec<u8>>,
+    windows: usize,
+}
+
+impl Oracle {
+    /// Learns from two clean runs; `None` if the server is not there.
+    pub(crate) async fn learn<J, D, S>(scenario: &Scenario<J, D, S>) -> Result<Option<Self>, Trouble>
+    where
+        J: AtomicJob<S, Db = D>,
+        D: LabDatabase,
+        S: Clone + Send + Sync + 'static,
+    {
+        let Some(first) = clean(scenario, 0).await? else { return Ok(None) };
+        if shows_the_time(&first.before.tables, &first.after.tables) {
+            tokio::time::sleep(NEXT_SECOND).await;
+        }
+        let Some(second) = clean(scenario, AHEAD).await? else { return Ok(None) };
+
+        let observers: Vec<String> =
+            scenario.observers.iter().map(|observer| observer.name.clone()).collect();
+        let keeps_records = J::SPEC.retain != Retain::None;
+        if first.after.tables == first.before.tables && first.after.effects == first.before.effects {
+            return Err(Trouble::NoEffect);
+        }
+        if let Some(unseen) =
+            (0..observers.len()).find(|n| first.after.effects[*n] == first.before.effects[*n])
+        {
+            return Err(Trouble::UnseenObserver(observers[unseen].clone()));
+        }
+        let masks = masks(&first.after.tables, &second.after.tables);
+        let oracle = Oracle {
+            before: first.before,
+            after: first.after,
+            answer: first.answer,
+            record: first.record,
+            masks,
+            windows: first.windows,
+            observers,
+            keeps_records,
+        };
+        let differences = oracle.differences(&second.after);
+        match differences.is_empty() {
+            true => Ok(Some(oracle)),
+            false => Err(Trouble::Nondeterministic(differences)),
+        }
+    }
+
+    pub(crate) fn effects(&self) -> Vec<(String, u64)> {
+        self.observers.iter().cloned().zip(self.after.effects.iter().copied()).collect()
+    }
+
+    /// Compares what a trial left with what a clean run leaves.
+    pub(crate) fn differences(&self, left: &Left) -> Vec<Difference> {
+        self.differences_from(&self.after, left)
+    }
+
+    pub(crate) fn differences_from(&self, expected: &Left, left: &Left) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let none = Table { columns: Vec::new(), rows: Vec::new() };
+        let names: std::collections::BTreeSet<&String> =
+            expected.tables.0.keys().chain(left.tables.0.keys()).collect();
+        for name in names {
+            let rows = |tables: &Tables| {
+                let table = tables.0.get(name).unwrap_or(&none);
+                self.rows(name, table)
+            };
+            let (expected, mut found) = (rows(&expected.tables), rows(&left.tables));
+            for (row, times) in expected {
+                let there = found.remove(&row).unwrap_or(0);
+                let missing = std::iter::repeat_n(&row, times.saturating_sub(there));
+                differences
+                    .extend(missing.map(|row| Difference::Missing { table: name.clone(), row: row.clone() }));
+                if there > times {
+                    found.insert(row, there - times);
+                }
+            }
+            for (row, times) in found {
+                let extra = std::iter::repeat_n(&row, times);
+                differences
+                    .extend(extra.map(|row| Difference::Extra { table: name.clone(), row: row.clone() }));
+            }
+        }
+        for (observer, (expected, found)) in
+            self.observers.iter().zip(expected.effects.iter().zip(&left.effects))
+        {
+            if expected != found {
+                let (observer, expected, found) = (observer.clone(), *expected, *found);
+                differences.push(Difference::Effects { observer, expected, found });
+            }
+        }
+        if expected.records != left.records {
+            differences.push(Difference::Law {
+                law: format!("a clean run leaves {} record(s)", expected.records),
+                found: format!("{} record(s)", left.records),
+            });
+        }
+        differences
+    }
+
+    /// Compares an answer of a later run with the first one.
+    pub(crate) fn answer(&self, first: Option<&Answer>, ended: &Ended) -> Option<Difference> {
+        let expected = first.unwrap_or(&self.answer);
+        let found = match ended {
+            // A job without records runs again, and may answer otherwise.
+            Ended::Answered(_) if !self.keeps_records || first.is_none() => return None,
+            Ended::Answered(answer) if answer.bytes == expected.bytes => return None,
+            Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
+            Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
+            Ended::Panicked(why) => format!("a panic: {why}"),
+            Ended::Hung(at) => format!("no answer within the limit; it hung at {at}"),
+        };
+        Some(Difference::Answer { expected: expected.text.clone(), found })
+    }
+
+    /// Returns the rows of a table without what is masked, and how often each is there.
+    fn rows(&self, name: &str, table: &Table) -> BTreeMap<String, usize> {
+        let masked =
+            |column: &String| self.masks.iter().any(|mask| mask.table == name && mask.column == *column);
+        let mut rows = BTreeMap::new();
+        for row in &table.rows {
+            let cells: Vec<String> = table
+                .columns
+                .iter()
+                .zip(row)
+                .filter(|(column, _)| !masked(column))
+                .map(|(column, value)| format!("{column} = {}", value.as_deref().unwrap_or("NULL")))
+                .collect();
+            *rows.entry(cells.join(", ")).or_insert(0) += 1;
+        }
+        rows
+    }
+}
+
+async fn clean<J, D, S>(scenario: &Scenario<J, D, S>, ahead: u32) -> Result<Option<Clean>, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let Some(world) = World::new(scenario).await? else { return Ok(None) };
+    if ahead > 0 {
+        D::skip_ids(&mut world.lab.connect().await, ahead).await.map_err(Trouble::database)?;
+    }
+    let before = world.left().await?;
+    let worker = world.worker('A', Stop::Never, Ack::Heard)?;
+    let ended = worker.run(world.job()).await;
+    let answer = match ended {
+        Some(Ended::Answered(answer)) => answer,
+        Some(Ended::Again(why) | Ended::Failed(why)) => return Err(Trouble::CleanRun(why)),
+        Some(Ended::Panicked(why)) => return Err(Trouble::CleanRun(format!("the body panicked: {why}"))),
+        Some(Ended::Hung(at)) => return Err(Trouble::Hung { at, timeline: world.timeline.moments() }),
+        None => return Err(Trouble::CleanRun(String::from("it crashed"))),
+    };
+    let after = world.left().await?;
+    let record = world.record().await?.map(|record| record.result);
+    if J::SPEC.retain != Retain::None && record.is_none() {
+        return Err(Trouble::NoRecord);
+    }
+    Ok(Some(Clean { before, after, answer, record, windows: worker.watch.windows() }))
+}
+
+/// Finds the columns in which two clean runs differ.
+fn masks(first: &Tables, second: &Tables) -> Vec<Mask> {
+    let mut masks = Vec::new();
+    for (name, table) in &first.0 {
+        let Some(other) = second.0.get(name).filter(|other| other.columns == table.columns) else { continue };
+        for (n, column) in table.columns.iter().enumerate() {
+            let values = |table: &Table| {
+                let mut values: Vec<_> = table.rows.iter().map(|row| row[n].clone()).collect();
+                values.sort();
+                values
+            };
+            let (one, two) = (values(table), values(other));
+            // Another number of rows is another effect, not another value.
+            if one.len() == two.len()
+                && let Some((one, two)) = one.iter().zip(&two).find(|(one, two)| one != two)
+            {
+                let text = |value: &Option<String>| value.clone().unwrap_or_else(|| String::from("NULL"));
+                let because = format!("{} in one clean run, {} in another", text(one), text(two));
+                masks.push(Mask { table: name.clone(), column: column.clone(), because });
+            }
+        }
+    }
+    masks
+}
+
+/// Tells whether a run wrote something that looks like the current time to the second.
+fn shows_the_time(before: &Tables, after: &Tables) -> bool {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let is_time = |value: &str| {
+        let value = value.trim_matches(['\'', '"']);
+        let bytes = value.as_bytes();
+        let is_date = bytes.len() >= 10
+            && bytes[4] == b'-'
+            && bytes[7] == b'-'
+            && bytes[..4].iter().all(u8::is_ascii_digit);
+        is_date || value.parse::<f64>().is_ok_and(|seconds| (seconds - now).abs() < 60.0)
+    };
+    after.0.iter().any(|(name, table)| {
+        let old = before.0.get(name);
+        table
+            .rows
+            .iter()
+            .filter(|row| !old.is_some_and(|old| old.rows.contains(row)))
+            .flatten()
+            .flatten()
+            .any(|value| is_time(value))
+    })
+}

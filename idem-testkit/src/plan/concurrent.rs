@@ -1,0 +1,71 @@
+//! Many runs at once: two workers that are handed the same job, a user who clicks twice.
+
+use std::sync::Arc;
+
+use idem_runtime::AtomicJob;
+
+use super::{Went, judge, wrong};
+use crate::check::Trouble;
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::scenario::Scenario;
+use crate::watch::{Ack, Stop};
+use crate::world::{Ended, World};
+
+/// How many runs there are at once, and whether they are in one process.
+const CROWDS: [(usize, bool, &str); 4] =
+    [(2, false, "2"), (8, false, "8"), (2, true, "2-in-one-process"), (8, true, "8-in-one-process")];
+
+pub(crate) async fn run<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<Went, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut went = Went { windows: CROWDS.len(), ..Went::default() };
+    for (runs, together, schedule) in CROWDS {
+        if only.is_some_and(|only| only != schedule) {
+            continue;
+        }
+        let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+        went.hit += 1;
+        let start = Arc::new(tokio::sync::Barrier::new(runs));
+        let shared = Arc::new(world.worker('A', Stop::Never, Ack::Heard)?);
+        let mut tasks = Vec::new();
+        for name in ('A'..).take(runs) {
+            let worker = match together {
+                true => Arc::clone(&shared),
+                false => Arc::new(world.worker(name, Stop::Never, Ack::Heard)?),
+            };
+            let (start, job) = (Arc::clone(&start), world.job());
+            tasks.push(tokio::spawn(async move {
+                start.wait().await;
+                worker.run(job).await
+            }));
+        }
+        drop(shared);
+        let mut ended = Vec::new();
+        for task in tasks {
+            let ran = task.await.map_err(|error| Trouble::Store(error.to_string()))?;
+            ended.push(ran.unwrap_or(Ended::Again(String::from("it crashed"))));
+        }
+        // Whoever was turned away comes again, as a queue's delivery would.
+        for turned_away in &mut ended {
+            if matches!(turned_away, Ended::Again(_)) {
+                *turned_away = world.recover('R').await?;
+            }
+        }
+        let differences = judge(&world, oracle, &ended).await?;
+        if !differences.is_empty() {
+            let place = if together { "in one process" } else { "in different processes" };
+            let what = format!("the job ran {runs} times at once, {place}");
+            went.wrong = Some(wrong(&mut world, schedule.to_owned(), what, differences));
+            break;
+        }
+    }
+    Ok(went)
+}

@@ -1,0 +1,46 @@
+//! The same run again and again: delivered twice, retried by hand.
+
+use idem_runtime::AtomicJob;
+
+use super::{Went, judge, wrong};
+use crate::check::Trouble;
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::scenario::Scenario;
+use crate::world::World;
+
+/// How often the job runs.
+const TIMES: usize = 5;
+
+pub(crate) async fn run<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<Went, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut went = Went { windows: TIMES - 1, ..Went::default() };
+    let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+    let times = match only {
+        Some(schedule) => schedule.parse().ok().filter(|times| (2..=TIMES).contains(times)).unwrap_or(0),
+        None => TIMES,
+    };
+    let mut ended = Vec::new();
+    for time in 1..=times {
+        ended.push(world.run('A').await?);
+        if time == 1 {
+            continue;
+        }
+        went.hit += 1;
+        let differences = judge(&world, oracle, &ended).await?;
+        if !differences.is_empty() {
+            let what = format!("the job ran {time} times, one after the other");
+            went.wrong = Some(wrong(&mut world, time.to_string(), what, differences));
+            break;
+        }
+    }
+    Ok(went)
+}

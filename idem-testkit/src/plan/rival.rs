@@ -1,0 +1,119 @@
+//! Somebody else's record appears while the job runs: another version of the program, a job without a lock.
+
+use std::time::Duration;
+
+use idem_runtime::Idem;
+use idem_runtime::record::{NewRecord, Outcome};
+use idem_runtime::store::{Begun, Claim, Committed, KeyLock};
+use idem_runtime::{Job, job::Retain};
+
+use idem_runtime::AtomicJob;
+
+use super::{Went, wrong};
+use crate::check::Trouble;
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::report::Difference;
+use crate::scenario::Scenario;
+use crate::watch::{Ack, Step, Stop};
+use crate::world::{Ended, World};
+
+/// How long a step may take before it counts as waiting for somebody.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const WINDOWS: [&str; 2] = ["after BEGIN", "before COMMIT"];
+
+pub(crate) async fn run<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<Went, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut went = Went { windows: WINDOWS.len(), ..Went::default() };
+    let Some(result) = oracle.record.as_ref().filter(|_| J::SPEC.retain != Retain::None) else {
+        went = Went { skipped: Some(String::from("the job keeps no records")), ..Went::default() };
+        return Ok(went);
+    };
+    if !D::MANY_WRITERS {
+        let why = "this database has one writer at a time, so nobody can write while a run is open";
+        return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
+    }
+    for window in WINDOWS {
+        let schedule = window.to_lowercase().replace(' ', "-");
+        if only.is_some_and(|only| only != schedule) {
+            continue;
+        }
+        let Some(mut world) = World::new(scenario).await? else { break };
+        let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
+        let mut run = Box::pin(worker.idem.run(world.job()));
+        let mut planted = false;
+        let began = tokio::time::Instant::now();
+        let ended = loop {
+            match worker.watch.step(&mut run, PATIENCE).await {
+                Step::Window(at) if at == window && !planted => {
+                    plant(&world, result).await?;
+                    planted = true;
+                }
+                Step::Window(_) => {}
+                Step::Ended(ran) => break worker.ended::<J>(ran),
+                Step::Blocked if began.elapsed() > scenario.limit => break worker.hung(),
+                Step::Blocked => {}
+            }
+        };
+        if !planted {
+            continue;
+        }
+        went.hit += 1;
+        drop(run);
+        let mut differences = oracle.answer(None, &ended).into_iter().collect::<Vec<_>>();
+        if matches!(&ended, Ended::Answered(answer) if answer.how != "replayed") {
+            differences.push(Difference::Law {
+                law: String::from("a run that loses a race answers with the winner's record"),
+                found: String::from("it says that it did the work itself"),
+            });
+        }
+        // What the rival did stands in its record alone here, so nothing of this run may be left.
+        let mut expected = oracle.before.clone();
+        expected.records += 1;
+        let mut left = world.left().await?;
+        left.effects.clone_from(&expected.effects);
+        differences.extend(oracle.differences_from(&expected, &left));
+        if !differences.is_empty() {
+            let what = format!("somebody else recorded the key {window}");
+            went.wrong = Some(wrong(&mut world, schedule, what, differences));
+            break;
+        }
+    }
+    Ok(went)
+}
+
+/// Records the key, past every lock.
+async fn plant<J, D, S>(world: &World<'_, J, D, S>, result: &[u8]) -> Result<(), Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let store = Idem::builder(world.lab.pool(1)).build().map_err(Trouble::store)?.store().clone();
+    let key = world.key()?;
+    let job = store.enrol("default", J::SPEC.name).await.map_err(Trouble::store)?;
+    let fingerprint = Job::fingerprint(&world.job()).map_err(|error| Trouble::Store(error.to_string()))?;
+    let lock = KeyLock::None;
+    let claim = Claim { key: &key, lock, wait: PATIENCE, records: true, row: None, undo: false };
+    let Begun::Open { tx, .. } = store.begin(&claim).await.map_err(Trouble::store)? else {
+        return Err(Trouble::Store(String::from("a rival's record cannot be planted: the store is busy")));
+    };
+    let (outcome, retain) = (Outcome::Completed, J::SPEC.retain);
+    let new = NewRecord { key: &key, job, outcome, fingerprint, result, retain };
+    match tx.commit(Some(&new)).await.map_err(Trouble::store)? {
+        Committed::Yes => {
+            world.timeline.note('-', "a rival records the key");
+            Ok(())
+        }
+        other => Err(Trouble::Store(format!("a rival's record cannot be planted: {other:?}"))),
+    }
+}

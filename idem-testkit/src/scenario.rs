@@ -1,0 +1,174 @@
+//! A job, and all that it needs to run in a test.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_runtime::store::Store;
+use idem_runtime::{AtomicJob, codec};
+
+use crate::lab::{Lab, LabDatabase};
+
+/// What a set-up may fail with.
+pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// A job, and all that it needs to run in a test.
+///
+/// Every trial of a check gets a fresh, empty database, the set-up, and a state of its own.
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::prelude::*;
+/// use idem_testkit::{Scenario, check_repeat};
+///
+/// #[idempotent(key = id)]
+/// async fn enrol_member(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+///     sqlx::query("INSERT INTO members (id) VALUES (?)").bind(id).execute(&mut **tx).await?;
+///     Ok(())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// check_repeat(Scenario::new(EnrolMember { id: 42 }).setup(async |lab| {
+///     sqlx::query("CREATE TABLE members (id BIGINT NOT NULL)").execute(&lab.pool(1)).await
+/// }))
+/// .await;
+/// # }
+/// ```
+#[must_use = "a scenario does nothing until it is given to a check"]
+pub struct Scenario<J, D: LabDatabase, S = ()> {
+    pub(crate) make: Box<dyn Fn() -> J + Send + Sync>,
+    pub(crate) set_up: Option<Box<dyn SetUp<D>>>,
+    pub(crate) state: Box<dyn Fn() -> S + Send + Sync>,
+    pub(crate) observers: Vec<Observer<S>>,
+    pub(crate) store: Option<Box<WrapStore<D>>>,
+    pub(crate) limit: Duration,
+}
+
+/// Counts an effect outside the database.
+pub(crate) struct Observer<S> {
+    pub(crate) name: String,
+    pub(crate) count: Box<dyn Fn(&S) -> u64 + Send + Sync>,
+}
+
+/// Puts another store in front of the database's own.
+pub(crate) type WrapStore<D> = dyn Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync;
+
+impl<J, D: LabDatabase> Scenario<J, D> {
+    /// Starts with a job and nothing else: an empty database, no state.
+    ///
+    /// # Panics
+    ///
+    /// The job's arguments do not survive serde, so that it could not travel on a queue either.
+    pub fn new(job: J) -> Self
+    where
+        J: idem_runtime::Job,
+    {
+        let name = J::SPEC.name;
+        let bytes = codec::encode(&job)
+            .unwrap_or_else(|error| panic!("the arguments of job `{name}` cannot be encoded: {error}"));
+        Scenario {
+            make: Box::new(move || {
+                codec::decode(&bytes).unwrap_or_else(|error| {
+                    panic!("the arguments of job `{name}` do not survive serde: {error}")
+                })
+            }),
+            set_up: None,
+            state: Box::new(|| ()),
+            observers: Vec::new(),
+            store: None,
+            limit: Duration::from_secs(20),
+        }
+    }
+
+    /// Makes the state of every trial, which jobs take as `#[state]`.
+    ///
+    /// All workers of a trial get clones of one state, so what they share must be behind an `Arc`.
+    pub fn state<T>(self, make: impl Fn() -> T + Send + Sync + 'static) -> Scenario<J, D, T>
+    where
+        J: AtomicJob<T, Db = D>,
+        T: Sync + 'static,
+    {
+        Scenario {
+            make: self.make,
+            set_up: self.set_up,
+            state: Box::new(make),
+            observers: Vec::new(),
+            store: self.store,
+            limit: self.limit,
+        }
+    }
+}
+
+impl<J, D: LabDatabase, S> Scenario<J, D, S> {
+    /// Prepares the database of every trial, after idem's own tables are there.
+    pub fn setup<T, E>(mut self, set_up: impl AsyncSetUp<D, T, E> + Send + Sync + 'static) -> Self
+    where
+        T: 'static,
+        E: Into<SetUpError> + 'static,
+    {
+        self.set_up = Some(Box::new(Prepared { set_up, ends: PhantomData }));
+        self
+    }
+
+    /// Counts an effect outside the database: charges, mails, calls.
+    ///
+    /// `count` returns how often the effect has happened in the trial whose state it is given.
+    pub fn observe(
+        mut self,
+        name: impl Into<String>,
+        count: impl Fn(&S) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        self.observers.push(Observer { name: name.into(), count: Box::new(count) });
+        self
+    }
+
+    /// Puts another store in front of the database's own, to test a store rather than a job.
+    pub fn store(
+        mut self,
+        wrap: impl Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync + 'static,
+    ) -> Self {
+        self.store = Some(Box::new(wrap));
+        self
+    }
+
+    /// Limits every single run; the default is 20 seconds.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+impl<J, D: LabDatabase, S> fmt::Debug for Scenario<J, D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let observers: Vec<_> = self.observers.iter().map(|observer| &observer.name).collect();
+        f.debug_struct("Scenario").field("observers", &observers).finish_non_exhaustive()
+    }
+}
+
+/// A set-up: an async closure that takes the lab.
+pub trait AsyncSetUp<D: LabDatabase, T, E>: AsyncFn(&Lab<D>) -> Result<T, E> {}
+
+impl<D: LabDatabase, T, E, F: AsyncFn(&Lab<D>) -> Result<T, E>> AsyncSetUp<D, T, E> for F {}
+
+/// A set-up whose types are forgotten.
+pub(crate) trait SetUp<D: LabDatabase>: Send + Sync {
+    fn run<'a>(&'a self, lab: &'a Lab<D>) -> Pin<Box<dyn Future<Output = Result<(), SetUpError>> + 'a>>;
+}
+
+struct Prepared<F, T, E> {
+    set_up: F,
+    ends: PhantomData<fn() -> (T, E)>,
+}
+
+impl<D: LabDatabase, T, E: Into<SetUpError>, F: AsyncFn(&Lab<D>) -> Result<T, E> + Send + Sync> SetUp<D>
+    for Prepared<F, T, E>
+{
+    fn run<'a>(&'a self, lab: &'a Lab<D>) -> Pin<Box<dyn Future<Output = Result<(), SetUpError>> + 'a>> {
+        Box::pin(async move { (self.set_up)(lab).await.map(drop).map_err(Into::into) })
+    }
+}

@@ -1,0 +1,267 @@
+//! What one worker does, window by window.
+//!
+//! A *window* is a point where a worker may be gone or overtaken: every await of a run, and both sides of
+//! every call of the store. A [`Watch`] counts them as a run passes by. It can let the run end at one, as a
+//! crash would, or hold it there until it is told to go on.
+
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::report::Moment;
+
+/// What all workers of a trial did, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Timeline {
+    began: Instant,
+    moments: Arc<Mutex<Vec<Moment>>>,
+}
+
+impl Timeline {
+    pub(crate) fn new() -> Self {
+        Timeline { began: Instant::now(), moments: Arc::default() }
+    }
+
+    pub(crate) fn note(&self, worker: char, what: impl Into<String>) {
+        let moment = Moment { at: self.began.elapsed(), worker, what: what.into() };
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+    }
+
+    pub(crate) fn moments(&self) -> Vec<Moment> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What becomes of the run at its windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stop {
+    /// It goes through.
+    #[default]
+    Never,
+    /// It ends at this window, counted from zero.
+    At(usize),
+    /// It waits at every window until it is told to go on.
+    Everywhere,
+}
+
+/// How the store's COMMIT is made to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Ack {
+    /// As it is.
+    #[default]
+    Heard,
+    /// It commits, but the answer is lost.
+    LostAfterCommit,
+    /// The connection breaks before it commits, so that nobody answers.
+    LostBeforeCommit,
+}
+
+/// Counts the windows of one worker.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) worker: char,
+    pub(crate) timeline: Timeline,
+    pub(crate) ack: Ack,
+    state: Mutex<State>,
+    /// Told when a run that waits may go on.
+    go_on: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    stop: Stop,
+    /// Where the run is: `start`, `begin`, `body` and so on.
+    phase: &'static str,
+    /// The awaits of this phase.
+    awaits: usize,
+    /// The windows that were passed, or reached.
+    windows: usize,
+    /// The last window.
+    last: String,
+    /// The run has reached the window where it ends.
+    stopped: bool,
+    /// The run stands at a window and has not been told to go on.
+    waiting: bool,
+    /// How many windows the run may still pass before it waits.
+    permits: usize,
+}
+
+impl Watch {
+    pub(crate) fn new(worker: char, timeline: Timeline, stop: Stop, ack: Ack) -> Self {
+        let state = State {
+            stop,
+            phase: "start",
+            awaits: 0,
+            windows: 0,
+            last: String::from("start"),
+            stopped: false,
+            waiting: false,
+            permits: 0,
+        };
+        Watch { worker, timeline, ack, state: Mutex::new(state), go_on: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note(&self, what: impl Into<String>) {
+        self.timeline.note(self.worker, what);
+    }
+
+    pub(crate) fn phase(&self, phase: &'static str) {
+        let mut state = self.state();
+        state.phase = phase;
+        state.awaits = 0;
+    }
+
+    /// Tells how many windows the run has passed or reached.
+    pub(crate) fn windows(&self) -> usize {
+        self.state().windows
+    }
+
+    /// Tells the window that the run was at last.
+    pub(crate) fn last(&self) -> String {
+        self.state().last.clone()
+    }
+
+    /// Passes a window at the side of a store's call.
+    pub(crate) async fn window(&self, name: &str) {
+        if self.reach(name.to_owned()) {
+            pending::<()>().await;
+        }
+        loop {
+            let mut go_on = pin!(self.go_on.notified());
+            go_on.as_mut().enable();
+            {
+                let mut state = self.state();
+                state.waiting = state.stop == Stop::Everywhere && state.permits == 0;
+                state.permits = state.permits.saturating_sub(1);
+                if !state.waiting {
+                    return;
+                }
+            }
+            go_on.await;
+        }
+    }
+
+    /// Lets everything go through from now on: what a run has left behind is not stopped any more.
+    pub(crate) fn set_free(&self) {
+        self.state().stop = Stop::Never;
+        self.go_on.notify_waiters();
+    }
+
+    /// Counts a window; tells whether the run ends there.
+    fn reach(&self, name: String) -> bool {
+        let mut state = self.state();
+        state.stopped = state.stop == Stop::At(state.windows);
+        state.windows += 1;
+        state.last = name;
+        state.stopped
+    }
+
+    /// Counts an await; tells whether the run ends there.
+    fn reach_await(&self) -> bool {
+        let name = {
+            let mut state = self.state();
+            if state.stopped {
+                return true;
+            }
+            state.awaits += 1;
+            format!("await {} of {}", state.awaits, state.phase)
+        };
+        self.reach(name)
+    }
+
+    /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped.
+    pub(crate) async fn run<F: Future>(&self, run: F) -> Option<Ran<F::Output>> {
+        let mut run = pin!(run);
+        let ended = poll_fn(|cx| match poll_caught(run.as_mut(), cx) {
+            Poll::Ready(ran) => Poll::Ready(Some(ran)),
+            Poll::Pending if self.reach_await() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        match &ended {
+            Some(_) => self.set_free(),
+            None => self.note(format!("crashes: {}", self.last())),
+        }
+        ended
+    }
+
+    /// Lets a run that waits at a window go on to the next one.
+    ///
+    /// A run that does not get there within `patience` waits for somebody else, most likely for a lock.
+    pub(crate) async fn step<F: Future + Unpin>(&self, run: &mut F, patience: Duration) -> Step<F::Output> {
+        self.state().permits = 1;
+        self.go_on.notify_waiters();
+        let mut asleep = false;
+        let mut to_the_next = poll_fn(|cx| {
+            // An await inside the body ends the step when its answer has come.
+            if asleep {
+                asleep = false;
+                let mut state = self.state();
+                state.awaits += 1;
+                state.last = format!("await {} of {}", state.awaits, state.phase);
+                state.windows += 1;
+                return Poll::Ready(Step::Window(state.last.clone()));
+            }
+            match poll_caught(Pin::new(&mut *run), cx) {
+                Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
+                Poll::Pending => {
+                    let state = self.state();
+                    if state.waiting {
+                        return Poll::Ready(Step::Window(state.last.clone()));
+                    }
+                    asleep = state.phase == "the body";
+                    Poll::Pending
+                }
+            }
+        });
+        match tokio::time::timeout(patience, &mut to_the_next).await {
+            Ok(Step::Ended(ran)) => {
+                self.set_free();
+                Step::Ended(ran)
+            }
+            Ok(step) => step,
+            Err(_) => Step::Blocked,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Ran<T> {
+    /// It returned.
+    Returned(T),
+    /// It panicked, with this message.
+    Panicked(String),
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub(crate) enum Step<T> {
+    /// At the next window.
+    Window(String),
+    /// The run waits for somebody else.
+    Blocked,
+    /// The run is over.
+    Ended(Ran<T>),
+}
+
+fn poll_caught<F: Future>(run: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ran<F::Output>> {
+    match catch_unwind(AssertUnwindSafe(|| run.poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ran::Returned(output)),
+        Err(panic) => {
+            let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+            Poll::Ready(Ran::Panicked(message.unwrap_or_else(|| String::from("a value that is no text"))))
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One trial: a fresh database, a state, and workers on them.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_runtime::record::Record;
+use idem_runtime::{AtomicJob, Done, Error, Idem, codec, key::Key};
+use serde::Serialize;
+use sqlx::Pool;
+
+use crate::check::Trouble;
+use crate::lab::{Lab, LabDatabase};
+use crate::scenario::Scenario;
+use crate::tables::Tables;
+use crate::watch::{Ack, Ran, Stop, Timeline, Watch};
+use crate::watched::WatchedStore;
+
+/// What idem's own tables begin with, and those of the testkit.
+pub(crate) const OWN_TABLES: &str = "idem_";
+
+/// How long effects that a run left behind in a task of its own may take to show.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// One trial.
+pub(crate) struct World<'s, J, D: LabDatabase, S> {
+    pub(crate) scenario: &'s Scenario<J, D, S>,
+    pub(crate) lab: Lab<D>,
+    pub(crate) state: S,
+    pub(crate) timeline: Timeline,
+    /// How many tasks there are without anybody working.
+    tasks: usize,
+}
+
+/// What a trial left.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Left {
+    pub(crate) tables: Tables,
+    /// By observer.
+    pub(crate) effects: Vec<u64>,
+    /// How many records there are.
+    pub(crate) records: usize,
+}
+
+/// How a run answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) how: &'static str,
+    /// The value, encoded without loss.
+    pub(crate) bytes: Vec<u8>,
+    /// The value as JSON, as far as it can be written so.
+    pub(crate) text: String,
+}
+
+impl Answer {
+    fn of<T: Serialize>(done: &Done<T>) -> Self {
+        let how = match done {
+            Done::Executed(_) => "executed",
+            Done::Replayed(_) => "replayed",
+            Done::Adopted(_) => "adopted",
+        };
+        Answer {
+            how,
+            bytes: codec::encode(&**done).unwrap_or_default(),
+            text: serde_json::to_string(&**done)
+                .unwrap_or_else(|_| String::from("a value that JSON cannot write")),
+        }
+    }
+}
+
+/// How a run ended that did not crash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Answered(Answer),
+    /// Another run holds the key, or the store had a temporary trouble.
+    Again(String),
+    Failed(String),
+    Panicked(String),
+    /// It went over its limit, at this window.
+    Hung(String),
+}
+
+impl<'s, J, D, S> World<'s, J, D, S>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    /// Makes a fresh trial; `None` if its server is not there.
+    pub(crate) async fn new(scenario: &'s Scenario<J, D, S>) -> Result<Option<Self>, Trouble> {
+        let Some(lab) = D::lab().await else { return Ok(None) };
+        let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
+        idem.migrate().await.map_err(Trouble::store)?;
+        idem.enrol::<J>().await.ok();
+        let mut admin = lab.connect().await;
+        D::rows(&mut admin, "CREATE TABLE idem_testkit_probe (n INTEGER)")
+            .await
+            .map_err(Trouble::database)?;
+        if let Some(set_up) = &scenario.set_up {
+            set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
+        }
+        drop((idem, admin));
+        let tasks = alive_tasks();
+        Ok(Some(World { scenario, lab, state: (scenario.state)(), timeline: Timeline::new(), tasks }))
+    }
+
+    /// Makes a worker with connections of its own, as another process would have.
+    pub(crate) fn worker(&self, name: char, stop: Stop, ack: Ack) -> Result<Worker<D, S>, Trouble> {
+        let pool = self.lab.pool(2);
+        let inner = Idem::builder(pool.clone()).build().map_err(Trouble::store)?.store().clone();
+        let inner = match &self.scenario.store {
+            Some(wrap) => wrap(inner),
+            None => inner,
+        };
+        let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
+        let store = WatchedStore { inner, watch: Arc::clone(&watch) };
+        let idem =
+            Idem::with_store(Arc::new(store)).state(self.state.clone()).build().map_err(Trouble::store)?;
+        Ok(Worker { pool, idem, watch, limit: self.scenario.limit })
+    }
+
+    /// Runs the job on a worker of its own.
+    pub(crate) async fn run(&self, name: char) -> Result<Ended, Trouble> {
+        let worker = self.worker(name, Stop::Never, Ack::Heard)?;
+        Ok(worker.run(self.job()).await.unwrap_or(Ended::Again(String::from("crashed"))))
+    }
+
+    /// Runs the job on fresh workers until it answers, as a queue would that delivers again.
+    pub(crate) async fn recover(&self, name: char) -> Result<Ended, Trouble> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let ended = self.run(name).await?;
+            match ended {
+                Ended::Again(_) if began.elapsed() < self.scenario.limit => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    pub(crate) fn job(&self) -> J {
+        (self.scenario.make)()
+    }
+
+    /// Returns the key of the job.
+    pub(crate) fn key(&self) -> Result<Key, Trouble> {
+        let parts = self.job().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
+        Ok(Key::new("default", J::SPEC.name, &parts))
+    }
+
+    /// Reads the record of the job's key.
+    pub(crate) async fn record(&self) -> Result<Option<Record>, Trouble> {
+        let store = Idem::builder(self.lab.pool(1)).build().map_err(Trouble::store)?.store().clone();
+        store.read(self.key()?.hash()).await.map_err(Trouble::store)
+    }
+
+    /// Counts what there is, on a connection of its own, once nobody works any more.
+    pub(crate) async fn left(&self) -> Result<Left, Trouble> {
+        self.settle().await;
+        let mut admin = self.lab.connect().await;
+        let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
+        let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
+        let effects = self.scenario.observers.iter().map(|observer| (observer.count)(&self.state)).collect();
+        Ok(Left { tables, effects, records })
+    }
+
+    /// Waits until the tasks that a run has left behind are over, for a moment at most.
+    async fn settle(&self) {
+        let began = tokio::time::Instant::now();
+        while alive_tasks() > self.tasks && began.elapsed() < SETTLING {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn alive_tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+/// Somebody who runs the job.
+pub(crate) struct Worker<D: LabDatabase, S> {
+    /// What the worker does other work with.
+    pub(crate) pool: Pool<D>,
+    pub(crate) idem: Idem<D, S>,
+    pub(crate) watch: Arc<Watch>,
+    limit: Duration,
+}
+
+impl<D, S> Worker<D, S>
+where
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    /// Runs a job; `None` if it crashed where it was told to.
+    pub(crate) async fn run<J: AtomicJob<S, Db = D>>(&self, job: J) -> Option<Ended> {
+        let run = self.watch.run(Box::pin(self.idem.run(job)));
+        match tokio::time::timeout(self.limit, run).await {
+            Err(_) => Some(self.hung()),
+            Ok(None) => None,
+            Ok(Some(ran)) => Some(self.ended::<J>(ran)),
+        }
+    }
+
+    pub(crate) fn hung(&self) -> Ended {
+        let last = self.watch.last();
+        self.watch.note(format!("still runs after {:?}: {last}", self.limit));
+        Ended::Hung(last)
+    }
+
+    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(
+        &self,
+        ran: Ran<Result<Done<J::Output>, Error<J::Error>>>,
+    ) -> Ended {
+        let ended = match ran {
+            Ran::Panicked(message) => Ended::Panicked(message),
+            Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),
+            Ran::Returned(Err(error)) => match &error {
+                Error::Busy(busy) => Ended::Again(busy.to_string()),
+                error if error.is_retryable() => Ended::Again(describe(error)),
+                error => Ended::Failed(describe(error)),
+            },
+        };
+        self.watch.note(match &ended {
+            Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
+            Ended::Again(why) => format!("gives up for now: {why}"),
+            Ended::Failed(why) => format!("fails: {why}"),
+            Ended::Panicked(why) => format!("panics: {why}"),
+            Ended::Hung(at) => format!("hangs: {at}"),
+        });
+        ended
+    }
+}
+
+/// Describes an error, as far as the job's own can be printed at all.
+fn describe<E: 'static>(error: &Error<E>) -> String {
+    match error {
+        Error::Job(error) => {
+            let error: &dyn Any = error;
+            let database = error.downcast_ref::<sqlx::Error>().map(ToString::to_string);
+            database.unwrap_or_else(|| format!("the job's own `{}`", std::any::type_name::<E>()))
+        }
+        Error::Busy(error) => error.to_string(),
+        Error::KeyReused(error) => error.to_string(),
+        Error::RowNotFound(error) => error.to_string(),
+        Error::Timeout(error) => error.to_string(),
+        Error::Args(error) => error.to_string(),
+        Error::Store(error) => error.to_string(),
+        _ => String::from("an error that this version of the testkit does not know"),
+    }
+}
