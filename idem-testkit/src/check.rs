@@ -7,7 +7,7 @@ use idem_runtime::{AtomicJob, StoreError};
 
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, kill};
 use crate::report::{Difference, Moment, Report};
 use crate::scenario::Scenario;
 
@@ -38,6 +38,13 @@ pub enum Trouble {
     Store(String),
     /// `IDEM_SCHEDULE` names no schedule.
     Schedule(String),
+    /// The run in a process of its own could not be made.
+    Child {
+        /// What went wrong.
+        why: String,
+        /// What the process wrote.
+        output: String,
+    },
 }
 
 impl Trouble {
@@ -93,6 +100,13 @@ impl fmt::Display for Trouble {
             }
             Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}"),
             Trouble::Schedule(why) => f.write_str(why),
+            Trouble::Child { why, output } => {
+                write!(f, "the test cannot be run in a process of its own: {why}")?;
+                match output.trim() {
+                    "" => f.write_str("; it wrote nothing"),
+                    output => write!(f, "; it wrote:\n  {}", output.replace('\n', "\n  ")),
+                }
+            }
         }
     }
 }
@@ -128,9 +142,13 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let began = Instant::now();
+    let key = (scenario.make)().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
+    let call = kill::Call::of(scenario, key.readable(), plans);
+    if let Some(child) = kill::Child::of_this_process() {
+        return child.meet(&call, scenario).await.map(Some);
+    }
     let only = plan::only()?;
     let Some(oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
-    let key = (scenario.make)().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
     let mut report = Report {
         job: J::SPEC.name.to_owned(),
         key: key.readable().to_owned(),
@@ -147,7 +165,7 @@ where
             Some((_, schedule)) => Some(schedule.as_str()),
             None => None,
         };
-        let (ran, failure) = plan::run(*plan, scenario, &oracle, only).await?;
+        let (ran, failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
         report.plans.push(ran);
         report.failure = failure;
         if report.failure.is_some() {

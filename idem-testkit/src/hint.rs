@@ -25,6 +25,10 @@ pub(crate) fn of(plan: Plan, wrong: &Wrong) -> Option<String> {
             "two runs at once both do the work: is the `key` the same for both, do all writes go through `tx`, \
              and does a job without records lock its business row (`lock = row(table.column = arg)`)?"
         }
+        Plan::Kill => {
+            "a killed process runs no `drop` and takes its memory with it: does the job hold a lock file, tidy up on drop, \
+             or keep what it needs for the next run in memory?"
+        }
         _ => return None,
     };
     Some(hint.to_owned())

@@ -1,5 +1,7 @@
 //! Throw-away databases.
 
+mod attach;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use async_trait::async_trait;
 use idem_runtime::store::SqlDatabase;
 use sqlx::{ConnectOptions as _, Pool};
 
+pub use self::attach::Attach;
 use crate::proxy::Proxy;
 
 /// How to connect to a database.
@@ -15,7 +18,7 @@ pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>:
 
 /// A database that can be made for a test.
 #[async_trait]
-pub trait LabDatabase: SqlDatabase {
+pub trait LabDatabase: SqlDatabase + Attach {
     /// Whether transactions of several connections can write at once.
     const MANY_WRITERS: bool;
 

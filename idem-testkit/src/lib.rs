@@ -3,6 +3,7 @@
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod check;
 pub mod conformance;
+pub mod coverage;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod hint;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -20,6 +21,8 @@ pub mod servers;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod tables;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod trial;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod watched;
@@ -34,6 +37,7 @@ pub use self::{
     },
     lab::Lab,
     scenario::{AsyncSetUp, Scenario, SetUpError},
+    trial::Trial,
 };
 
 /// The README, so that its snippets are compiled and run.

@@ -25,6 +25,8 @@ pub struct Proxy {
 struct Shared {
     round_trips: AtomicU64,
     loss: Mutex<Option<(Loss, Vec<u8>)>>,
+    /// Changed whenever all conversations are to break.
+    cut: tokio::sync::watch::Sender<()>,
 }
 
 /// What a connection loses as it breaks.
@@ -50,9 +52,13 @@ impl Proxy {
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&common);
+                let mut cut = shared.cut.subscribe();
                 tokio::spawn(async move {
-                    // An end that hangs up is not the proxy's concern: the other one sees it.
-                    let _ = converse(client, upstream, delay, shared).await;
+                    tokio::select! {
+                        // An end that hangs up is not the proxy's concern: the other one sees it.
+                        _ = converse(client, upstream, delay, shared) => {}
+                        _ = cut.changed() => {}
+                    }
                 });
             }
         });
@@ -73,6 +79,13 @@ impl Proxy {
     pub fn lose(&self, loss: Loss, text: &str) {
         *self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((loss, text.as_bytes().to_vec()));
+    }
+
+    /// Breaks all conversations under way: client and server both see the other one hang up.
+    ///
+    /// Whoever connects afterwards is let through.
+    pub fn cut(&self) {
+        self.shared.cut.send_replace(());
     }
 
     /// Tells whether the loss that was asked for is still to come.

@@ -12,6 +12,7 @@ use idem_runtime::store::Store;
 use idem_runtime::{AtomicJob, codec};
 
 use crate::lab::{Lab, LabDatabase};
+use crate::trial::Trial;
 
 /// What a set-up may fail with.
 pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
@@ -43,10 +44,11 @@ pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
 pub struct Scenario<J, D: LabDatabase, S = ()> {
     pub(crate) make: Box<dyn Fn() -> J + Send + Sync>,
     pub(crate) set_up: Option<Box<dyn SetUp<D>>>,
-    pub(crate) state: Box<dyn Fn() -> S + Send + Sync>,
+    pub(crate) state: Box<dyn Fn(&Trial) -> S + Send + Sync>,
     pub(crate) observers: Vec<Observer<S>>,
     pub(crate) store: Option<Box<WrapStore<D>>>,
     pub(crate) limit: Duration,
+    pub(crate) test: Option<String>,
 }
 
 /// Counts an effect outside the database.
@@ -78,10 +80,11 @@ impl<J, D: LabDatabase> Scenario<J, D> {
                 })
             }),
             set_up: None,
-            state: Box::new(|| ()),
+            state: Box::new(|_| ()),
             observers: Vec::new(),
             store: None,
             limit: Duration::from_secs(20),
+            test: None,
         }
     }
 
@@ -93,6 +96,36 @@ impl<J, D: LabDatabase> Scenario<J, D> {
         J: AtomicJob<T, Db = D>,
         T: Sync + 'static,
     {
+        self.state_with(move |_| make())
+    }
+
+    /// Makes the state of every trial from something that outlives the process: a server, a file.
+    ///
+    /// The plan [`Kill`](crate::plan::Plan::Kill) runs the job in a process of its own, which makes a
+    /// state of its own; [`Trial::share`] lets both find the same server or file.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use idem_runtime::prelude::*;
+    /// # use idem_testkit::{Scenario, check_repeat};
+    /// # use std::path::PathBuf;
+    /// # #[idempotent(key = id)]
+    /// # async fn enrol_member(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] _mails: &PathBuf) -> Result<(), sqlx::Error> {
+    /// #     sqlx::query("INSERT INTO members (id) VALUES (?)").bind(id).execute(&mut **tx).await?;
+    /// #     Ok(())
+    /// # }
+    /// # let scenario =
+    /// Scenario::new(EnrolMember { id: 42 }).state_with(|trial| {
+    ///     PathBuf::from(trial.share("mails", || format!("{}/mails", std::env::temp_dir().display())))
+    /// })
+    /// # ;
+    /// ```
+    pub fn state_with<T>(self, make: impl Fn(&Trial) -> T + Send + Sync + 'static) -> Scenario<J, D, T>
+    where
+        J: AtomicJob<T, Db = D>,
+        T: Sync + 'static,
+    {
         Scenario {
             make: self.make,
             set_up: self.set_up,
@@ -100,6 +133,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             observers: Vec::new(),
             store: self.store,
             limit: self.limit,
+            test: self.test,
         }
     }
 }
@@ -118,6 +152,10 @@ impl<J, D: LabDatabase, S> Scenario<J, D, S> {
     /// Counts an effect outside the database: charges, mails, calls.
     ///
     /// `count` returns how often the effect has happened in the trial whose state it is given.
+    ///
+    /// A killed process takes with it what it counted in its own memory. The plan
+    /// [`Kill`](crate::plan::Plan::Kill) therefore judges an observer only where it counts outside the
+    /// process, in a server or a file that [`Scenario::state_with`] shares, and reports the others.
     pub fn observe(
         mut self,
         name: impl Into<String>,
@@ -133,6 +171,16 @@ impl<J, D: LabDatabase, S> Scenario<J, D, S> {
         wrap: impl Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync + 'static,
     ) -> Self {
         self.store = Some(Box::new(wrap));
+        self
+    }
+
+    /// Names the test that calls the check, as the test harness does: `module::name`.
+    ///
+    /// The plan [`Kill`](crate::plan::Plan::Kill) starts that test again in a process of its own. Without
+    /// this the thread's name is taken, which the usual harness sets; a check in a task or a thread of its
+    /// own has to say it.
+    pub fn test(mut self, name: impl Into<String>) -> Self {
+        self.test = Some(name.into());
         self
     }
 

@@ -4,6 +4,7 @@
 //! every call of the store. A [`Watch`] counts them as a run passes by. It can let the run end at one, as a
 //! crash would, or hold it there until it is told to go on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::report::Moment;
@@ -32,6 +34,16 @@ impl Timeline {
         self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
     }
 
+    /// Takes over what a worker did in another process, whose clock started `later`.
+    pub(crate) fn take_over(&self, later: Duration, moments: impl IntoIterator<Item = Moment>) {
+        let moved = moments.into_iter().map(|moment| Moment { at: moment.at + later, ..moment });
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).extend(moved);
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     pub(crate) fn moments(&self) -> Vec<Moment> {
         self.moments.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -47,6 +59,16 @@ pub(crate) enum Stop {
     At(usize),
     /// It waits at every window until it is told to go on.
     Everywhere,
+}
+
+/// At which window, by its name, a run ends as well.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum EndsAt {
+    #[default]
+    Nowhere,
+    /// The first one that is none of these.
+    Other(BTreeSet<String>),
+    Named(String),
 }
 
 /// How the store's COMMIT is made to look.
@@ -75,6 +97,9 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct State {
     stop: Stop,
+    ends_at: EndsAt,
+    /// How often a window of this name was passed.
+    names: BTreeMap<String, usize>,
     /// Where the run is: `start`, `begin`, `body` and so on.
     phase: &'static str,
     /// The awaits of this phase.
@@ -95,6 +120,8 @@ impl Watch {
     pub(crate) fn new(worker: char, timeline: Timeline, stop: Stop, ack: Ack) -> Self {
         let state = State {
             stop,
+            ends_at: EndsAt::Nowhere,
+            names: BTreeMap::new(),
             phase: "start",
             awaits: 0,
             windows: 0,
@@ -108,6 +135,11 @@ impl Watch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the run end at a window of this name too.
+    pub(crate) fn ends_at(&self, ends_at: EndsAt) {
+        self.state().ends_at = ends_at;
     }
 
     pub(crate) fn note(&self, what: impl Into<String>) {
@@ -152,14 +184,25 @@ impl Watch {
 
     /// Lets everything go through from now on: what a run has left behind is not stopped any more.
     pub(crate) fn set_free(&self) {
-        self.state().stop = Stop::Never;
+        let mut state = self.state();
+        state.stop = Stop::Never;
+        state.ends_at = EndsAt::Nowhere;
+        drop(state);
         self.go_on.notify_waiters();
     }
 
     /// Counts a window; tells whether the run ends there.
     fn reach(&self, name: String) -> bool {
         let mut state = self.state();
-        state.stopped = state.stop == Stop::At(state.windows);
+        let times = state.names.entry(name.clone()).or_insert(0);
+        *times += 1;
+        let name = if *times > 1 { format!("{name}, time {times}") } else { name };
+        let named = match &state.ends_at {
+            EndsAt::Nowhere => false,
+            EndsAt::Other(names) => !names.contains(&name),
+            EndsAt::Named(wanted) => *wanted == name,
+        };
+        state.stopped = named || state.stop == Stop::At(state.windows);
         state.windows += 1;
         state.last = name;
         state.stopped

@@ -13,6 +13,7 @@ use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
 use crate::scenario::Scenario;
 use crate::tables::Tables;
+use crate::trial::Trial;
 use crate::watch::{Ack, Ran, Stop, Timeline, Watch};
 use crate::watched::WatchedStore;
 
@@ -28,6 +29,7 @@ pub(crate) struct World<'s, J, D: LabDatabase, S> {
     pub(crate) lab: Lab<D>,
     pub(crate) state: S,
     pub(crate) timeline: Timeline,
+    pub(crate) trial: Trial,
     /// How many tasks there are without anybody working.
     tasks: usize,
 }
@@ -100,13 +102,29 @@ where
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
         drop((idem, admin));
+        Ok(Some(Self::on(scenario, lab, Trial::default())))
+    }
+
+    /// Works on a database that is prepared already.
+    pub(crate) fn on(scenario: &'s Scenario<J, D, S>, lab: Lab<D>, trial: Trial) -> Self {
         let tasks = alive_tasks();
-        Ok(Some(World { scenario, lab, state: (scenario.state)(), timeline: Timeline::new(), tasks }))
+        let state = (scenario.state)(&trial);
+        World { scenario, lab, state, timeline: Timeline::new(), trial, tasks }
     }
 
     /// Makes a worker with connections of its own, as another process would have.
     pub(crate) fn worker(&self, name: char, stop: Stop, ack: Ack) -> Result<Worker<D, S>, Trouble> {
-        let pool = self.lab.pool(2);
+        self.worker_on(self.lab.pool(2), name, stop, ack)
+    }
+
+    /// Makes a worker with connections that are given.
+    pub(crate) fn worker_on(
+        &self,
+        pool: Pool<D>,
+        name: char,
+        stop: Stop,
+        ack: Ack,
+    ) -> Result<Worker<D, S>, Trouble> {
         let inner = Idem::builder(pool.clone()).build().map_err(Trouble::store)?.store().clone();
         let inner = match &self.scenario.store {
             Some(wrap) => wrap(inner),
@@ -161,8 +179,12 @@ where
         let mut admin = self.lab.connect().await;
         let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
         let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
-        let effects = self.scenario.observers.iter().map(|observer| (observer.count)(&self.state)).collect();
-        Ok(Left { tables, effects, records })
+        Ok(Left { tables, effects: self.effects(), records })
+    }
+
+    /// Counts the effects outside the database, by observer.
+    pub(crate) fn effects(&self) -> Vec<u64> {
+        self.scenario.observers.iter().map(|observer| (observer.count)(&self.state)).collect()
     }
 
     /// Waits until the tasks that a run has left behind are over, for a moment at most.

@@ -3,9 +3,11 @@
 mod concurrent;
 mod crash;
 mod interleavings;
+pub(crate) mod kill;
 mod lost_ack;
 mod repeat;
 mod rival;
+mod zombie;
 
 use std::fmt;
 use std::str::FromStr;
@@ -132,6 +134,7 @@ pub(crate) async fn run<J, D, S>(
     plan: Plan,
     scenario: &Scenario<J, D, S>,
     oracle: &Oracle,
+    call: &kill::Call,
     only: Option<&str>,
 ) -> Result<(PlanReport, Option<Failure>), Trouble>
 where
@@ -147,7 +150,8 @@ where
         Plan::LostAck => lost_ack::run(scenario, oracle, only).await?,
         Plan::Rival => rival::run(scenario, oracle, only).await?,
         Plan::Interleavings => interleavings::run(scenario, oracle, only).await?,
-        Plan::Zombie | Plan::Kill => Went::default(),
+        Plan::Zombie => zombie::run(scenario, oracle, only).await?,
+        Plan::Kill => kill::run(scenario, oracle, call, only).await?,
     };
     if let (Some(schedule), 0) = (only, went.hit) {
         return Err(Trouble::Schedule(format!(
@@ -158,7 +162,7 @@ where
         let schedule = format!("{plan}/{}", wrong.schedule);
         Failure {
             plan,
-            replay: replay(&schedule),
+            replay: replay(&schedule, call.test()),
             schedule,
             hint: hint::of(plan, &wrong),
             what: wrong.what,
@@ -172,13 +176,9 @@ where
 }
 
 /// Writes the line that runs a schedule of the test that calls.
-fn replay(schedule: &str) -> String {
+fn replay(schedule: &str, test: Option<&str>) -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
-    // The test harness names the thread of a test after it.
-    let test = match std::thread::current().name() {
-        Some(name) if name != "main" && !name.starts_with("tokio") => format!(" {name} -- --exact"),
-        _ => String::new(),
-    };
+    let test = test.map(|name| format!(" {name} -- --exact")).unwrap_or_default();
     format!("IDEM_SCHEDULE={schedule} cargo test{package}{test}")
 }
 

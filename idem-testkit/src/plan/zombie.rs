@@ -1,0 +1,126 @@
+//! A worker that stands still in its transaction, loses its connection without noticing, and wakes up after
+//! another worker has done the job: a paused container, a laptop lid, a long collection of garbage.
+//!
+//! The windows are those between BEGIN and COMMIT. An atomic job holds its key as long as its session lives,
+//! so the session is what is lost: a proxy between worker and server breaks the connection.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use idem_runtime::AtomicJob;
+use sqlx::pool::PoolOptions;
+
+use super::{Went, judge, wrong};
+use crate::check::Trouble;
+use crate::lab::LabDatabase;
+use crate::oracle::Oracle;
+use crate::report::Difference;
+use crate::scenario::Scenario;
+use crate::watch::{Ack, Step, Stop};
+use crate::world::{Ended, World};
+
+/// How long a step may take before it counts as waiting for somebody.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many windows there may be.
+const MOST: usize = 1_000;
+
+/// The first and the last window in the transaction.
+const FIRST: &str = "after BEGIN";
+const LAST: &str = "before COMMIT";
+
+pub(crate) async fn run<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<Went, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut went = Went::default();
+    // The awaits of a run are not the same each time, so windows go by their names: each trial takes a new one.
+    let mut hit = BTreeSet::new();
+    let only = only.map(|only| only.replace('-', " "));
+    while hit.len() < MOST {
+        let Some(mut world) = World::new(scenario).await? else { break };
+        let Some((proxy, options)) = D::proxy(&world.lab.options(), Duration::ZERO).await else {
+            let why = "there is no server to lose the connection to: the lock lasts exactly as long as the \
+                       process, see `kill`";
+            return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
+        };
+        let pool = PoolOptions::new().max_connections(2).connect_lazy_with(options);
+        let worker = world.worker_on(pool, 'A', Stop::Everywhere, Ack::Heard)?;
+        let mut run = Box::pin(worker.idem.run(world.job()));
+        let began = tokio::time::Instant::now();
+        let mut is_open = false;
+        let at = loop {
+            match worker.watch.step(&mut run, PATIENCE).await {
+                Step::Window(at) => {
+                    is_open |= at == FIRST;
+                    let is_wanted = match &only {
+                        Some(only) => *only == at,
+                        None => !hit.contains(&at),
+                    };
+                    if is_open && is_wanted {
+                        break Some(at);
+                    }
+                    if at == LAST {
+                        break None;
+                    }
+                }
+                Step::Blocked if began.elapsed() < scenario.limit => {}
+                Step::Blocked => {
+                    let (at, timeline) = (worker.watch.last(), world.timeline.moments());
+                    return Err(Trouble::Hung { at, timeline });
+                }
+                Step::Ended(_) => break None,
+            }
+        };
+        let Some(at) = at else { break };
+        hit.insert(at.clone());
+        (went.hit, went.windows) = (hit.len(), hit.len());
+        worker.watch.note(format!("stands still {at}"));
+        proxy.cut();
+        world.timeline.note('-', "cuts the connection of A");
+        let successor = world.recover('B').await?;
+        worker.watch.note("wakes up");
+        worker.watch.set_free();
+        let zombie = match tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await {
+            Ok(Some(ran)) => worker.ended::<J>(ran),
+            Ok(None) => return Err(Trouble::Store(String::from("a worker that was set free crashed"))),
+            Err(_) => worker.hung(),
+        };
+        drop(run);
+        let mut differences: Vec<Difference> = not_as_a_zombie(&zombie).into_iter().collect();
+        let mut ended = vec![successor];
+        // An error is the right answer of a worker that has lost its claim, so it is not compared.
+        if !matches!(zombie, Ended::Again(_) | Ended::Failed(_)) {
+            ended.push(zombie);
+        }
+        differences.extend(judge(&world, oracle, &ended).await?);
+        if !differences.is_empty() {
+            let what = format!(
+                "the worker stood still {at}, lost its connection and woke up after another one had done the job"
+            );
+            went.wrong = Some(wrong(&mut world, at.replace(' ', "-"), what, differences));
+            break;
+        }
+        if only.is_some() {
+            break;
+        }
+    }
+    Ok(went)
+}
+
+/// Tells what is wrong with the answer of a worker that has lost its claim.
+fn not_as_a_zombie(zombie: &Ended) -> Option<Difference> {
+    match zombie {
+        Ended::Answered(answer) if answer.how != "replayed" => Some(Difference::Law {
+            law: String::from("a worker that has lost its claim fails, or answers with the record"),
+            found: format!("it says that it {} the job", answer.how),
+        }),
+        _ => None,
+    }
+}
