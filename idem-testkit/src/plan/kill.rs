@@ -275,7 +275,7 @@ impl Child {
             return Ok(nothing(call));
         }
         let lab = Lab::<D>::attached(&self.place)
-            .ok_or_else(|| Trouble::Store(format!("the server of `{}` is not there", self.place)))?;
+            .ok_or_else(|| Trouble::Store(String::from("the parent names a place that is no database")))?;
         let world = World::on(scenario, lab, Trial::joined(self.shared));
         let stop = self.stop.map_or(Stop::Never, Stop::At);
         let worker = world.worker('A', stop, Ack::Heard)?;
