@@ -161,7 +161,10 @@ where
         let mut admin = self.lab.connect().await;
         let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
         let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
-        let effects = self.scenario.observers.iter().map(|observer| (observer.count)(&self.state)).collect();
+        let mut effects = Vec::new();
+        for observer in &self.scenario.observers {
+            effects.push((observer.count)(&self.state).await);
+        }
         Ok(Left { tables, effects, records })
     }
 
