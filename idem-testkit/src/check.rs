@@ -170,7 +170,7 @@ where
         Err(trouble) => panic!("job `{}` cannot be checked: {trouble}", J::SPEC.name),
     };
     if let Some(folder) = std::env::var_os("IDEM_REPORT") {
-        let written = report.write(folder.as_ref());
+        let written = report.write(folder);
         written
             .unwrap_or_else(|error| panic!("`IDEM_REPORT` names a folder that cannot be written: {error}"));
     }

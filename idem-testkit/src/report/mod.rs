@@ -149,14 +149,3 @@ pub struct Moment {
     /// What it did, such as `begin: locks the key and reads its record`.
     pub what: String,
 }
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:#?}")
-    }
-}
-impl Report {
-    pub(crate) fn write(&self, _: &std::path::Path) -> std::io::Result<()> {
-        Ok(())
-    }
-}
