@@ -16,8 +16,8 @@ struct Payments {
 
 impl Payments {
     fn new() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_payment"));
-        command.arg("gateway");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg("--until-stdin-ends");
         let process = Arc::new(GatewayProcess::start(command).expect("the gateway starts"));
         Payments { gateway: process.client(), process }
     }
