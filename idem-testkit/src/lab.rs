@@ -345,7 +345,15 @@ impl LabDatabase for sqlx::Postgres {
         let options: sqlx::postgres::PgConnectOptions =
             found.url().parse().expect("IDEM_TEST_POSTGRES is a URL");
         let name = unique("idem_lab");
-        let remove = format!("SET lock_timeout = '2s'; DROP SCHEMA {name} CASCADE");
+        // The runtime of the test may wait for this lab to go, and cannot close a connection meanwhile that is in the
+        // middle of a transaction. Whoever has locked something of the schema is of this test.
+        let remove = format!(
+            "SET lock_timeout = '2s'; \
+             SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+             WHERE c.relnamespace = '{name}'::regnamespace AND l.pid <> pg_backend_pid() \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()); \
+             DROP SCHEMA {name} CASCADE"
+        );
         let home = Home::make::<Self>(&found, &options, format!("CREATE SCHEMA {name}"), remove).await;
         let mut address = options.to_url_lossy();
         // A URL that has a host, as this one, can be without a password.
