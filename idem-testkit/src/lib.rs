@@ -11,6 +11,8 @@ pub mod lab;
 mod oracle;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod plan;
+#[cfg(unix)]
+mod private;
 pub mod proxy;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod report;
@@ -19,6 +21,7 @@ mod scenario;
 pub mod servers;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod tables;
+mod unique;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -35,6 +38,7 @@ pub use self::{
     lab::Lab,
     scenario::{AsyncSetUp, Scenario, SetUpError},
 };
+use unique::unique;
 
 /// The README, so that its snippets are compiled and run.
 #[cfg(all(doctest, feature = "sqlite"))]

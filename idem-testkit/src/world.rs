@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_runtime::record::Record;
-use idem_runtime::{AtomicJob, Done, Error, Idem, codec, key::Key};
+use idem_runtime::{AtomicJob, Done, Error, Idem, Job, codec, key::Key};
 use serde::Serialize;
 use sqlx::Pool;
 
@@ -181,6 +181,9 @@ fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
+/// What a run of a job returns.
+type Returned<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
+
 /// Somebody who runs the job.
 pub(crate) struct Worker<D: LabDatabase, S> {
     /// What the worker does other work with.
@@ -211,10 +214,7 @@ where
         Ended::Hung(last)
     }
 
-    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(
-        &self,
-        ran: Ran<Result<Done<J::Output>, Error<J::Error>>>,
-    ) -> Ended {
+    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(&self, ran: Ran<Returned<J>>) -> Ended {
         let ended = match ran {
             Ran::Panicked(message) => Ended::Panicked(message),
             Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),
