@@ -558,8 +558,14 @@ mod tests {
 
         /// Copies the template to `name` and checks that the copy is whole.
         fn check_copy(&self, name: &str) {
+            self.check_copy_after(name, || ());
+        }
+
+        /// Does so, calling `before` where the template is made.
+        fn check_copy_after(&self, name: &str, before: impl Fn()) {
             let to = self.folder.join(name);
             copy_of_template(&self.template(), &to, self.owner, |data, _| {
+                before();
                 self.made.fetch_add(1, Ordering::SeqCst);
                 fs::create_dir_all(data.join("base/empty")).unwrap();
                 fs::write(data.join("base/file"), "contents").unwrap();
@@ -621,12 +627,11 @@ mod tests {
         std::thread::scope(|scope| {
             for n in 0..8 {
                 let (place, barrier) = (&place, &barrier);
-                scope.spawn(move || {
-                    barrier.wait();
-                    place.check_copy(&n.to_string());
-                });
+                // All of them have found no template before the first has made one.
+                scope.spawn(move || place.check_copy_after(&n.to_string(), || drop(barrier.wait())));
             }
         });
+        assert_eq!(place.made(), 8);
         let left: Vec<_> = fs::read_dir(&place.folder).unwrap().collect();
         assert_eq!(left.len(), 9, "eight copies and the template: {left:?}");
     }
