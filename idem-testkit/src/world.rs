@@ -91,7 +91,6 @@ where
         let Some(lab) = D::lab().await else { return Ok(None) };
         let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
         idem.migrate().await.map_err(Trouble::store)?;
-        idem.enrol::<J>().await.ok();
         let mut admin = lab.connect().await;
         D::rows(&mut admin, "CREATE TABLE idem_testkit_probe (n INTEGER)")
             .await

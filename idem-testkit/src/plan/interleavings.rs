@@ -31,7 +31,8 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    let mut went = Went::default();
+    let bound = String::from("every order with at most 2 changes of turn");
+    let mut went = Went { bound: Some(bound), ..Went::default() };
     let only = match only.map(parse) {
         Some(None) => return Ok(went),
         Some(Some(turns)) => Some(turns),

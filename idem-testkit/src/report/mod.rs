@@ -55,6 +55,8 @@ pub struct PlanReport {
     /// How long the plan took.
     #[serde(rename = "took_us", serialize_with = "json::micros")]
     pub took: Duration,
+    /// How far the plan goes, if it does not go through everything that could be tried.
+    pub bound: Option<String>,
     /// Why the plan, or a part of it, does not apply to this job or database.
     pub skipped: Option<String>,
 }

@@ -114,7 +114,7 @@ fn failure() -> Failure {
 }
 
 fn plan(plan: Plan, hit: usize, windows: usize, micros: u64) -> PlanReport {
-    PlanReport { plan, windows, hit, took: Duration::from_micros(micros), skipped: None }
+    PlanReport { plan, windows, hit, took: Duration::from_micros(micros), bound: None, skipped: None }
 }
 
 fn mask(table: &str, column: &str, because: &str) -> Mask {
@@ -557,7 +557,7 @@ fn the_json_has_the_documented_fields() {
     assert_eq!(parsed["took_us"], 402_345);
     assert_eq!(
         parsed["plans"][2],
-        json!({ "plan": "crash", "windows": 14, "hit": 5, "took_us": 310_400, "skipped": null })
+        json!({ "plan": "crash", "windows": 14, "hit": 5, "took_us": 310_400, "bound": null, "skipped": null })
     );
     assert_eq!(parsed["effects"], json!([{ "observer": "charges", "times": 1 }]));
     let failure = &parsed["failure"];

@@ -63,6 +63,7 @@ impl Report {
         if failed {
             notes.push(Note::Failed);
         }
+        notes.extend(plan.bound.as_deref().map(|bound| Note::Remark(printable(bound).to_string())));
         match &plan.skipped {
             Some(why) => notes.push(Note::Remark(format!("skipped: {}", printable(why)))),
             // After a failure nothing runs, so it is plain why.
