@@ -118,6 +118,7 @@ impl Private {
         match *self {}
     }
 
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(crate) fn keep(&self) -> std::io::Result<&str> {
         match *self {}
     }

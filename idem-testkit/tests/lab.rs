@@ -1,4 +1,5 @@
 //! Throw-away databases come, go, and tell what is in them.
+#![cfg(feature = "sqlite")]
 
 use idem_testkit::for_each_database;
 use idem_testkit::lab::{Lab, LabDatabase, OptionsOf};
@@ -101,10 +102,6 @@ fn is_private(address: &str) -> bool {
 
 /// Removes what was kept on purpose.
 async fn remove(address: &str) {
-    if let Some(file) = address.strip_prefix("sqlite://") {
-        std::fs::remove_dir_all(std::path::Path::new(file).parent().unwrap()).unwrap();
-        return;
-    }
     #[cfg(feature = "postgres")]
     if let Some((_, schema)) = address.split_once("search_path%3D") {
         let options: OptionsOf<sqlx::Postgres> = address.parse().unwrap();
@@ -113,10 +110,14 @@ async fn remove(address: &str) {
         return;
     }
     #[cfg(feature = "mysql")]
-    if let Some((_, database)) = address.rsplit_once('/') {
+    if let Some((_, database)) = address.strip_prefix("mysql://").and_then(|rest| rest.rsplit_once('/')) {
         let options: OptionsOf<sqlx::MySql> = address.parse().unwrap();
         let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {database}"));
         sqlx::raw_sql(drop).execute(&mut options.connect().await.unwrap()).await.unwrap();
+        return;
+    }
+    if let Some(file) = address.strip_prefix("sqlite://") {
+        std::fs::remove_dir_all(std::path::Path::new(file).parent().unwrap()).unwrap();
     }
 }
 
@@ -368,119 +369,123 @@ async fn sequences_keep_their_step_and_do_not_pass_their_end() {
     sqlx::Postgres::skip_ids(&mut connection, 40_000).await.unwrap_err();
 }
 
-/// Set in copies of this program, which hold a lab until they are killed; it says on what.
-#[cfg(unix)]
-const HOLD: &str = "IDEM_LAB_HOLD";
-
-/// In a copy, makes a lab on a private server, says where and waits for the end; otherwise does nothing.
-#[cfg(unix)]
-#[tokio::test]
-async fn a_copy_holds_a_private_server() {
-    let Ok(hold) = std::env::var(HOLD) else { return };
-    match hold.as_str() {
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgres,kept" => {
-            let Some(lab) = sqlx::Postgres::lab().await else { return };
-            let folder: String =
-                sqlx::query_scalar("SHOW data_directory").fetch_one(&mut lab.connect().await).await.unwrap();
-            hold_on(lab, &folder, hold.ends_with("kept"));
-        }
-        #[cfg(feature = "mysql")]
-        "mysql" => {
-            let Some(lab) = sqlx::MySql::lab().await else { return };
-            let folder: String =
-                sqlx::query_scalar("SELECT @@datadir").fetch_one(&mut lab.connect().await).await.unwrap();
-            hold_on(lab, &folder, false);
-        }
-        _ => {}
-    }
-}
-
-#[cfg(unix)]
-fn hold_on<D: sqlx::Database>(lab: Lab<D>, folder: &str, keep: bool) {
-    if keep {
-        lab.keep();
-    }
-    let address = lab.address();
-    drop(lab);
-    println!("\nholds {address} {folder}");
-    let _ = std::io::stdin().read_line(&mut String::new());
-}
-
-/// A copy of this program that has a private server.
-#[cfg(unix)]
-struct Copy {
-    child: std::process::Child,
-    /// Where its server listens.
-    server: (String, u16),
-    /// The folder that should go with it.
-    folder: std::path::PathBuf,
-}
-
-#[cfg(unix)]
-impl Copy {
-    /// Starts a copy; `None` if the server is not installed.
-    fn start(hold: &str) -> Option<Copy> {
-        use std::io::{BufRead as _, BufReader};
-        use std::process::{Command, Stdio};
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_copy_holds_a_private_server", "--nocapture"])
-            .env(HOLD, hold)
-            .env_remove("IDEM_TEST_POSTGRES")
-            .env_remove("IDEM_TEST_MYSQL")
-            .env_remove("IDEM_REQUIRE")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(said) = lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("holds ")) else {
-            let ended = child.wait().unwrap();
-            assert!(ended.success(), "the copy has failed");
-            return None;
-        };
-        let words: Vec<&str> = said.split(' ').collect();
-        let host = words[1].split('@').nth(1).unwrap().split('/').next().unwrap();
-        let (host, port) = host.split_once(':').unwrap();
-        let folder = std::path::Path::new(words[2]).parent().unwrap().to_owned();
-        Some(Copy { child, server: (host.to_owned(), port.parse().unwrap()), folder })
-    }
-}
-
-#[cfg(unix)]
-impl Copy {
-    fn answers(&self) -> bool {
-        std::net::TcpStream::connect((&*self.server.0, self.server.1)).is_ok()
-    }
-
-    /// Kills the copy, which can do nothing about it, and waits for the end of the server.
-    fn kill(&mut self, mut gone: impl FnMut(&Self) -> bool) {
-        assert!(self.answers() && self.folder.is_dir(), "the server is there to begin with");
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while !gone(self) {
-            assert!(std::time::Instant::now() < deadline, "the server in {} stayed", self.folder.display());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
-}
-
+/// Private servers, in copies of this program that are killed.
 #[cfg(all(unix, any(feature = "postgres", feature = "mysql")))]
-#[test]
-fn a_private_server_and_its_data_go_when_its_process_is_killed() {
-    for server in ["postgres", "mysql"] {
-        let Some(mut copy) = Copy::start(server) else { continue };
-        copy.kill(|copy| !copy.answers() && !copy.folder.exists());
-    }
-}
+mod private {
+    use std::io::{BufRead as _, BufReader};
+    use std::net::TcpStream;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
-#[cfg(all(unix, feature = "postgres"))]
-#[test]
-fn the_data_of_a_kept_lab_stay_when_its_server_goes() {
-    let Some(mut copy) = Copy::start("postgres,kept") else { return };
-    // What the server has locked it gives back last.
-    copy.kill(|copy| !copy.answers() && !copy.folder.join("data/postmaster.pid").exists());
-    assert!(copy.folder.join("data/PG_VERSION").exists());
-    std::fs::remove_dir_all(&copy.folder).unwrap();
+    use super::*;
+
+    /// Set in copies of this program, which hold a lab until they are killed; it says on what.
+    const HOLD: &str = "IDEM_LAB_HOLD";
+
+    /// In a copy, makes a lab on a private server, says where and waits for the end; otherwise does nothing.
+    #[tokio::test]
+    async fn a_copy_holds_a_private_server() {
+        let Ok(hold) = std::env::var(HOLD) else { return };
+        match hold.as_str() {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgres,kept" => {
+                let Some(lab) = sqlx::Postgres::lab().await else { return println!("\nholds nothing") };
+                let folder: String = sqlx::query_scalar("SHOW data_directory")
+                    .fetch_one(&mut lab.connect().await)
+                    .await
+                    .unwrap();
+                hold_on(lab, &folder, hold.ends_with("kept"));
+            }
+            #[cfg(feature = "mysql")]
+            "mysql" => {
+                let Some(lab) = sqlx::MySql::lab().await else { return println!("\nholds nothing") };
+                let folder: String =
+                    sqlx::query_scalar("SELECT @@datadir").fetch_one(&mut lab.connect().await).await.unwrap();
+                hold_on(lab, &folder, false);
+            }
+            _ => println!("\nholds nothing"),
+        }
+    }
+
+    fn hold_on<D: sqlx::Database>(lab: Lab<D>, folder: &str, keep: bool) {
+        if keep {
+            lab.keep();
+        }
+        let address = lab.address();
+        drop(lab);
+        println!("\nholds {address} {folder}");
+        let _ = std::io::stdin().read_line(&mut String::new());
+    }
+
+    /// A copy of this program that has a private server.
+    struct Copy {
+        child: Child,
+        /// Where its server listens.
+        server: (String, u16),
+        /// The folder that should go with it.
+        folder: PathBuf,
+    }
+
+    impl Copy {
+        /// Starts a copy; `None` if the server is not installed.
+        fn start(hold: &str) -> Option<Copy> {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "private::a_copy_holds_a_private_server", "--nocapture"])
+                .env(HOLD, hold)
+                .env_remove("IDEM_TEST_POSTGRES")
+                .env_remove("IDEM_TEST_MYSQL")
+                .env_remove("IDEM_REQUIRE")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let said = lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("holds "));
+            let said = said.expect("the copy says what it holds");
+            if said == "holds nothing" {
+                child.wait().unwrap();
+                return None;
+            }
+            let words: Vec<&str> = said.split(' ').collect();
+            let host = words[1].split('@').nth(1).unwrap().split('/').next().unwrap();
+            let (host, port) = host.split_once(':').unwrap();
+            let folder = Path::new(words[2]).parent().unwrap().to_owned();
+            Some(Copy { child, server: (host.to_owned(), port.parse().unwrap()), folder })
+        }
+
+        fn answers(&self) -> bool {
+            TcpStream::connect((&*self.server.0, self.server.1)).is_ok()
+        }
+
+        /// Kills the copy, which can do nothing about it, and waits for the end of the server.
+        fn kill(&mut self, mut gone: impl FnMut(&Self) -> bool) {
+            assert!(self.answers() && self.folder.is_dir(), "the server is there to begin with");
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !gone(self) {
+                assert!(Instant::now() < deadline, "the server in {} stayed", self.folder.display());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    #[test]
+    fn a_private_server_and_its_data_go_when_its_process_is_killed() {
+        for server in ["postgres", "mysql"] {
+            let Some(mut copy) = Copy::start(server) else { continue };
+            copy.kill(|copy| !copy.answers() && !copy.folder.exists());
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn the_data_of_a_kept_lab_stay_when_its_server_goes() {
+        let Some(mut copy) = Copy::start("postgres,kept") else { return };
+        // What the server has locked it gives back last.
+        copy.kill(|copy| !copy.answers() && !copy.folder.join("data/postmaster.pid").exists());
+        assert!(copy.folder.join("data/PG_VERSION").exists());
+        std::fs::remove_dir_all(&copy.folder).unwrap();
+    }
 }
