@@ -11,7 +11,7 @@ use idem_examples::cli::sqlite_url;
 use idem_examples::gateway::{Fault, Gateway, GatewayError, GatewayProcess};
 use idem_runtime::Error;
 use idem_testkit::lab::{Lab, LabDatabase as _};
-use idem_testkit::servers::Server;
+use sqlx::ConnectOptions as _;
 use tokio::sync::Barrier;
 
 const PAYMENT: i64 = 42;
@@ -289,18 +289,11 @@ fn sqlite_lab_url(lab: &Lab<sqlx::Sqlite>) -> String {
 
 /// The URL with the schema of the lab, for a process of its own.
 fn postgres_lab_url(lab: &Lab<sqlx::Postgres>) -> String {
-    let url = Server::Postgres.url().unwrap();
     let lab = lab.options();
-    let options = lab.get_options().unwrap();
-    let options: String = options
-        .chars()
-        .map(|c| match c {
-            ' ' => String::from("%20"),
-            '=' => String::from("%3D"),
-            c => c.to_string(),
-        })
-        .collect();
-    format!("{url}?options={options}")
+    let mut url = lab.to_url_lossy();
+    url.query_pairs_mut().append_pair("options", lab.get_options().unwrap());
+    // A blank in a query is a plus sign there, and to others one that means itself.
+    url.as_str().replace('+', "%20")
 }
 
 fn sqlite_pool(lab: &Lab<sqlx::Sqlite>) -> sqlx::SqlitePool {

@@ -152,7 +152,7 @@ where
     let mut report = Report {
         job: J::SPEC.name.to_owned(),
         key: key.readable().to_owned(),
-        database: D::NAME.to_lowercase(),
+        database: D::SHORT_NAME.to_owned(),
         plans: Vec::new(),
         masked: oracle.masks.clone(),
         effects: oracle.effects(),
@@ -188,7 +188,7 @@ where
         Err(trouble) => panic!("job `{}` cannot be checked: {trouble}", J::SPEC.name),
     };
     if let Some(folder) = std::env::var_os("IDEM_REPORT") {
-        let written = report.write(folder.as_ref());
+        let written = report.write(folder);
         written
             .unwrap_or_else(|error| panic!("`IDEM_REPORT` names a folder that cannot be written: {error}"));
     }

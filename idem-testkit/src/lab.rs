@@ -1,9 +1,26 @@
 //! Throw-away databases.
+//!
+//! A [`Lab`] is an SQLite file, or a schema or database of its own on a server that [`servers`](crate::servers) finds
+//! or starts. It is ready in a few milliseconds, after the first one on a private server, for which that server starts.
+//! It is removed when it is dropped; when the test fails it is kept, and its address is printed.
+//!
+//! ```
+//! use idem_testkit::lab::{Lab, LabDatabase};
+//! use sqlx::Sqlite;
+//!
+//! # #[tokio::main] async fn main() {
+//! let lab: Lab<Sqlite> = Sqlite::lab().await.expect("SQLite is built in");
+//! sqlx::raw_sql("CREATE TABLE charges (id INTEGER)").execute(&mut lab.connect().await).await.unwrap();
+//! let tables = Sqlite::tables(&mut lab.connect().await, "idem_").await.unwrap();
+//! assert_eq!(tables["charges"].rows.len(), 0);
+//! # }
+//! ```
 
 mod attach;
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +29,9 @@ use sqlx::{ConnectOptions as _, Pool};
 
 pub use self::attach::Attach;
 use crate::proxy::Proxy;
+use crate::servers::Private;
+use crate::tables::{self, Tables};
+use crate::unique;
 
 /// How to connect to a database.
 pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>::Options;
@@ -19,8 +39,18 @@ pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>:
 /// A database that can be made for a test.
 #[async_trait]
 pub trait LabDatabase: SqlDatabase + Attach {
+    /// The name of the database in reports and in `IDEM_REQUIRE`.
+    const SHORT_NAME: &'static str;
+
     /// Whether transactions of several connections can write at once.
     const MANY_WRITERS: bool;
+
+    /// Makes an empty database, or says `None` if its server is not there; why it is not there goes to standard error.
+    ///
+    /// # Panics
+    ///
+    /// The server was asked for by `IDEM_REQUIRE` and is not there, or it refuses.
+    async fn lab() -> Option<Lab<Self>>;
 
     /// Runs SQL text and returns how many rows came.
     ///
@@ -32,47 +62,65 @@ pub trait LabDatabase: SqlDatabase + Attach {
         sql: &'static str,
     ) -> Result<usize, sqlx::Error>;
 
+    /// Puts a proxy in front of the server; `None` for a database without one.
+    async fn proxy(options: &OptionsOf<Self>, delay: Duration) -> Option<(Proxy, OptionsOf<Self>)>;
+
+    /// Reads every table of the lab, except those whose names start with `leave_out`: give the prefix of idem's own
+    /// tables, or `""` for all tables. Views, and tables of other schemas, are not read.
+    ///
+    /// The tables are read one after another. What is written meanwhile may be in one and missing in the next, unless
+    /// the connection is in a transaction that sees one moment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
     async fn tables(
         connection: &mut <Self as sqlx::Database>::Connection,
         leave_out: &str,
-    ) -> Result<crate::tables::Tables, sqlx::Error> {
-        let _ = (connection, leave_out);
-        unreachable!()
-    }
+    ) -> Result<Tables, sqlx::Error>;
 
+    /// Makes the database go on as if `by` rows more had been inserted in every table that numbers its rows, so that
+    /// what runs next gets other ids than it got before.
+    ///
+    /// These are the sequences of the schema on PostgreSQL, `AUTO_INCREMENT` on MySQL and MariaDB, and `AUTOINCREMENT`
+    /// on SQLite. SQLite's plain `INTEGER PRIMARY KEY` has no counter: the next id follows from the rows. Idem's own
+    /// tables are among them. On MySQL and MariaDB this commits the transaction of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; a counter that would pass its end is one.
     async fn skip_ids(
         connection: &mut <Self as sqlx::Database>::Connection,
         by: u32,
-    ) -> Result<(), sqlx::Error> {
-        let _ = (connection, by);
-        Ok(())
-    }
-    /// Makes an empty database, or says `None` if its server is not there.
-    ///
-    /// # Panics
-    ///
-    /// The server was asked for by `IDEM_REQUIRE` and is not there, or it refuses.
-    async fn lab() -> Option<Lab<Self>>;
-
-    /// Puts a proxy in front of the server; `None` for a database without one.
-    async fn proxy(options: &OptionsOf<Self>, delay: Duration) -> Option<(Proxy, OptionsOf<Self>)>;
+    ) -> Result<(), sqlx::Error>;
 }
 
-/// A throw-away database, removed when it is dropped or closed.
-#[derive(Debug)]
+/// A throw-away database, removed when it is dropped.
+///
+/// It is kept, and where it is and how to reach it is printed, if the thread that drops it is panicking or if
+/// [`keep`](Self::keep) was called. A lab on a private server goes with its server, at the end of the process.
 pub struct Lab<D: sqlx::Database> {
     options: OptionsOf<D>,
-    /// The folder of a SQLite file.
-    folder: Option<PathBuf>,
+    address: String,
+    home: Home,
+    kept: AtomicBool,
+}
+
+/// Where a lab is, which decides how it goes.
+#[cfg_attr(
+    not(all(feature = "sqlite", any(feature = "postgres", feature = "mysql"))),
+    expect(dead_code, reason = "a crate built for one database makes one kind of home")
+)]
+enum Home {
+    Folder(PathBuf),
+    /// A server that goes on after the tests; the lab has to be removed from it.
+    Shared(Box<dyn Fn() -> Result<(), String> + Send + Sync>),
+    Private(&'static Private),
+    /// It belongs to another process.
+    Elsewhere,
 }
 
 impl<D: LabDatabase> Lab<D> {
-    pub fn keep(&mut self) {
-        self.folder = None;
-    }
-    pub fn address(&self) -> String {
-        format!("{:?}", self.folder)
-    }
     /// Returns how to connect.
     pub fn options(&self) -> OptionsOf<D> {
         self.options.clone()
@@ -93,46 +141,194 @@ impl<D: LabDatabase> Lab<D> {
     }
 }
 
+impl<D: sqlx::Database> Lab<D> {
+    /// Returns the URL of this database, with its schema and without a password.
+    pub fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// Keeps the database when this is dropped.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<D: sqlx::Database> fmt::Debug for Lab<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lab").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl<D: sqlx::Database> Drop for Lab<D> {
     fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            // What is left behind is in the folder for temporary files.
-            let _ = std::fs::remove_dir_all(folder);
+        let address = &self.address;
+        if *self.kept.get_mut() || std::thread::panicking() {
+            match &self.home {
+                Home::Folder(_) | Home::Shared(_) => say(&format!("kept: {address}")),
+                Home::Elsewhere => {}
+                Home::Private(server) => match server.keep() {
+                    Ok(command) => say(&format!("kept: {address} on the server that this starts: {command}")),
+                    Err(why) => say(&format!("not kept: {address}: {why}")),
+                },
+            }
+            return;
+        }
+        let removed = match &self.home {
+            Home::Folder(folder) => std::fs::remove_dir_all(folder).map_err(|e| e.to_string()),
+            Home::Shared(remove) => remove(),
+            Home::Private(_) | Home::Elsewhere => Ok(()),
+        };
+        if let Err(why) = removed {
+            say(&format!("left behind: {address}: {why}"));
         }
     }
 }
 
-/// Returns a name that no other test uses, in this process or another.
-fn unique(prefix: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+/// Runs a block on a throw-away database of every kind that this crate was built for; one that is not there is named
+/// on standard error and passed over, unless `IDEM_REQUIRE` asks for it.
+///
+/// The block is compiled once for every database, with the name before `>` standing for it. It stands in the function
+/// around it, which is async: `?` and `return` leave that, and pass over the databases that would follow.
+///
+/// ```
+/// use idem_testkit::lab::LabDatabase;
+///
+/// # #[tokio::main] async fn main() -> Result<(), sqlx::Error> {
+/// idem_testkit::for_each_database!(lab: Lab<Db> => {
+///     sqlx::raw_sql("CREATE TABLE charges (id INTEGER)").execute(&mut lab.connect().await).await?;
+///     let tables = Db::tables(&mut lab.connect().await, "idem_").await?;
+///     assert_eq!(tables["charges"].columns, ["id"]);
+/// });
+/// # Ok(()) }
+/// ```
+#[macro_export]
+macro_rules! for_each_database {
+    ($lab:ident: Lab<$db:ident> => $body:block) => {{
+        $crate::__if_sqlite! {{ $crate::__on_database! { Sqlite, $lab, $db, $body } }}
+        $crate::__if_postgres! {{ $crate::__on_database! { Postgres, $lab, $db, $body } }}
+        $crate::__if_mysql! {{ $crate::__on_database! { MySql, $lab, $db, $body } }}
+    }};
 }
 
-/// Runs one statement on a server, on a connection of its own.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __on_database {
+    ($name:ident, $lab:ident, $db:ident, $body:block) => {
+        type $db = $crate::lab::__sqlx::$name;
+        if let Some($lab) = <$db as $crate::lab::LabDatabase>::lab().await {
+            $body
+        }
+    };
+}
+
+/// Defines a macro that is what it is given if this crate has a feature, whatever features the caller has.
+macro_rules! define_if {
+    ($if_feature:ident, $feature:literal, $d:tt) => {
+        #[cfg(feature = $feature)]
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $if_feature { ($d($d then:tt)*) => { $d($d then)* }; }
+
+        #[cfg(not(feature = $feature))]
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $if_feature {
+            ($d($d then:tt)*) => {};
+        }
+    };
+}
+
+define_if!(__if_sqlite, "sqlite", $);
+define_if!(__if_postgres, "postgres", $);
+define_if!(__if_mysql, "mysql", $);
+
+#[doc(hidden)]
+pub use sqlx as __sqlx;
+
+/// Says something on standard error, even under a test harness that captures output.
+fn say(what: &str) {
+    use std::io::Write as _;
+    // Whoever closed standard error does not want to hear it.
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// Finds or starts a server, or says that a database was not tested.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn run<D: sqlx::Database>(options: &OptionsOf<D>, sql: String)
+async fn find(server: crate::servers::Server) -> Option<crate::servers::Found> {
+    // Starting one takes its time, in which other tests can go on.
+    let found = tokio::task::spawn_blocking(move || server.find()).await;
+    match found.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) {
+        Ok(found) => Some(found),
+        Err(why) => {
+            say(&format!("not tested on {server}: {why}; scripts/test starts a server"));
+            None
+        }
+    }
+}
+
+/// Runs statements on a server, on a connection of their own.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn run<D: sqlx::Database>(options: &OptionsOf<D>, sql: &str) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
 {
     use sqlx::Connection as _;
-    let mut admin = options.connect().await.expect("the server of the tests answers");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-        .execute(&mut admin)
-        .await
-        .expect("a place for the test can be made");
-    admin.close().await.expect("the connection can be closed");
+    let mut admin = options.connect().await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut admin).await?;
+    admin.close().await
 }
 
-/// Says on standard error that a database was not tested, even under a test harness that captures output.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-fn not_tested(name: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "not tested on {name}: scripts/test starts a server");
+impl Home {
+    /// Makes a home for a lab with one statement. On a server that goes on after the tests, `remove` is run in the end.
+    async fn make<D: sqlx::Database>(
+        found: &crate::servers::Found,
+        options: &OptionsOf<D>,
+        make: String,
+        remove: String,
+    ) -> Self
+    where
+        for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
+        OptionsOf<D>: Send + Sync + 'static,
+    {
+        run::<D>(options, &make).await.expect("a place for the test can be made");
+        match found {
+            crate::servers::Found::Private(server) => Self::Private(server),
+            crate::servers::Found::Named(_) => {
+                let options = options.clone();
+                Self::Shared(Box::new(move || run_in_time::<D>(options.clone(), remove.clone())))
+            }
+        }
+    }
+}
+
+/// How long removing a lab may take: a connection that the test has lost can hold what has to go.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const REMOVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs statements from where one cannot wait as async code does, on a thread and a runtime of their own.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn run_in_time<D: sqlx::Database>(options: OptionsOf<D>, sql: String) -> Result<(), String>
+where
+    for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
+    OptionsOf<D>: Send + Sync + 'static,
+{
+    let ran = std::thread::spawn(move || -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| e.to_string())?.block_on(async {
+            match tokio::time::timeout(REMOVE_LIMIT, run::<D>(&options, &sql)).await {
+                Ok(ran) => ran.map_err(|e| e.to_string()),
+                Err(_) => Err(format!("not within {REMOVE_LIMIT:?}")),
+            }
+        })
+    });
+    ran.join().unwrap_or_else(|_| Err(String::from("the thread panicked")))
 }
 
 #[cfg(feature = "sqlite")]
 #[async_trait]
 impl LabDatabase for sqlx::Sqlite {
+    const SHORT_NAME: &'static str = "sqlite";
     const MANY_WRITERS: bool = false;
 
     async fn rows(
@@ -142,49 +338,16 @@ impl LabDatabase for sqlx::Sqlite {
         sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
     }
 
-    async fn tables(
-        connection: &mut <Self as sqlx::Database>::Connection,
-        leave_out: &str,
-    ) -> Result<crate::tables::Tables, sqlx::Error> {
-        use sqlx::Row as _;
-        let mut all = std::collections::BTreeMap::new();
-        let names =
-            sqlx::query("SELECT name FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%'")
-                .fetch_all(&mut *connection)
-                .await?;
-        for name in names {
-            let name: String = name.get(0);
-            if name.starts_with(leave_out) {
-                continue;
-            }
-            let cols: Vec<String> =
-                sqlx::query(sqlx::AssertSqlSafe(format!("SELECT name FROM pragma_table_info('{name}')")))
-                    .fetch_all(&mut *connection)
-                    .await?
-                    .iter()
-                    .map(|r| r.get(0))
-                    .collect();
-            let list = cols.iter().map(|c| format!("quote({c})")).collect::<Vec<_>>().join(",");
-            let mut rows: Vec<Vec<Option<String>>> =
-                sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {list} FROM {name}")))
-                    .fetch_all(&mut *connection)
-                    .await?
-                    .iter()
-                    .map(|r| (0..cols.len()).map(|i| r.get(i)).collect())
-                    .collect();
-            rows.sort();
-            all.insert(name, crate::tables::Table { columns: cols, rows });
-        }
-        Ok(crate::tables::Tables(all))
-    }
     async fn lab() -> Option<Lab<Self>> {
         let folder = std::env::temp_dir().join(unique("idem_lab"));
-        std::fs::create_dir_all(&folder).expect("a folder for temporary files can be made");
+        std::fs::create_dir(&folder).expect("a folder for temporary files can be made");
+        let file = folder.join("lab.db");
+        let address = format!("sqlite://{}", file.display());
         let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(folder.join("lab.db"))
+            .filename(file)
             .create_if_missing(true)
             .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
-        Some(Lab { options, folder: Some(folder) })
+        Some(Lab { options, address, home: Home::Folder(folder), kept: AtomicBool::new(false) })
     }
 
     async fn proxy(
@@ -193,11 +356,26 @@ impl LabDatabase for sqlx::Sqlite {
     ) -> Option<(Proxy, sqlx::sqlite::SqliteConnectOptions)> {
         None
     }
+
+    async fn tables(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        leave_out: &str,
+    ) -> Result<Tables, sqlx::Error> {
+        tables::sqlite::read(connection, leave_out).await
+    }
+
+    async fn skip_ids(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        by: u32,
+    ) -> Result<(), sqlx::Error> {
+        tables::sqlite::skip_ids(connection, by).await
+    }
 }
 
 #[cfg(feature = "postgres")]
 #[async_trait]
 impl LabDatabase for sqlx::Postgres {
+    const SHORT_NAME: &'static str = "postgres";
     const MANY_WRITERS: bool = true;
 
     async fn rows(
@@ -208,14 +386,26 @@ impl LabDatabase for sqlx::Postgres {
     }
 
     async fn lab() -> Option<Lab<Self>> {
-        let Some(url) = crate::servers::Server::Postgres.url() else {
-            not_tested("postgres");
-            return None;
-        };
-        let options: sqlx::postgres::PgConnectOptions = url.parse().expect("IDEM_TEST_POSTGRES is a URL");
+        let found = find(crate::servers::Server::Postgres).await?;
+        let options: sqlx::postgres::PgConnectOptions =
+            found.url().parse().expect("IDEM_TEST_POSTGRES is a URL");
         let name = unique("idem_lab");
-        run::<Self>(&options, format!("CREATE SCHEMA {name}")).await;
-        Some(Lab { options: options.options([("search_path", name)]), folder: None })
+        // The runtime of the test may wait for this lab to go, and cannot close a connection meanwhile that is in the
+        // middle of a transaction. Whoever has locked something of the schema is of this test.
+        let remove = format!(
+            "SET lock_timeout = '2s'; \
+             SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+             WHERE c.relnamespace = '{name}'::regnamespace AND l.pid <> pg_backend_pid() \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()); \
+             DROP SCHEMA {name} CASCADE"
+        );
+        let home = Home::make::<Self>(&found, &options, format!("CREATE SCHEMA {name}"), remove).await;
+        let mut address = options.to_url_lossy();
+        // A URL that has a host, as this one, can be without a password.
+        let _ = address.set_password(None);
+        address.set_query(Some(&format!("options=-csearch_path%3D{name}")));
+        let options = options.options([("search_path", name)]);
+        Some(Lab { options, address: address.into(), home, kept: AtomicBool::new(false) })
     }
 
     async fn proxy(
@@ -226,11 +416,26 @@ impl LabDatabase for sqlx::Postgres {
         let address = proxy.address();
         Some((proxy, options.clone().host(&address.ip().to_string()).port(address.port())))
     }
+
+    async fn tables(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        leave_out: &str,
+    ) -> Result<Tables, sqlx::Error> {
+        tables::postgres::read(connection, leave_out).await
+    }
+
+    async fn skip_ids(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        by: u32,
+    ) -> Result<(), sqlx::Error> {
+        tables::postgres::skip_ids(connection, by).await
+    }
 }
 
 #[cfg(feature = "mysql")]
 #[async_trait]
 impl LabDatabase for sqlx::MySql {
+    const SHORT_NAME: &'static str = "mysql";
     const MANY_WRITERS: bool = true;
 
     async fn rows(
@@ -241,14 +446,18 @@ impl LabDatabase for sqlx::MySql {
     }
 
     async fn lab() -> Option<Lab<Self>> {
-        let Some(url) = crate::servers::Server::MySql.url() else {
-            not_tested("mysql");
-            return None;
-        };
-        let options: sqlx::mysql::MySqlConnectOptions = url.parse().expect("IDEM_TEST_MYSQL is a URL");
+        let found = find(crate::servers::Server::MySql).await?;
+        let options: sqlx::mysql::MySqlConnectOptions =
+            found.url().parse().expect("IDEM_TEST_MYSQL is a URL");
         let name = unique("idem_lab");
-        run::<Self>(&options, format!("CREATE DATABASE {name}")).await;
-        Some(Lab { options: options.database(&name), folder: None })
+        let remove = format!("SET lock_wait_timeout = 2; DROP DATABASE {name}");
+        let home = Home::make::<Self>(&found, &options, format!("CREATE DATABASE {name}"), remove).await;
+        let options = options.database(&name);
+        let mut address = options.to_url_lossy();
+        // A URL that has a host, as this one, can be without a password.
+        let _ = address.set_password(None);
+        address.set_query(None);
+        Some(Lab { options, address: address.into(), home, kept: AtomicBool::new(false) })
     }
 
     async fn proxy(
@@ -258,6 +467,20 @@ impl LabDatabase for sqlx::MySql {
         let proxy = proxy_to(options.get_host(), options.get_port(), delay).await;
         let address = proxy.address();
         Some((proxy, options.clone().host(&address.ip().to_string()).port(address.port())))
+    }
+
+    async fn tables(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        leave_out: &str,
+    ) -> Result<Tables, sqlx::Error> {
+        tables::mysql::read(connection, leave_out).await
+    }
+
+    async fn skip_ids(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        by: u32,
+    ) -> Result<(), sqlx::Error> {
+        tables::mysql::skip_ids(connection, by).await
     }
 }
 

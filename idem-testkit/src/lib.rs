@@ -12,6 +12,8 @@ pub mod lab;
 mod oracle;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod plan;
+#[cfg(unix)]
+mod private;
 pub mod proxy;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod report;
@@ -22,6 +24,7 @@ pub mod servers;
 pub mod tables;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod trial;
+mod unique;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod watch;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -39,6 +42,7 @@ pub use self::{
     scenario::{AsyncSetUp, Scenario, SetUpError},
     trial::Trial,
 };
+use unique::unique;
 
 /// The README, so that its snippets are compiled and run.
 #[cfg(all(doctest, feature = "sqlite"))]

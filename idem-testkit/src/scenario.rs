@@ -54,8 +54,10 @@ pub struct Scenario<J, D: LabDatabase, S = ()> {
 /// Counts an effect outside the database.
 pub(crate) struct Observer<S> {
     pub(crate) name: String,
-    pub(crate) count: Box<dyn Fn(&S) -> u64 + Send + Sync>,
+    pub(crate) count: Box<Count<S>>,
 }
+
+type Count<S> = dyn Fn(&S) -> Pin<Box<dyn Future<Output = u64> + '_>> + Send + Sync;
 
 /// Puts another store in front of the database's own.
 pub(crate) type WrapStore<D> = dyn Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync;
@@ -138,7 +140,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     }
 }
 
-impl<J, D: LabDatabase, S> Scenario<J, D, S> {
+impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// Prepares the database of every trial, after idem's own tables are there.
     pub fn setup<T, E>(mut self, set_up: impl AsyncSetUp<D, T, E> + Send + Sync + 'static) -> Self
     where
@@ -156,12 +158,25 @@ impl<J, D: LabDatabase, S> Scenario<J, D, S> {
     /// A killed process takes with it what it counted in its own memory. The plan
     /// [`Kill`](crate::plan::Plan::Kill) therefore judges an observer only where it counts outside the
     /// process, in a server or a file that [`Scenario::state_with`] shares, and reports the others.
-    pub fn observe(
+    pub fn observe(self, name: impl Into<String>, count: impl Fn(&S) -> u64 + Send + Sync + 'static) -> Self {
+        let count = Arc::new(count);
+        self.observe_async(name, async move |state| count(state))
+    }
+
+    /// Counts an effect outside the database that has to be asked for: at a server, in a file.
+    ///
+    /// See [`observe`](Self::observe).
+    pub fn observe_async(
         mut self,
         name: impl Into<String>,
-        count: impl Fn(&S) -> u64 + Send + Sync + 'static,
+        count: impl AsyncFn(&S) -> u64 + Send + Sync + 'static,
     ) -> Self {
-        self.observers.push(Observer { name: name.into(), count: Box::new(count) });
+        let count = Arc::new(count);
+        let count: Box<Count<S>> = Box::new(move |state| {
+            let count = Arc::clone(&count);
+            Box::pin(async move { count(state).await })
+        });
+        self.observers.push(Observer { name: name.into(), count });
         self
     }
 

@@ -4,7 +4,6 @@
 //! every call of the store. A [`Watch`] counts them as a run passes by. It can let the run end at one, as a
 //! crash would, or hold it there until it is told to go on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -12,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::report::Moment;
@@ -50,25 +48,15 @@ impl Timeline {
 }
 
 /// What becomes of the run at its windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Stop {
     /// It goes through.
     #[default]
     Never,
-    /// It ends at this window, counted from zero.
-    At(usize),
+    /// It ends at the window of this name.
+    At(String),
     /// It waits at every window until it is told to go on.
     Everywhere,
-}
-
-/// At which window, by its name, a run ends as well.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) enum EndsAt {
-    #[default]
-    Nowhere,
-    /// The first one that is none of these.
-    Other(BTreeSet<String>),
-    Named(String),
 }
 
 /// How the store's COMMIT is made to look.
@@ -97,17 +85,12 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct State {
     stop: Stop,
-    ends_at: EndsAt,
-    /// How often a window of this name was passed.
-    names: BTreeMap<String, usize>,
     /// Where the run is: `start`, `begin`, `body` and so on.
     phase: &'static str,
     /// The awaits of this phase.
     awaits: usize,
-    /// The windows that were passed, or reached.
-    windows: usize,
-    /// The last window.
-    last: String,
+    /// The windows that were passed, or reached. No two have the same name.
+    windows: Vec<String>,
     /// The run has reached the window where it ends.
     stopped: bool,
     /// The run stands at a window and has not been told to go on.
@@ -116,16 +99,34 @@ struct State {
     permits: usize,
 }
 
+impl State {
+    /// Notes a window and returns its full name.
+    fn reach(&mut self, name: String) -> String {
+        let times =
+            1 + self.windows.iter().filter(|window| window.strip_prefix(&name).is_some_and(is_again)).count();
+        let name = if times == 1 { name } else { format!("{name}, time {times}") };
+        self.windows.push(name.clone());
+        name
+    }
+
+    fn reach_await(&mut self) -> String {
+        self.awaits += 1;
+        let name = format!("await {} of {}", self.awaits, self.phase);
+        self.reach(name)
+    }
+}
+
+fn is_again(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(", time ")
+}
+
 impl Watch {
     pub(crate) fn new(worker: char, timeline: Timeline, stop: Stop, ack: Ack) -> Self {
         let state = State {
             stop,
-            ends_at: EndsAt::Nowhere,
-            names: BTreeMap::new(),
             phase: "start",
             awaits: 0,
-            windows: 0,
-            last: String::from("start"),
+            windows: Vec::new(),
             stopped: false,
             waiting: false,
             permits: 0,
@@ -135,11 +136,6 @@ impl Watch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the run end at a window of this name too.
-    pub(crate) fn ends_at(&self, ends_at: EndsAt) {
-        self.state().ends_at = ends_at;
     }
 
     pub(crate) fn note(&self, what: impl Into<String>) {
@@ -152,14 +148,14 @@ impl Watch {
         state.awaits = 0;
     }
 
-    /// Tells how many windows the run has passed or reached.
-    pub(crate) fn windows(&self) -> usize {
-        self.state().windows
+    /// Returns the windows that the run has passed or reached.
+    pub(crate) fn windows(&self) -> Vec<String> {
+        self.state().windows.clone()
     }
 
-    /// Tells the window that the run was at last.
+    /// Returns the window that the run was at last.
     pub(crate) fn last(&self) -> String {
-        self.state().last.clone()
+        self.state().windows.last().cloned().unwrap_or_else(|| String::from("its start"))
     }
 
     /// Passes a window at the side of a store's call.
@@ -184,41 +180,26 @@ impl Watch {
 
     /// Lets everything go through from now on: what a run has left behind is not stopped any more.
     pub(crate) fn set_free(&self) {
-        let mut state = self.state();
-        state.stop = Stop::Never;
-        state.ends_at = EndsAt::Nowhere;
-        drop(state);
+        self.state().stop = Stop::Never;
         self.go_on.notify_waiters();
     }
 
-    /// Counts a window; tells whether the run ends there.
+    /// Notes a window; tells whether the run ends there.
     fn reach(&self, name: String) -> bool {
         let mut state = self.state();
-        let times = state.names.entry(name.clone()).or_insert(0);
-        *times += 1;
-        let name = if *times > 1 { format!("{name}, time {times}") } else { name };
-        let named = match &state.ends_at {
-            EndsAt::Nowhere => false,
-            EndsAt::Other(names) => !names.contains(&name),
-            EndsAt::Named(wanted) => *wanted == name,
-        };
-        state.stopped = named || state.stop == Stop::At(state.windows);
-        state.windows += 1;
-        state.last = name;
+        let name = state.reach(name);
+        state.stopped = state.stop == Stop::At(name);
         state.stopped
     }
 
-    /// Counts an await; tells whether the run ends there.
+    /// Notes an await; tells whether the run ends there.
     fn reach_await(&self) -> bool {
-        let name = {
-            let mut state = self.state();
-            if state.stopped {
-                return true;
-            }
-            state.awaits += 1;
-            format!("await {} of {}", state.awaits, state.phase)
-        };
-        self.reach(name)
+        let mut state = self.state();
+        if !state.stopped {
+            let name = state.reach_await();
+            state.stopped = state.stop == Stop::At(name);
+        }
+        state.stopped
     }
 
     /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped.
@@ -241,27 +222,25 @@ impl Watch {
     ///
     /// A run that does not get there within `patience` waits for somebody else, most likely for a lock.
     pub(crate) async fn step<F: Future + Unpin>(&self, run: &mut F, patience: Duration) -> Step<F::Output> {
-        self.state().permits = 1;
+        {
+            let mut state = self.state();
+            state.permits = usize::from(state.waiting);
+        }
         self.go_on.notify_waiters();
         let mut asleep = false;
         let mut to_the_next = poll_fn(|cx| {
             // An await inside the body ends the step when its answer has come.
             if asleep {
                 asleep = false;
-                let mut state = self.state();
-                state.awaits += 1;
-                state.last = format!("await {} of {}", state.awaits, state.phase);
-                state.windows += 1;
-                return Poll::Ready(Step::Window(state.last.clone()));
+                return Poll::Ready(Step::Window(self.state().reach_await()));
             }
             match poll_caught(Pin::new(&mut *run), cx) {
                 Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
                 Poll::Pending => {
-                    let state = self.state();
-                    if state.waiting {
-                        return Poll::Ready(Step::Window(state.last.clone()));
+                    if self.state().waiting {
+                        return Poll::Ready(Step::Window(self.last()));
                     }
-                    asleep = state.phase == "the body";
+                    asleep = self.state().phase == "the body";
                     Poll::Pending
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_runtime::record::Record;
-use idem_runtime::{AtomicJob, Done, Error, Idem, codec, key::Key};
+use idem_runtime::{AtomicJob, Done, Error, Idem, Job, codec, key::Key};
 use serde::Serialize;
 use sqlx::Pool;
 
@@ -93,7 +93,6 @@ where
         let Some(lab) = D::lab().await else { return Ok(None) };
         let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
         idem.migrate().await.map_err(Trouble::store)?;
-        idem.enrol::<J>().await.ok();
         let mut admin = lab.connect().await;
         D::rows(&mut admin, "CREATE TABLE idem_testkit_probe (n INTEGER)")
             .await
@@ -179,12 +178,16 @@ where
         let mut admin = self.lab.connect().await;
         let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
         let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
-        Ok(Left { tables, effects: self.effects(), records })
+        Ok(Left { tables, effects: self.effects().await, records })
     }
 
     /// Counts the effects outside the database, by observer.
-    pub(crate) fn effects(&self) -> Vec<u64> {
-        self.scenario.observers.iter().map(|observer| (observer.count)(&self.state)).collect()
+    pub(crate) async fn effects(&self) -> Vec<u64> {
+        let mut effects = Vec::new();
+        for observer in &self.scenario.observers {
+            effects.push((observer.count)(&self.state).await);
+        }
+        effects
     }
 
     /// Waits until the tasks that a run has left behind are over, for a moment at most.
@@ -199,6 +202,9 @@ where
 fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
+
+/// What a run of a job returns.
+type Returned<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
 
 /// Somebody who runs the job.
 pub(crate) struct Worker<D: LabDatabase, S> {
@@ -230,10 +236,7 @@ where
         Ended::Hung(last)
     }
 
-    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(
-        &self,
-        ran: Ran<Result<Done<J::Output>, Error<J::Error>>>,
-    ) -> Ended {
+    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(&self, ran: Ran<Returned<J>>) -> Ended {
         let ended = match ran {
             Ran::Panicked(message) => Ended::Panicked(message),
             Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),

@@ -12,6 +12,7 @@ use idem_testkit::proxy::Proxy;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::sync::Mutex;
 
+use super::folded::Folded;
 use super::{ACCOUNTS, Bench, HERD, REPLAYED_KEYS, System, Workload, fresh_key, used_key};
 
 pub(crate) type Check = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
@@ -46,7 +47,11 @@ macro_rules! database {
             }
 
             /// One INSERT and one UPDATE.
-            async fn effect(c: &mut $connection, system: &str, id: i64) -> Result<Receipt, sqlx::Error> {
+            pub(super) async fn effect(
+                c: &mut $connection,
+                system: &str,
+                id: i64,
+            ) -> Result<Receipt, sqlx::Error> {
                 sqlx::query($charge).bind(system).bind(id).execute(&mut *c).await?;
                 sqlx::query($balance).bind(id % ACCOUNTS).execute(c).await?;
                 Ok(Receipt { charge: id })
@@ -301,6 +306,15 @@ macro_rules! database {
     };
 }
 
+/// The effect on PostgreSQL, for what is written for it alone.
+pub(super) async fn postgres_effect(
+    c: &mut sqlx::PgConnection,
+    system: &str,
+    id: i64,
+) -> Result<Receipt, sqlx::Error> {
+    postgres::effect(c, system, id).await
+}
+
 /// As many connections as the servers take by default, with some left for others.
 const MOST_CONNECTIONS: usize = 64;
 
@@ -403,7 +417,16 @@ pub(crate) async fn postgres(
         .max_connections(u32::try_from(MOST_CONNECTIONS)?)
         .connect_with(options)
         .await?;
-    keep(proxy, postgres::systems(workload, workers, pool, records).await?)
+    let folded = match workload {
+        Workload::First => Some(Folded::new(&pool, workers.min(MOST_CONNECTIONS)).await?),
+        Workload::Replay | Workload::Herd => None,
+    };
+    let mut bench = postgres::systems(workload, workers, pool, records).await?;
+    if let Some(folded) = folded {
+        let last = bench.systems.len() - 1;
+        bench.systems.insert(last, Arc::new(folded));
+    }
+    keep(proxy, bench)
 }
 
 /// Makes the systems in a fresh database.

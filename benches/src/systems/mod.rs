@@ -3,6 +3,7 @@
 //! The job charges an account: one INSERT and one UPDATE.
 
 mod databases;
+mod folded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

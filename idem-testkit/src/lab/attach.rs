@@ -3,7 +3,7 @@
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use sqlx::ConnectOptions as _;
 
-use super::{Lab, LabDatabase, OptionsOf};
+use super::{AtomicBool, Home, Lab, LabDatabase, OptionsOf};
 
 /// Tells another process of the same test where a throw-away database is.
 ///
@@ -25,7 +25,9 @@ impl<D: LabDatabase> Lab<D> {
 
     /// Works on a database that belongs to another process, and is not removed here.
     pub(crate) fn attached(place: &str) -> Option<Self> {
-        D::at(place).map(|options| Lab { options, folder: None })
+        let options = D::at(place)?;
+        let (home, kept) = (Home::Elsewhere, AtomicBool::new(false));
+        Some(Lab { options, address: String::from("elsewhere"), home, kept })
     }
 }
 

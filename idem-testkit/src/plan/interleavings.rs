@@ -31,13 +31,14 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    let mut went = Went::default();
+    let bound = String::from("every order with at most 2 changes of turn");
+    let mut went = Went { bound: Some(bound), ..Went::default() };
     let only = match only.map(parse) {
         Some(None) => return Ok(went),
         Some(Some(turns)) => Some(turns),
         None => None,
     };
-    let last = oracle.windows + 1;
+    let last = oracle.windows.len() + 1;
     for a in 0..=last {
         let mut a_is_over = false;
         for b in 1..=last {

@@ -1,12 +1,7 @@
 //! A real process that is killed at every window of a run: the machine that loses its power, `kill -9`,
 //! the out-of-memory killer.
 //!
-//! The windows are those of the crash plan, but taken by their names: each run is killed at the first window
-//! that none was killed at before, until runs get through. How many awaits a run has is different each time,
-//! and by their numbers some windows would be passed over. A schedule is a name such as `before-COMMIT`, or a
-//! number.
-//!
-//! For each one the plan prepares a database, starts the program of
+//! The windows are those of the crash plan. For each one the plan prepares a database, starts the program of
 //! the tests again with nothing but the test that called, and lets that *child* work on the database. The
 //! child does all that the test does before the check, comes to the check, runs the job to the window, says
 //! so and stands still with its transaction open. It is killed (SIGKILL on Unix), and recovery and judgement
@@ -30,15 +25,15 @@ use std::time::{Duration, Instant};
 use idem_runtime::AtomicJob;
 use serde::{Deserialize, Serialize};
 
-use super::crash::unrelated_work;
-use super::{Plan, Went, Wrong, judge, wrong};
+use super::crash::{Windows, schedule, unrelated_work};
+use super::{Plan, Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
 use crate::oracle::Oracle;
 use crate::report::{Difference, Moment, Report};
 use crate::scenario::Scenario;
 use crate::trial::Trial;
-use crate::watch::{Ack, EndsAt, Stop};
+use crate::watch::{Ack, Stop};
 use crate::world::{Ended, World};
 
 /// Tells a process that it is a child, and what it is to do.
@@ -49,13 +44,6 @@ const WORD: &str = "idem-testkit child: ";
 
 /// How much of what a child writes is kept for a message.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
-
-/// How many children in a row find no new window before all are taken to be found, and how often a schedule
-/// is replayed: how many awaits a run has depends on how fast answers come, so one run proves little.
-const TRIES: usize = 3;
-
-/// How many windows there may be.
-const MOST: usize = 1_000;
 
 pub(crate) async fn run<J, D, S>(
     scenario: &Scenario<J, D, S>,
@@ -75,30 +63,43 @@ where
     };
     let mut went = Went::default();
     let mut unseen = BTreeSet::new();
-    let mut hit = BTreeSet::new();
-    let mut tries = 0;
-    while tries < TRIES && hit.len() < MOST {
-        let (stop, ends_at) = match only.map(|only| (only.parse(), only)) {
-            Some((Ok(window), _)) => (Some(window), EndsAt::Nowhere),
-            Some((Err(_), name)) => (None, EndsAt::Named(name.replace('-', " "))),
-            None => (None, EndsAt::Other(hit.clone())),
+    let mut windows = Windows::of(oracle);
+    while let Some(window) = windows.next(only) {
+        let Some(mut world) = World::new(scenario).await? else { break };
+        let child = Child {
+            id: call.id.clone(),
+            nth: call.nth,
+            window: window.clone(),
+            place: world.lab.place(),
+            shared: world.trial.shared(),
         };
-        let Some(killed) = kill_at(stop, ends_at, scenario, oracle, call, test).await? else {
-            tries += 1;
+        let later = world.timeline.elapsed();
+        let said = child.start(test.to_owned(), scenario.limit).await?;
+        let moments = said.moments.into_iter();
+        world.timeline.take_over(
+            later,
+            moments.map(|(at, worker, what)| Moment { at: Duration::from_micros(at), worker, what }),
+        );
+        windows.seen(said.windows);
+        if said.end == End::GotThrough {
             continue;
-        };
-        unseen.extend(killed.unseen);
-        went.wrong = killed.wrong;
-        tries = if hit.insert(killed.at) { 0 } else { tries + 1 };
-        if went.wrong.is_some() {
+        }
+        windows.hit();
+        world.timeline.note('-', "kills the process of A");
+        let effects = said.effects.into_iter().zip(world.effects().await).enumerate();
+        let died: Vec<usize> = effects.filter(|(_, (child, here))| child != here).map(|(n, _)| n).collect();
+        let mut differences: Vec<Difference> =
+            unrelated_work(&world, &world.lab.pool(2)).await?.into_iter().collect();
+        let recovered = world.recover('B').await?;
+        differences.extend(judge(&world, &oracle.blind_to(&died), &[recovered]).await?);
+        unseen.extend(died);
+        if !differences.is_empty() {
+            let what = format!("the worker's process was killed at {window}, and the job ran again");
+            went.wrong = Some(wrong(&mut world, schedule(&window), what, differences));
             break;
         }
     }
-    went.hit = hit.len();
-    went.windows = hit.len();
-    if hit.len() == MOST {
-        went.skipped = Some(format!("stopped after {MOST} windows"));
-    }
+    (went.windows, went.hit) = windows.count();
     if !unseen.is_empty() {
         let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", scenario.observers[*n].name)).collect();
         went.skipped = Some(format!(
@@ -108,53 +109,6 @@ where
         ));
     }
     Ok(went)
-}
-
-struct Killed {
-    /// The window.
-    at: String,
-    /// The observers whose counts died with the process.
-    unseen: Vec<usize>,
-    wrong: Option<Wrong>,
-}
-
-/// Kills a run where it stops, recovers and judges; `None` if it got through or no server is there.
-async fn kill_at<J, D, S>(
-    stop: Option<usize>,
-    ends_at: EndsAt,
-    scenario: &Scenario<J, D, S>,
-    oracle: &Oracle,
-    call: &Call,
-    test: &str,
-) -> Result<Option<Killed>, Trouble>
-where
-    J: AtomicJob<S, Db = D>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
-    let Some(mut world) = World::new(scenario).await? else { return Ok(None) };
-    let (place, shared) = (world.lab.place(), world.trial.shared());
-    let child = Child { id: call.id.clone(), nth: call.nth, stop, ends_at, place, shared };
-    let later = world.timeline.elapsed();
-    let said = child.start(test.to_owned(), scenario.limit).await?;
-    let moments = said.moments.into_iter();
-    world.timeline.take_over(
-        later,
-        moments.map(|(at, worker, what)| Moment { at: Duration::from_micros(at), worker, what }),
-    );
-    let End::StandsStill(at) = said.end else { return Ok(None) };
-    world.timeline.note('-', "kills the process of A");
-    let effects = said.effects.iter().zip(world.effects()).enumerate();
-    let unseen: Vec<usize> = effects.filter(|(_, (child, here))| *child != here).map(|(n, _)| n).collect();
-    let mut differences: Vec<Difference> =
-        unrelated_work(&world, &world.lab.pool(2)).await?.into_iter().collect();
-    let recovered = world.recover('B').await?;
-    differences.extend(judge(&world, &oracle.blind_to(&unseen), &[recovered]).await?);
-    let wrong = (!differences.is_empty()).then(|| {
-        let what = format!("the worker's process was killed at {at}, and the job ran again");
-        wrong(&mut world, at.replace(' ', "-"), what, differences)
-    });
-    Ok(Some(Killed { at, unseen, wrong }))
 }
 
 /// One call of a check, as the same test makes it in another process.
@@ -196,7 +150,7 @@ impl Call {
             test: scenario.test.clone().or_else(this_test),
             job: J::SPEC.name.to_owned(),
             key: key.to_owned(),
-            database: D::NAME.to_lowercase(),
+            database: D::SHORT_NAME.to_owned(),
         };
         let kills = plans.contains(&Plan::Kill);
         let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,10 +177,8 @@ fn this_test() -> Option<String> {
 pub(crate) struct Child {
     id: CallId,
     nth: usize,
-    /// Where to stand still, by number.
-    stop: Option<usize>,
-    /// Where to stand still, by name.
-    ends_at: EndsAt,
+    /// Where to stand still.
+    window: String,
     /// The database, as the parent names it.
     place: String,
     /// What the state shares.
@@ -237,17 +189,18 @@ pub(crate) struct Child {
 #[derive(Debug, Serialize, Deserialize)]
 struct Said {
     end: End,
+    windows: Vec<String>,
     /// What its observers count.
     effects: Vec<u64>,
     /// Microseconds since it began, the worker, and what it did.
     moments: Vec<(u64, char, String)>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum End {
-    /// At this window, until it is killed.
-    StandsStill(String),
-    /// The window does not exist.
+    /// At the window, until it is killed.
+    StandsStill,
+    /// It did not come to the window.
     GotThrough,
 }
 
@@ -277,14 +230,12 @@ impl Child {
         let lab = Lab::<D>::attached(&self.place)
             .ok_or_else(|| Trouble::Store(String::from("the parent names a place that is no database")))?;
         let world = World::on(scenario, lab, Trial::joined(self.shared));
-        let stop = self.stop.map_or(Stop::Never, Stop::At);
-        let worker = world.worker('A', stop, Ack::Heard)?;
-        worker.watch.ends_at(self.ends_at);
+        let worker = world.worker('A', Stop::At(self.window), Ack::Heard)?;
         let mut run = Box::pin(worker.idem.run(world.job()));
         // What is lent is not dropped: the run keeps all that it holds.
         let ended = tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await;
         let end = match ended {
-            Ok(None) => End::StandsStill(worker.watch.last()),
+            Ok(None) => End::StandsStill,
             Ok(Some(ran)) => match worker.ended::<J>(ran) {
                 Ended::Answered(_) => End::GotThrough,
                 Ended::Again(why) | Ended::Failed(why) | Ended::Panicked(why) | Ended::Hung(why) => {
@@ -295,7 +246,8 @@ impl Child {
         };
         let moments = world.timeline.moments().into_iter();
         say(&Said {
-            effects: world.effects(),
+            windows: worker.watch.windows(),
+            effects: world.effects().await,
             moments: moments
                 .map(|moment| (moment.at.as_micros() as u64, moment.worker, moment.what))
                 .collect(),

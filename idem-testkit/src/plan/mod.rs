@@ -113,6 +113,8 @@ pub(crate) struct Went {
     pub(crate) windows: usize,
     /// How many were hit.
     pub(crate) hit: usize,
+    /// How far the plan goes, if not through everything.
+    pub(crate) bound: Option<String>,
     /// Why the plan, or a part of it, does not apply.
     pub(crate) skipped: Option<String>,
     pub(crate) wrong: Option<Wrong>,
@@ -143,7 +145,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let began = Instant::now();
-    let went = match plan {
+    let mut went = match plan {
         Plan::Repeat => repeat::run(scenario, oracle, only).await?,
         Plan::Concurrent => concurrent::run(scenario, oracle, only).await?,
         Plan::Crash => crash::run(scenario, oracle, only).await?,
@@ -158,7 +160,7 @@ where
             "`IDEM_SCHEDULE`: {plan} has no schedule `{schedule}` on this job"
         )));
     }
-    let failure = went.wrong.map(|wrong| {
+    let failure = went.wrong.take().map(|wrong| {
         let schedule = format!("{plan}/{}", wrong.schedule);
         Failure {
             plan,
@@ -171,8 +173,8 @@ where
             kept: Some(wrong.kept),
         }
     });
-    let (windows, hit, skipped) = (went.windows, went.hit, went.skipped);
-    Ok((PlanReport { plan, windows, hit, took: began.elapsed(), skipped }, failure))
+    let Went { windows, hit, bound, skipped, .. } = went;
+    Ok((PlanReport { plan, windows, hit, took: began.elapsed(), bound, skipped }, failure))
 }
 
 /// Writes the line that runs a schedule of the test that calls.

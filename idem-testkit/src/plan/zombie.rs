@@ -10,6 +10,7 @@ use std::time::Duration;
 use idem_runtime::AtomicJob;
 use sqlx::pool::PoolOptions;
 
+use super::crash::schedule;
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
@@ -42,7 +43,6 @@ where
     let mut went = Went::default();
     // The awaits of a run are not the same each time, so windows go by their names: each trial takes a new one.
     let mut hit = BTreeSet::new();
-    let only = only.map(|only| only.replace('-', " "));
     while hit.len() < MOST {
         let Some(mut world) = World::new(scenario).await? else { break };
         let Some((proxy, options)) = D::proxy(&world.lab.options(), Duration::ZERO).await else {
@@ -60,7 +60,7 @@ where
                 Step::Window(at) => {
                     is_open |= at == FIRST;
                     let is_wanted = match &only {
-                        Some(only) => *only == at,
+                        Some(only) => *only == schedule(&at),
                         None => !hit.contains(&at),
                     };
                     if is_open && is_wanted {
@@ -93,6 +93,8 @@ where
             Err(_) => worker.hung(),
         };
         drop(run);
+        // What it still holds goes with its last connections.
+        proxy.cut();
         let mut differences: Vec<Difference> = not_as_a_zombie(&zombie).into_iter().collect();
         let mut ended = vec![successor];
         // An error is the right answer of a worker that has lost its claim, so it is not compared.
@@ -104,7 +106,7 @@ where
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
             );
-            went.wrong = Some(wrong(&mut world, at.replace(' ', "-"), what, differences));
+            went.wrong = Some(wrong(&mut world, schedule(&at), what, differences));
             break;
         }
         if only.is_some() {

@@ -1,4 +1,13 @@
-//! What a check found out.
+//! What a check found out, and how it is shown: as text, as JSON and as a page.
+
+mod files;
+mod html;
+mod json;
+mod text;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -7,6 +16,9 @@ use serde::Serialize;
 use crate::plan::Plan;
 
 /// What a check found out about one job on one database.
+///
+/// Its `Display` is for a terminal: about 110 columns, long values cut in the middle. [`Report::html`] shows the
+/// same with more room, [`Report::json`] has everything, and [`Report::write`] puts both into a directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -21,8 +33,10 @@ pub struct Report {
     /// What two clean runs left different, so that nothing else is compared with it.
     pub masked: Vec<Mask>,
     /// How often each observer saw an effect in a clean run.
+    #[serde(serialize_with = "json::effects")]
     pub effects: Vec<(String, u64)>,
     /// How long everything took.
+    #[serde(rename = "took_us", serialize_with = "json::micros")]
     pub took: Duration,
     /// The first thing that was wrong; nothing ran after it.
     pub failure: Option<Failure>,
@@ -39,7 +53,10 @@ pub struct PlanReport {
     /// How many of them were hit.
     pub hit: usize,
     /// How long the plan took.
+    #[serde(rename = "took_us", serialize_with = "json::micros")]
     pub took: Duration,
+    /// How far the plan goes, if it does not go through everything that could be tried.
+    pub bound: Option<String>,
     /// Why the plan, or a part of it, does not apply to this job or database.
     pub skipped: Option<String>,
 }
@@ -127,20 +144,10 @@ pub enum Difference {
 #[non_exhaustive]
 pub struct Moment {
     /// The time since the schedule began.
+    #[serde(rename = "at_us", serialize_with = "json::micros")]
     pub at: Duration,
     /// The worker: `A` for the first, then `B` and so on; `-` for the testkit itself.
     pub worker: char,
     /// What it did, such as `begin: locks the key and reads its record`.
     pub what: String,
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:#?}")
-    }
-}
-impl Report {
-    pub(crate) fn write(&self, _: &std::path::Path) -> std::io::Result<()> {
-        Ok(())
-    }
 }
