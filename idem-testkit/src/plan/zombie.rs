@@ -78,7 +78,12 @@ where
                 Step::Ended(_) => break None,
             }
         };
-        let Some(at) = at else { break };
+        let Some(at) = at else {
+            // All windows are hit; what this run has begun is undone before its database goes.
+            drop(run);
+            let _ = tokio::time::timeout(PATIENCE, worker.pool.close()).await;
+            break;
+        };
         hit.insert(at.clone());
         (went.hit, went.windows) = (hit.len(), hit.len());
         worker.watch.note(format!("stands still {at}"));
