@@ -100,8 +100,9 @@ where
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
         drop((idem, admin));
-        let tasks = alive_tasks();
-        Ok(Some(World { scenario, lab, state: (scenario.state)(), timeline: Timeline::new(), tasks }))
+        let state = (scenario.state)();
+        let tasks = resting_tasks().await;
+        Ok(Some(World { scenario, lab, state, timeline: Timeline::new(), tasks }))
     }
 
     /// Makes a worker with connections of its own, as another process would have.
@@ -114,8 +115,11 @@ where
         };
         let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
         let store = WatchedStore { inner, watch: Arc::clone(&watch) };
-        let idem =
-            Idem::with_store(Arc::new(store)).state(self.state.clone()).build().map_err(Trouble::store)?;
+        let state = match &self.scenario.worker_state {
+            Some(make) => make(&self.state),
+            None => self.state.clone(),
+        };
+        let idem = Idem::with_store(Arc::new(store)).state(state).build().map_err(Trouble::store)?;
         Ok(Worker { pool, idem, watch, limit: self.scenario.limit })
     }
 
@@ -170,6 +174,18 @@ where
         let began = tokio::time::Instant::now();
         while alive_tasks() > self.tasks && began.elapsed() < SETTLING {
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Counts the tasks when those are over that a set-up has left behind.
+async fn resting_tasks() -> usize {
+    let mut tasks = alive_tasks();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        match alive_tasks() {
+            fewer if fewer < tasks => tasks = fewer,
+            _ => return tasks,
         }
     }
 }
