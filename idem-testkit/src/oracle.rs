@@ -35,8 +35,8 @@ pub(crate) struct Oracle {
     /// The record, as it is stored.
     pub(crate) record: Option<Vec<u8>>,
     pub(crate) masks: Vec<Mask>,
-    /// How many windows a clean run has.
-    pub(crate) windows: usize,
+    /// The windows of a clean run.
+    pub(crate) windows: Vec<String>,
     observers: Vec<String>,
     keeps_records: bool,
 }
@@ -46,7 +46,7 @@ struct Clean {
     after: Left,
     answer: Answer,
     record: Option<Vec<u8>>,
-    windows: usize,
+    windows: Vec<String>,
 }
 
 impl Oracle {

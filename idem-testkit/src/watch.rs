@@ -38,13 +38,13 @@ impl Timeline {
 }
 
 /// What becomes of the run at its windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Stop {
     /// It goes through.
     #[default]
     Never,
-    /// It ends at this window, counted from zero.
-    At(usize),
+    /// It ends at the window of this name.
+    At(String),
     /// It waits at every window until it is told to go on.
     Everywhere,
 }
@@ -79,10 +79,8 @@ struct State {
     phase: &'static str,
     /// The awaits of this phase.
     awaits: usize,
-    /// The windows that were passed, or reached.
-    windows: usize,
-    /// The last window.
-    last: String,
+    /// The windows that were passed, or reached. No two have the same name.
+    windows: Vec<String>,
     /// The run has reached the window where it ends.
     stopped: bool,
     /// The run stands at a window and has not been told to go on.
@@ -91,14 +89,34 @@ struct State {
     permits: usize,
 }
 
+impl State {
+    /// Notes a window and returns its full name.
+    fn reach(&mut self, name: String) -> String {
+        let times =
+            1 + self.windows.iter().filter(|window| window.strip_prefix(&name).is_some_and(is_again)).count();
+        let name = if times == 1 { name } else { format!("{name}, time {times}") };
+        self.windows.push(name.clone());
+        name
+    }
+
+    fn reach_await(&mut self) -> String {
+        self.awaits += 1;
+        let name = format!("await {} of {}", self.awaits, self.phase);
+        self.reach(name)
+    }
+}
+
+fn is_again(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(", time ")
+}
+
 impl Watch {
     pub(crate) fn new(worker: char, timeline: Timeline, stop: Stop, ack: Ack) -> Self {
         let state = State {
             stop,
             phase: "start",
             awaits: 0,
-            windows: 0,
-            last: String::from("start"),
+            windows: Vec::new(),
             stopped: false,
             waiting: false,
             permits: 0,
@@ -120,14 +138,14 @@ impl Watch {
         state.awaits = 0;
     }
 
-    /// Tells how many windows the run has passed or reached.
-    pub(crate) fn windows(&self) -> usize {
-        self.state().windows
+    /// Returns the windows that the run has passed or reached.
+    pub(crate) fn windows(&self) -> Vec<String> {
+        self.state().windows.clone()
     }
 
-    /// Tells the window that the run was at last.
+    /// Returns the window that the run was at last.
     pub(crate) fn last(&self) -> String {
-        self.state().last.clone()
+        self.state().windows.last().cloned().unwrap_or_else(|| String::from("its start"))
     }
 
     /// Passes a window at the side of a store's call.
@@ -156,26 +174,22 @@ impl Watch {
         self.go_on.notify_waiters();
     }
 
-    /// Counts a window; tells whether the run ends there.
+    /// Notes a window; tells whether the run ends there.
     fn reach(&self, name: String) -> bool {
         let mut state = self.state();
-        state.stopped = state.stop == Stop::At(state.windows);
-        state.windows += 1;
-        state.last = name;
+        let name = state.reach(name);
+        state.stopped = state.stop == Stop::At(name);
         state.stopped
     }
 
-    /// Counts an await; tells whether the run ends there.
+    /// Notes an await; tells whether the run ends there.
     fn reach_await(&self) -> bool {
-        let name = {
-            let mut state = self.state();
-            if state.stopped {
-                return true;
-            }
-            state.awaits += 1;
-            format!("await {} of {}", state.awaits, state.phase)
-        };
-        self.reach(name)
+        let mut state = self.state();
+        if !state.stopped {
+            let name = state.reach_await();
+            state.stopped = state.stop == Stop::At(name);
+        }
+        state.stopped
     }
 
     /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped.
@@ -205,20 +219,15 @@ impl Watch {
             // An await inside the body ends the step when its answer has come.
             if asleep {
                 asleep = false;
-                let mut state = self.state();
-                state.awaits += 1;
-                state.last = format!("await {} of {}", state.awaits, state.phase);
-                state.windows += 1;
-                return Poll::Ready(Step::Window(state.last.clone()));
+                return Poll::Ready(Step::Window(self.state().reach_await()));
             }
             match poll_caught(Pin::new(&mut *run), cx) {
                 Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
                 Poll::Pending => {
-                    let state = self.state();
-                    if state.waiting {
-                        return Poll::Ready(Step::Window(state.last.clone()));
+                    if self.state().waiting {
+                        return Poll::Ready(Step::Window(self.last()));
                     }
-                    asleep = state.phase == "the body";
+                    asleep = self.state().phase == "the body";
                     Poll::Pending
                 }
             }

@@ -26,41 +26,93 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    let only = match only {
-        Some(schedule) => match schedule.parse() {
-            Ok(window) => Some(window),
-            Err(_) => return Ok(Went::default()),
-        },
-        None => None,
-    };
     let mut went = Went::default();
-    // How many windows there are depends on how fast answers come, so the sweep goes on until a run gets through.
-    for window in only.unwrap_or(0).. {
+    let mut windows = Windows::of(oracle);
+    while let Some(window) = windows.next(only) {
         let Some(mut world) = World::new(scenario).await? else { break };
-        let worker = world.worker('A', Stop::At(window), Ack::Heard)?;
+        let worker = world.worker('A', Stop::At(window.clone()), Ack::Heard)?;
         let crashed = worker.run(world.job()).await.is_none();
-        let at = worker.watch.last();
+        windows.seen(worker.watch.windows());
         if !crashed {
-            went.windows = worker.watch.windows();
-            break;
+            continue;
         }
-        went.hit += 1;
-        went.windows = window + 1;
+        windows.hit();
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &worker.pool).await?.into_iter().collect();
         drop(worker);
         let recovered = world.recover('B').await?;
         differences.extend(judge(&world, oracle, &[recovered]).await?);
         if !differences.is_empty() {
-            let what = format!("the worker crashed at {at}, and the job ran again");
-            went.wrong = Some(wrong(&mut world, window.to_string(), what, differences));
-            break;
-        }
-        if only.is_some() {
+            let what = format!("the worker crashed at {window}, and the job ran again");
+            went.wrong = Some(wrong(&mut world, schedule(&window), what, differences));
             break;
         }
     }
+    (went.windows, went.hit) = windows.count();
     Ok(went)
+}
+
+/// How often a window is tried that a run does not come to.
+const TRIES: usize = 2;
+
+/// The windows to crash at.
+///
+/// How many awaits a run has depends on how fast answers come: one whose answer is there already is none. So
+/// every run may show new windows, and an await that does not come again does not count. The sides of the
+/// store's calls always do.
+pub(super) struct Windows {
+    known: Vec<String>,
+    /// The one to try now.
+    now: usize,
+    tries: usize,
+    hits: usize,
+    /// Those of the store's calls that no run came to again.
+    missed: usize,
+}
+
+impl Windows {
+    pub(super) fn of(oracle: &Oracle) -> Self {
+        Windows { known: oracle.windows.clone(), now: 0, tries: 0, hits: 0, missed: 0 }
+    }
+
+    /// Returns the next window to try.
+    pub(super) fn next(&mut self, only: Option<&str>) -> Option<String> {
+        if self.tries >= TRIES {
+            let is_side = self.known.get(self.now).is_some_and(|window| !window.starts_with("await"));
+            self.missed += usize::from(is_side && self.tries == TRIES);
+            self.now += 1;
+            self.tries = 0;
+        }
+        while only.is_some_and(|only| self.known.get(self.now).is_some_and(|window| schedule(window) != only))
+        {
+            self.now += 1;
+        }
+        self.tries += 1;
+        self.known.get(self.now).cloned()
+    }
+
+    pub(super) fn seen(&mut self, windows: Vec<String>) {
+        for window in windows {
+            if !self.known.contains(&window) {
+                self.known.push(window);
+            }
+        }
+    }
+
+    pub(super) fn hit(&mut self) {
+        self.hits += 1;
+        self.tries = TRIES + 1;
+    }
+
+    /// Returns how many windows are known, and how many were hit.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.hits + self.missed, self.hits)
+    }
+}
+
+/// Names a window as a schedule does.
+pub(super) fn schedule(window: &str) -> String {
+    window.replace(", ", "-").replace(' ', "-")
 }
 
 /// Does unrelated work on the connections that the crash left behind, and looks from outside whether it is done.

@@ -37,7 +37,7 @@ where
         Some(Some(turns)) => Some(turns),
         None => None,
     };
-    let last = oracle.windows + 1;
+    let last = oracle.windows.len() + 1;
     for a in 0..=last {
         let mut a_is_over = false;
         for b in 1..=last {
