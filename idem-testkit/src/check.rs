@@ -160,7 +160,7 @@ where
     let mut report = Report {
         job: J::SPEC.name.to_owned(),
         key: key.readable().to_owned(),
-        database: D::NAME.to_lowercase(),
+        database: D::SHORT_NAME.to_owned(),
         plans: Vec::new(),
         masked: oracle.masks.clone(),
         effects: oracle.effects(),

@@ -16,6 +16,9 @@ pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>:
 /// A database that can be made for a test.
 #[async_trait]
 pub trait LabDatabase: SqlDatabase {
+    /// The name of the database in reports and in `IDEM_REQUIRE`.
+    const SHORT_NAME: &'static str;
+
     /// Whether transactions of several connections can write at once.
     const MANY_WRITERS: bool;
 
@@ -130,6 +133,7 @@ fn not_tested(name: &str) {
 #[cfg(feature = "sqlite")]
 #[async_trait]
 impl LabDatabase for sqlx::Sqlite {
+    const SHORT_NAME: &'static str = "sqlite";
     const MANY_WRITERS: bool = false;
 
     async fn rows(
@@ -195,6 +199,7 @@ impl LabDatabase for sqlx::Sqlite {
 #[cfg(feature = "postgres")]
 #[async_trait]
 impl LabDatabase for sqlx::Postgres {
+    const SHORT_NAME: &'static str = "postgres";
     const MANY_WRITERS: bool = true;
 
     async fn rows(
@@ -228,6 +233,7 @@ impl LabDatabase for sqlx::Postgres {
 #[cfg(feature = "mysql")]
 #[async_trait]
 impl LabDatabase for sqlx::MySql {
+    const SHORT_NAME: &'static str = "mysql";
     const MANY_WRITERS: bool = true;
 
     async fn rows(

@@ -212,7 +212,10 @@ impl Watch {
     ///
     /// A run that does not get there within `patience` waits for somebody else, most likely for a lock.
     pub(crate) async fn step<F: Future + Unpin>(&self, run: &mut F, patience: Duration) -> Step<F::Output> {
-        self.state().permits = 1;
+        {
+            let mut state = self.state();
+            state.permits = usize::from(state.waiting);
+        }
         self.go_on.notify_waiters();
         let mut asleep = false;
         let mut to_the_next = poll_fn(|cx| {
