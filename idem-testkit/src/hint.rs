@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::oracle::NO_ANSWER;
 use crate::plan::{Plan, law};
 use crate::report::Difference;
 
@@ -25,7 +26,11 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
     let at_once = matches!(plan, Plan::Concurrent | Plan::Interleavings);
     let interrupted = matches!(plan, Plan::Crash | Plan::Kill | Plan::LostAck);
 
-    let hint = if broken(law::UNRELATED_WORK) {
+    let hung = any(
+        |difference| matches!(difference, Difference::Answer { found, .. } if found.starts_with(NO_ANSWER)),
+    );
+
+    let hint = if broken(law::UNRELATED_WORK) || (hung && interrupted) {
         "a crash leaves a transaction open on a connection that is used again: begin through `tx.begin()`, which \
          ends with its guard, and send no BEGIN of your own; in a store, a transaction that is dropped must end"
     } else if broken(law::ONE_KEY) {

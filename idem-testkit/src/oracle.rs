@@ -25,6 +25,9 @@ const AHEAD: u32 = 7;
 /// Longer than the second that clocks of databases often stop at.
 const NEXT_SECOND: Duration = Duration::from_millis(1_050);
 
+/// What a run that hangs is said to answer.
+pub(crate) const NO_ANSWER: &str = "no answer within the limit";
+
 /// What a clean run leaves.
 #[derive(Debug)]
 pub(crate) struct Oracle {
@@ -155,7 +158,7 @@ impl Oracle {
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
             Ended::Panicked(why) => format!("a panic: {why}"),
-            Ended::Hung(at) => format!("no answer within the limit; it hung at {at}"),
+            Ended::Hung(at) => format!("{NO_ANSWER}; it hung at {at}"),
         };
         Some(Difference::Answer { expected: expected.text.clone(), found })
     }

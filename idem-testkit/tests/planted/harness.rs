@@ -85,8 +85,8 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    // How many awaits a run has depends on how fast answers come, so a crash at an await may need another try.
-    const TRIES: usize = 3;
+    // A statement that is under way when its run is dropped may be done or not, so one try may not be enough.
+    const TRIES: usize = 8;
     for _ in 0..TRIES {
         match examine_schedule(scenario, &failure.schedule).await {
             Ok(Some(report)) => {
@@ -102,6 +102,56 @@ where
         }
     }
     panic!("the schedule of `{}` does not find it again: {failure:#?}", bug.name);
+}
+
+/// A job that is right.
+#[derive(Debug)]
+pub(crate) struct Correct {
+    pub(crate) name: &'static str,
+    /// What it does, in a few words.
+    pub(crate) what: &'static str,
+}
+
+/// Declares correct jobs: a constant and a test for each, and the list of all in `CORRECT`.
+macro_rules! correct {
+    ($($name:ident { $what:literal, $scenario:expr $(,)? })+) => {
+        pub(crate) const CORRECT: &[crate::harness::Correct] =
+            &[$(crate::harness::Correct { name: stringify!($name), what: $what }),+];
+
+        $(
+            #[tokio::test]
+            async fn $name() {
+                crate::harness::check_quiet(stringify!($name), || $scenario).await;
+            }
+        )+
+    };
+}
+
+/// How often a correct job is checked.
+fn rounds() -> usize {
+    match std::env::var("IDEM_ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("`IDEM_ROUNDS` is a number"),
+        Err(_) => 2,
+    }
+}
+
+/// Checks that no full check raises an alarm.
+pub(crate) async fn check_quiet<J, D, S>(name: &str, scenario: impl Fn() -> Scenario<J, D, S>)
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    for round in 1..=rounds() {
+        let report = match examine(&scenario(), &Plan::ALL).await {
+            Ok(Some(report)) => report,
+            Ok(None) => return,
+            Err(trouble) => panic!("`{name}` cannot be checked in round {round}: {trouble}"),
+        };
+        if let Some(failure) = &report.failure {
+            panic!("a false alarm for `{name}` in round {round}: {failure:#?}");
+        }
+    }
 }
 
 /// Runs some plans; `None` if there is no server.

@@ -13,6 +13,8 @@ mod harness;
 #[path = "../faults/mod.rs"]
 mod faults;
 
+mod bad_input;
+mod correct;
 mod elsewhere;
 mod keys;
 mod memory;
