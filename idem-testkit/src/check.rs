@@ -30,8 +30,6 @@ pub enum Trouble {
     NoEffect,
     /// This observer saw nothing in a clean run.
     UnseenObserver(String),
-    /// A clean run left no record, so that idem cannot know that it ran.
-    NoRecord,
     /// Two clean runs left different effects.
     Nondeterministic(Vec<Difference>),
     /// The store failed where no fault was planted.
@@ -91,9 +89,6 @@ impl fmt::Display for Trouble {
                 "observer `{name}` sees no effect in a clean run, so it would prove nothing; \
                  let it count what this job does, or leave it out"
             ),
-            Trouble::NoRecord => {
-                f.write_str("a clean run leaves no record, so idem cannot know that the job ran")
-            }
             Trouble::Nondeterministic(differences) => {
                 f.write_str("two clean runs leave different effects, so there is nothing to compare with:")?;
                 differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
@@ -141,13 +136,44 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
+    examine_only(scenario, plans, plan::only()?).await
+}
+
+/// Runs one schedule on a job, such as `crash/3`, as `IDEM_SCHEDULE` does.
+///
+/// # Errors
+///
+/// [`Trouble`]: the scenario cannot be checked at all, or there is no such schedule.
+#[doc(hidden)]
+pub async fn examine_schedule<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    schedule: &str,
+) -> Result<Option<Report>, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let only = plan::parse(schedule)?;
+    examine_only(scenario, &[only.0], Some(only)).await
+}
+
+async fn examine_only<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    plans: &[Plan],
+    only: Option<(Plan, String)>,
+) -> Result<Option<Report>, Trouble>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
     let began = Instant::now();
     let key = (scenario.make)().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
     let call = kill::Call::of(scenario, key.readable(), plans);
     if let Some(child) = kill::Child::of_this_process() {
         return child.meet(&call, scenario).await.map(Some);
     }
-    let only = plan::only()?;
     let Some(oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
     let mut report = Report {
         job: J::SPEC.name.to_owned(),

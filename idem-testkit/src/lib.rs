@@ -36,7 +36,7 @@ mod world;
 pub use self::{
     check::{
         Trouble, check_concurrent, check_crash, check_interleavings, check_kill, check_lost_ack,
-        check_repeat, check_rival, check_single_effect, check_zombie, examine,
+        check_repeat, check_rival, check_single_effect, check_zombie, examine, examine_schedule,
     },
     lab::Lab,
     scenario::{AsyncSetUp, Scenario, SetUpError},

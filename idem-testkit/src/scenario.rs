@@ -45,11 +45,15 @@ pub struct Scenario<J, D: LabDatabase, S = ()> {
     pub(crate) make: Box<dyn Fn() -> J + Send + Sync>,
     pub(crate) set_up: Option<Box<dyn SetUp<D>>>,
     pub(crate) state: Box<dyn Fn(&Trial) -> S + Send + Sync>,
+    pub(crate) worker_state: Option<Box<Remake<S>>>,
     pub(crate) observers: Vec<Observer<S>>,
     pub(crate) store: Option<Box<WrapStore<D>>>,
     pub(crate) limit: Duration,
     pub(crate) test: Option<String>,
 }
+
+/// Makes a worker's state of its trial's.
+pub(crate) type Remake<S> = dyn Fn(&S) -> S + Send + Sync;
 
 /// Counts an effect outside the database.
 pub(crate) struct Observer<S> {
@@ -83,6 +87,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             }),
             set_up: None,
             state: Box::new(|_| ()),
+            worker_state: None,
             observers: Vec::new(),
             store: None,
             limit: Duration::from_secs(20),
@@ -92,7 +97,8 @@ impl<J, D: LabDatabase> Scenario<J, D> {
 
     /// Makes the state of every trial, which jobs take as `#[state]`.
     ///
-    /// All workers of a trial get clones of one state, so what they share must be behind an `Arc`.
+    /// All workers of a trial get clones of one state, so what they share must be behind an `Arc`. See
+    /// [`worker_state`](Scenario::worker_state) for what they do not share.
     pub fn state<T>(self, make: impl Fn() -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
         J: AtomicJob<T, Db = D>,
@@ -132,6 +138,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             make: self.make,
             set_up: self.set_up,
             state: Box::new(make),
+            worker_state: None,
             observers: Vec::new(),
             store: self.store,
             limit: self.limit,
@@ -148,6 +155,16 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
         E: Into<SetUpError> + 'static,
     {
         self.set_up = Some(Box::new(Prepared { set_up, ends: PhantomData }));
+        self
+    }
+
+    /// Makes the state of every worker out of that of its trial, as a process does that starts: what it
+    /// holds in memory is made anew, what is outside of it stays.
+    ///
+    /// Without this all workers of a trial get clones of one state, and a job that remembers in memory what
+    /// it has done looks right.
+    pub fn worker_state(mut self, make: impl Fn(&S) -> S + Send + Sync + 'static) -> Self {
+        self.worker_state = Some(Box::new(make));
         self
     }
 

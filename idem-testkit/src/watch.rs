@@ -8,12 +8,18 @@ use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::report::Moment;
+
+/// How long a run whose awaits are counted lets an answer arrive before it goes on.
+///
+/// An answer comes in parts, and a run that is faster than they are waits for each: it would have more awaits
+/// than one that is not. So every run gets its answers as a whole.
+const ARRIVAL: Duration = Duration::from_millis(1);
 
 /// What all workers of a trial did, in order.
 #[derive(Debug, Clone)]
@@ -205,10 +211,23 @@ impl Watch {
     /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped.
     pub(crate) async fn run<F: Future>(&self, run: F) -> Option<Ran<F::Output>> {
         let mut run = pin!(run);
-        let ended = poll_fn(|cx| match poll_caught(run.as_mut(), cx) {
-            Poll::Ready(ran) => Poll::Ready(Some(ran)),
-            Poll::Pending if self.reach_await() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        let is_counted = matches!(self.state().stop, Stop::At(_));
+        let mut asleep = false;
+        let mut answer_arrives = pin!(tokio::time::sleep(Duration::ZERO));
+        let ended = poll_fn(|cx| {
+            if is_counted && asleep {
+                asleep = false;
+                answer_arrives.as_mut().reset(tokio::time::Instant::now() + ARRIVAL);
+            }
+            ready!(answer_arrives.as_mut().poll(cx));
+            match poll_caught(run.as_mut(), cx) {
+                Poll::Ready(ran) => Poll::Ready(Some(ran)),
+                Poll::Pending if self.reach_await() => Poll::Ready(None),
+                Poll::Pending => {
+                    asleep = true;
+                    Poll::Pending
+                }
+            }
         })
         .await;
         match &ended {

@@ -101,13 +101,15 @@ where
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
         drop((idem, admin));
-        Ok(Some(Self::on(scenario, lab, Trial::default())))
+        let mut world = Self::on(scenario, lab, Trial::default());
+        world.tasks = resting_tasks().await;
+        Ok(Some(world))
     }
 
     /// Works on a database that is prepared already.
     pub(crate) fn on(scenario: &'s Scenario<J, D, S>, lab: Lab<D>, trial: Trial) -> Self {
-        let tasks = alive_tasks();
         let state = (scenario.state)(&trial);
+        let tasks = alive_tasks();
         World { scenario, lab, state, timeline: Timeline::new(), trial, tasks }
     }
 
@@ -131,8 +133,11 @@ where
         };
         let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
         let store = WatchedStore { inner, watch: Arc::clone(&watch) };
-        let idem =
-            Idem::with_store(Arc::new(store)).state(self.state.clone()).build().map_err(Trouble::store)?;
+        let state = match &self.scenario.worker_state {
+            Some(make) => make(&self.state),
+            None => self.state.clone(),
+        };
+        let idem = Idem::with_store(Arc::new(store)).state(state).build().map_err(Trouble::store)?;
         Ok(Worker { pool, idem, watch, limit: self.scenario.limit })
     }
 
@@ -195,6 +200,18 @@ where
         let began = tokio::time::Instant::now();
         while alive_tasks() > self.tasks && began.elapsed() < SETTLING {
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Counts the tasks when those are over that a set-up has left behind.
+async fn resting_tasks() -> usize {
+    let mut tasks = alive_tasks();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        match alive_tasks() {
+            fewer if fewer < tasks => tasks = fewer,
+            _ => return tasks,
         }
     }
 }

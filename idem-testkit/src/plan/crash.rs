@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idem_runtime::AtomicJob;
 
-use super::{Went, judge, wrong};
+use super::{Went, judge, law, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -145,6 +145,6 @@ where
             }
         }
     };
-    let law = String::from("after a crash an unrelated write on the worker's pool is done and lasts");
+    let law = String::from(law::UNRELATED_WORK);
     Ok(Some(Difference::Law { law, found }))
 }

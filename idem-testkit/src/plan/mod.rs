@@ -95,7 +95,11 @@ impl FromStr for Plan {
 
 /// Reads `IDEM_SCHEDULE`: the one schedule that is to run.
 pub(crate) fn only() -> Result<Option<(Plan, String)>, Trouble> {
-    let Ok(named) = std::env::var("IDEM_SCHEDULE") else { return Ok(None) };
+    std::env::var("IDEM_SCHEDULE").ok().map(|named| parse(&named)).transpose()
+}
+
+/// Reads a schedule such as `crash/3`.
+pub(crate) fn parse(named: &str) -> Result<(Plan, String), Trouble> {
     let wrong = |why: &str| {
         Trouble::Schedule(format!(
             "`IDEM_SCHEDULE` is {named:?}, which is no schedule: {why}; copy it from a report, such as `crash/3`"
@@ -103,7 +107,7 @@ pub(crate) fn only() -> Result<Option<(Plan, String)>, Trouble> {
     };
     let (plan, schedule) = named.split_once('/').ok_or_else(|| wrong("it has no `/`"))?;
     let plan = plan.parse().map_err(|why: String| wrong(&why))?;
-    Ok(Some((plan, schedule.to_owned())))
+    Ok((plan, schedule.to_owned()))
 }
 
 /// How far a plan came.
@@ -129,6 +133,17 @@ pub(crate) struct Wrong {
     pub(crate) differences: Vec<Difference>,
     pub(crate) timeline: Vec<crate::report::Moment>,
     pub(crate) kept: String,
+}
+
+/// idem's own laws, as differences name them.
+pub(crate) mod law {
+    pub(crate) const ONE_EXECUTES: &str = "of all runs of a key one executes";
+    pub(crate) const ANSWERED_FROM_THE_RECORD: &str =
+        "a run after a completed one is answered from the record";
+    pub(crate) const ONE_KEY: &str = "all runs of a job with the same arguments have one key";
+    pub(crate) const KEPT: &str = "what a clean run records stays recorded";
+    pub(crate) const UNRELATED_WORK: &str =
+        "after a crash an unrelated write on the worker's pool is done and lasts";
 }
 
 /// Runs one plan, or one schedule of it.
@@ -166,7 +181,7 @@ where
             plan,
             replay: replay(&schedule, call.test()),
             schedule,
-            hint: hint::of(plan, &wrong),
+            hint: hint::of(plan, J::SPEC.retain != Retain::None, &wrong.differences),
             what: wrong.what,
             differences: wrong.differences,
             timeline: wrong.timeline,
@@ -203,7 +218,7 @@ where
     let executed = ended.iter().filter(|ended| executed(ended)).count();
     if J::SPEC.retain != Retain::None && executed > 1 {
         differences.push(Difference::Law {
-            law: String::from("of all runs of a key one executes"),
+            law: String::from(law::ONE_EXECUTES),
             found: format!("{executed} runs say that they executed"),
         });
     }
@@ -213,7 +228,7 @@ where
         differences.extend(oracle.answer(first, &again));
         if executed_again(&again) {
             differences.push(Difference::Law {
-                law: String::from("a run after a completed one is answered from the record"),
+                law: String::from(law::ANSWERED_FROM_THE_RECORD),
                 found: String::from("it executed"),
             });
         }

@@ -35,7 +35,10 @@ where
 {
     let mut went = Went { windows: WINDOWS.len(), ..Went::default() };
     let Some(result) = oracle.record.as_ref().filter(|_| J::SPEC.retain != Retain::None) else {
-        went = Went { skipped: Some(String::from("the job keeps no records")), ..Went::default() };
+        went = Went {
+            skipped: Some(String::from("a clean run leaves no record of its key")),
+            ..Went::default()
+        };
         return Ok(went);
     };
     if !D::MANY_WRITERS {

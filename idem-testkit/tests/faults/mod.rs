@@ -1,5 +1,7 @@
 //! What the broken stores do wrong, one mistake each.
 
+mod broken;
+
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -16,7 +18,7 @@ use idem_runtime::{StoreError, StoreErrorKind};
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd, TransactionEnd};
 use sqlx::Sqlite;
 
-use super::{Fault, Good};
+pub(crate) use self::broken::{BrokenStore, Fault, Good};
 
 /// Declares faults without a state.
 macro_rules! faults {
@@ -211,14 +213,14 @@ impl<D: Database> Fault<D> for LocksEverything {
     }
 }
 
-/// A transaction that holds another one open.
-struct WithLock<D: Database> {
-    tx: Box<dyn StoreTx<D>>,
-    _lock: Box<dyn StoreTx<D>>,
+/// A transaction that holds something else until it ends.
+pub(super) struct WithLock<D: Database, L> {
+    pub(super) tx: Box<dyn StoreTx<D>>,
+    pub(super) _lock: L,
 }
 
 #[async_trait]
-impl<D: Database> StoreTx<D> for WithLock<D> {
+impl<D: Database, L: Send> StoreTx<D> for WithLock<D, L> {
     fn connection(&mut self) -> &mut D::Connection {
         self.tx.connection()
     }
@@ -687,7 +689,7 @@ impl<D: Database> Fault<D> for FailsOnDeadConnections {
 }
 
 /// Opens a transaction on a good store.
-async fn open<D: Database>(
+pub(super) async fn open<D: Database>(
     good: &Good<D>,
     key: &Key,
     lock: KeyLock,

@@ -1,0 +1,326 @@
+//! What a planted bug says of itself, and how it is shown that it is found.
+
+use std::fs;
+use std::path::Path;
+
+use idem_runtime::AtomicJob;
+use idem_testkit::lab::LabDatabase;
+use idem_testkit::plan::Plan;
+use idem_testkit::report::Failure;
+use idem_testkit::{Scenario, Trouble, examine, examine_schedule};
+
+/// A bug that is planted.
+#[derive(Debug)]
+pub(crate) struct Bug {
+    pub(crate) name: &'static str,
+    /// What is wrong, in one sentence.
+    pub(crate) what: &'static str,
+    /// The real failure that it is taken from.
+    pub(crate) origin: &'static str,
+    /// The plan that finds it.
+    pub(crate) plan: Plan,
+    /// An earlier plan that may find it by luck.
+    pub(crate) luck: Option<Plan>,
+    /// A part of what the report says has happened.
+    pub(crate) at: &'static str,
+    /// A part of the hint.
+    pub(crate) hint: &'static str,
+}
+
+/// Declares planted bugs: a constant and a test for each, and the list of all in `BUGS`.
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident {
+        what: $what:literal, origin: $origin:literal,
+        plan: $plan:ident $(or $luck:ident)?, at: $at:literal, hint: $hint:literal,
+        scenario: $scenario:expr $(,)?
+    })+) => {
+        pub(crate) const BUGS: &[crate::harness::Bug] = &[$(crate::harness::Bug {
+            name: stringify!($name),
+            what: $what,
+            origin: $origin,
+            plan: idem_testkit::plan::Plan::$plan,
+            luck: [$(Some(idem_testkit::plan::Plan::$luck),)? None][0],
+            at: $at,
+            hint: $hint,
+        }),+];
+
+        $(
+            $(#[$doc])*
+            #[tokio::test]
+            async fn $name() {
+                let bug = BUGS.iter().find(|bug| bug.name == stringify!($name)).expect("it is in the list");
+                crate::harness::check_found(bug, &$scenario).await;
+            }
+        )+
+    };
+}
+
+/// Checks that a full check finds the bug, and that the schedule that it prints finds it again.
+pub(crate) async fn check_found<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>)
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let Some(mut failure) = find(bug, scenario, &Plan::ALL).await else { return };
+    if bug.luck == Some(failure.plan) {
+        let Some(without_luck) = find(bug, scenario, &[bug.plan]).await else { return };
+        failure = without_luck;
+    }
+    let Bug { name, plan, at, hint, .. } = bug;
+    assert_eq!(failure.plan, *plan, "`{name}` is found by another plan: {failure:#?}");
+    assert!(failure.what.contains(at), "`{name}` is found elsewhere than {at:?}: {failure:#?}");
+    assert!(!failure.timeline.is_empty(), "`{name}` has no timeline: {failure:#?}");
+    assert!(!failure.differences.is_empty(), "`{name}` has no differences: {failure:#?}");
+    assert!(failure.replay.contains(&failure.schedule), "`{name}` cannot be replayed: {failure:#?}");
+    let hinted = failure.hint.as_ref().is_some_and(|text| text.contains(hint));
+    assert!(hinted, "the hint for `{name}` does not say {hint:?}: {failure:#?}");
+    check_replays(bug, scenario, &failure).await;
+}
+
+/// Checks that the schedule alone finds the bug again.
+async fn check_replays<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>, failure: &Failure)
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    // A statement that is under way when its run is dropped may be done or not, so one try may not be enough.
+    const TRIES: usize = 8;
+    for _ in 0..TRIES {
+        match examine_schedule(scenario, &failure.schedule).await {
+            Ok(Some(report)) => {
+                if let Some(again) = report.failure {
+                    clean_up(&again);
+                    assert_eq!(again.schedule, failure.schedule, "`{}` replays another schedule", bug.name);
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(Trouble::Schedule(_)) => {}
+            Err(trouble) => panic!("`{}` cannot be replayed: {trouble}", bug.name),
+        }
+    }
+    panic!("the schedule of `{}` does not find it again: {failure:#?}", bug.name);
+}
+
+/// A job that is right.
+#[derive(Debug)]
+pub(crate) struct Correct {
+    pub(crate) name: &'static str,
+    /// What it does, in a few words.
+    pub(crate) what: &'static str,
+}
+
+/// Declares correct jobs: a constant and a test for each, and the list of all in `CORRECT`.
+macro_rules! correct {
+    ($($name:ident { $what:literal, $scenario:expr $(,)? })+) => {
+        pub(crate) const CORRECT: &[crate::harness::Correct] =
+            &[$(crate::harness::Correct { name: stringify!($name), what: $what }),+];
+
+        $(
+            #[tokio::test]
+            async fn $name() {
+                crate::harness::check_quiet(stringify!($name), || $scenario).await;
+            }
+        )+
+    };
+}
+
+/// How often a correct job is checked.
+fn rounds() -> usize {
+    match std::env::var("IDEM_ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("`IDEM_ROUNDS` is a number"),
+        Err(_) => 2,
+    }
+}
+
+/// Checks that no full check raises an alarm.
+pub(crate) async fn check_quiet<J, D, S>(name: &str, scenario: impl Fn() -> Scenario<J, D, S>)
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    for round in 1..=rounds() {
+        let report = match examine(&scenario(), &Plan::ALL).await {
+            Ok(Some(report)) => report,
+            Ok(None) => return,
+            Err(trouble) => panic!("`{name}` cannot be checked in round {round}: {trouble}"),
+        };
+        if let Some(failure) = &report.failure {
+            panic!("a false alarm for `{name}` in round {round}: {failure:#?}");
+        }
+    }
+}
+
+/// Runs some plans; `None` if there is no server.
+async fn find<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>, plans: &[Plan]) -> Option<Failure>
+where
+    J: AtomicJob<S, Db = D>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let report = match examine(scenario, plans).await {
+        Ok(report) => report?,
+        Err(trouble) => panic!("`{}` cannot be checked: {trouble}", bug.name),
+    };
+    let failure = report.failure.clone();
+    let failure = failure.unwrap_or_else(|| panic!("`{}` is not found: {report:#?}", bug.name));
+    clean_up(&failure);
+    Some(failure)
+}
+
+/// Removes the database that a failure keeps to be looked at.
+pub(crate) fn clean_up(failure: &Failure) {
+    let file = failure.kept.as_ref().and_then(|kept| kept.strip_prefix("sqlite:"));
+    let file = file.map(|file| file.trim_start_matches("//").split('?').next().unwrap_or(file));
+    if let Some(folder) = file.and_then(|file| Path::new(file).parent())
+        && folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("idem_"))
+    {
+        // What stays behind is in the folder for temporary files.
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// A provider outside the database: it charges, and knows the keys that it was given.
+pub(crate) mod gateway {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+    use tokio::task::yield_now;
+
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Gateway {
+        charges: Arc<Mutex<Vec<Option<String>>>>,
+        in_flight: Arc<Mutex<Vec<String>>>,
+        refunds: Arc<AtomicU64>,
+    }
+
+    /// The provider is at work on a request with this key.
+    #[derive(Debug)]
+    pub(crate) struct InFlight;
+
+    impl Gateway {
+        /// Charges, whatever has been charged before.
+        pub(crate) async fn charge(&self) {
+            yield_now().await;
+            self.charge_now();
+            yield_now().await;
+        }
+
+        pub(crate) fn charge_now(&self) {
+            lock(&self.charges).push(None);
+        }
+
+        /// Charges, unless this key was charged.
+        pub(crate) async fn charge_once(&self, key: impl Into<String>) {
+            let key = Some(key.into());
+            yield_now().await;
+            {
+                let mut charges = lock(&self.charges);
+                if !charges.contains(&key) {
+                    charges.push(key);
+                }
+            }
+            yield_now().await;
+        }
+
+        /// Charges once for every key, and refuses a key that it is at work on: a caller who hangs up leaves it
+        /// at work for a while.
+        pub(crate) async fn charge_or_refuse(&self, key: String) -> Result<(), InFlight> {
+            if lock(&self.charges).contains(&Some(key.clone())) {
+                return Ok(());
+            }
+            {
+                let mut in_flight = lock(&self.in_flight);
+                if in_flight.contains(&key) {
+                    return Err(InFlight);
+                }
+                in_flight.push(key.clone());
+            }
+            yield_now().await;
+            lock(&self.charges).push(Some(key.clone()));
+            lock(&self.in_flight).retain(|other| *other != key);
+            Ok(())
+        }
+
+        /// Tells whether there is any charge.
+        pub(crate) async fn has_charged(&self) -> bool {
+            yield_now().await;
+            let charged = self.charges() > 0;
+            yield_now().await;
+            charged
+        }
+
+        pub(crate) fn charges(&self) -> u64 {
+            lock(&self.charges).len() as u64
+        }
+
+        pub(crate) fn refund(&self) {
+            self.refunds.fetch_add(1, Ordering::SeqCst);
+        }
+
+        pub(crate) fn refunds(&self) -> u64 {
+            self.refunds.load(Ordering::SeqCst)
+        }
+    }
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tables that the jobs work on.
+pub(crate) mod tables {
+    use idem_runtime::prelude::*;
+    use idem_testkit::Lab;
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{ConnectOptions as _, Sqlite};
+
+    const TABLES: &str = "
+        CREATE TABLE payments (id INTEGER PRIMARY KEY, status TEXT NOT NULL DEFAULT 'new');
+        CREATE TABLE entries (payment BIGINT NOT NULL, note TEXT NOT NULL);
+        CREATE TABLE balances (account TEXT PRIMARY KEY, cents BIGINT NOT NULL);
+        CREATE TABLE members (id BIGINT NOT NULL);
+        CREATE UNIQUE INDEX one_membership ON members (id);
+        INSERT INTO payments (id) VALUES (41), (42), (43);
+        INSERT INTO balances VALUES ('shop', 100);
+    ";
+
+    pub(crate) async fn set_up(lab: &Lab<Sqlite>) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(TABLES).execute(&mut lab.connect().await).await.map(drop)
+    }
+
+    /// Writes an entry and moves the balance: an effect that shows when it happens twice or by half.
+    pub(crate) async fn post(connection: &mut SqliteConnection, payment: i64) -> Result<(), sqlx::Error> {
+        entry(connection, payment, "posted").await?;
+        sqlx::query("UPDATE balances SET cents = cents + 5 WHERE account = 'shop'")
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn entry(
+        connection: &mut SqliteConnection,
+        payment: i64,
+        note: &str,
+    ) -> Result<(), sqlx::Error> {
+        let insert =
+            sqlx::query("INSERT INTO entries (payment, note) VALUES (?, ?)").bind(payment).bind(note);
+        insert.execute(connection).await.map(drop)
+    }
+
+    /// The file of the database that a transaction is in.
+    pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<String, sqlx::Error> {
+        sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+            .fetch_one(connection)
+            .await
+    }
+
+    /// Connects to the same database past the transaction.
+    pub(crate) async fn own_connection(tx: &mut Tx<'_, Sqlite>) -> Result<SqliteConnection, sqlx::Error> {
+        let file = file(tx).await?;
+        SqliteConnectOptions::new().filename(file).connect().await
+    }
+}
