@@ -78,7 +78,12 @@ where
                 Step::Ended(_) => break None,
             }
         };
-        let Some(at) = at else { break };
+        let Some(at) = at else {
+            // All windows are hit; what this run has begun is undone before its database goes.
+            drop(run);
+            let _ = tokio::time::timeout(PATIENCE, worker.pool.close()).await;
+            break;
+        };
         hit.insert(at.clone());
         (went.hit, went.windows) = (hit.len(), hit.len());
         worker.watch.note(format!("stands still {at}"));
@@ -93,6 +98,8 @@ where
             Err(_) => worker.hung(),
         };
         drop(run);
+        // What it still holds goes with its last connections.
+        proxy.cut();
         let mut differences: Vec<Difference> = not_as_a_zombie(&zombie).into_iter().collect();
         let mut ended = vec![successor];
         // An error is the right answer of a worker that has lost its claim, so it is not compared.
