@@ -67,6 +67,9 @@ where
                         break Some(at);
                     }
                     if at == LAST {
+                        // All windows are hit. A run that is dropped here would hold its tables for a while.
+                        worker.watch.set_free();
+                        let _ = tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await;
                         break None;
                     }
                 }
@@ -78,12 +81,7 @@ where
                 Step::Ended(_) => break None,
             }
         };
-        let Some(at) = at else {
-            // All windows are hit; what this run has begun is undone before its database goes.
-            drop(run);
-            let _ = tokio::time::timeout(PATIENCE, worker.pool.close()).await;
-            break;
-        };
+        let Some(at) = at else { break };
         hit.insert(at.clone());
         (went.hit, went.windows) = (hit.len(), hit.len());
         worker.watch.note(format!("stands still {at}"));
