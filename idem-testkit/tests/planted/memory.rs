@@ -42,7 +42,7 @@ bugs! {
     a_cached_balance {
         what: "a value is read once, kept in memory and written back by the next run",
         origin: "rails/solid_queue#735: a count goes wrong when its process is killed",
-        plan: Crash, at: "of the body", hint: "read through `tx` what they depend on",
+        plan: Crash, at: "crashed at", hint: "read through `tx` what they depend on",
         scenario: Scenario::new(PayFromTheCache { id: 42 })
             .setup(tables::set_up)
             .state(Balance::default),
