@@ -201,8 +201,11 @@ where
         D::skip_ids(&mut world.lab.connect().await, ahead).await.map_err(Trouble::database)?;
     }
     let before = world.left().await?;
-    let worker = world.worker('A', Stop::Never, Ack::Heard)?;
+    // At no window of this name: its windows are counted as those of a run that is to crash.
+    let worker = world.worker('A', Stop::At(String::new()), Ack::Heard)?;
     let ended = worker.run(world.job()).await;
+    let windows = worker.watch.windows();
+    drop(worker);
     let answer = match ended {
         Some(Ended::Answered(answer)) => answer,
         Some(Ended::Again(why) | Ended::Failed(why)) => return Err(Trouble::CleanRun(why)),
@@ -212,7 +215,7 @@ where
     };
     let after = world.left().await?;
     let record = world.record().await?.map(|record| record.result);
-    Ok(Some(Clean { before, after, answer, record, windows: worker.watch.windows() }))
+    Ok(Some(Clean { before, after, answer, record, windows }))
 }
 
 /// Finds the columns in which two clean runs differ.

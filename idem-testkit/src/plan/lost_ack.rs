@@ -35,6 +35,7 @@ where
         let worker = world.worker('A', Stop::Never, ack)?;
         let mut ended =
             vec![worker.run(world.job()).await.unwrap_or(Ended::Again(String::from("it crashed")))];
+        drop(worker);
         if matches!(ended[0], Ended::Again(_)) {
             ended = vec![world.recover('B').await?];
         }

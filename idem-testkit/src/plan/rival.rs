@@ -72,6 +72,7 @@ where
         }
         went.hit += 1;
         drop(run);
+        drop(worker);
         let mut differences = oracle.answer(None, &ended).into_iter().collect::<Vec<_>>();
         if matches!(&ended, Ended::Answered(answer) if answer.how != "replayed") {
             differences.push(Difference::Law {

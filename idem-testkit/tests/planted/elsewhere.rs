@@ -24,7 +24,7 @@ bugs! {
     }
     an_audit_entry_in_a_task_of_its_own {
         what: "a task of its own writes an entry on a connection of its own, whatever becomes of the run",
-        origin: "fractaledmind/acidic_job rc7: what is written outside the step's transaction is there without it",
+        origin: "acidic_job rc7: the entry that a step succeeded is a commit of its own",
         plan: Crash, at: "of the body", hint: "do all writes through `tx`",
         scenario: Scenario::new(PostAndAudit { id: 42 }).setup(tables::set_up),
     }
@@ -42,7 +42,7 @@ bugs! {
     }
     a_check_before_an_act_in_a_task {
         what: "the job looks whether there is an entry, and a task writes it later: two runs look before one has written",
-        origin: "riverqueue/river#619 and read-then-insert in general (unique-jobs 1): looked at, but not locked",
+        origin: "read-then-insert: what was looked at is not locked (records-and-steps 8, point 10)",
         plan: Repeat, at: "one after the other", hint: "leave `retain` out",
         scenario: Scenario::new(LookAndPostLater { id: 42 }).setup(tables::set_up),
     }

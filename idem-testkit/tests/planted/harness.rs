@@ -131,6 +131,7 @@ macro_rules! correct {
 fn rounds() -> usize {
     match std::env::var("IDEM_ROUNDS") {
         Ok(rounds) => rounds.parse().expect("`IDEM_ROUNDS` is a number"),
+        // Two are enough to see that a job is not taken for right by luck alone, and few enough for every run.
         Err(_) => 2,
     }
 }

@@ -16,19 +16,19 @@ use crate::harness::tables;
 bugs! {
     a_key_with_a_counter {
         what: "the key has a number in it that a counter of the process gives out",
-        origin: "mhenrixon/sidekiq-unique-jobs#44, #235: the key is worked out anew, and otherwise, on the other side",
+        origin: "zoolutions/sidekiq-unique-jobs#48, #235: the key is worked out anew, and otherwise, on the other side",
         plan: Repeat, at: "2 times", hint: "make `key` out of the arguments alone",
         scenario: Scenario::new(PayCounted { id: Counted(42) }).setup(tables::set_up),
     }
     a_key_with_the_time {
         what: "the key has the time in it at which it is worked out",
-        origin: "temporal and dbos forbid clocks in what identifies work (records-and-steps 5)",
+        origin: "a timestamp in milliseconds as ownership (records-and-steps 8, point 10)",
         plan: Repeat, at: "2 times", hint: "make `key` out of the arguments alone",
         scenario: Scenario::new(PayTimed { id: Timed(42) }).setup(tables::set_up),
     }
     a_key_from_debug_of_a_map {
         what: "the key is the debug text of a map, whose order is another one every time",
-        origin: "sidekiq-unique-jobs sorts its JSON before it hashes; powertools hashes what it is given (unique-jobs 2.1)",
+        origin: "unordered maps in keys (unique-jobs 6, point 8); sidekiq-unique-jobs sorts its JSON before it hashes",
         plan: Repeat, at: "2 times", hint: "the order of a map",
         scenario: Scenario::new(PayMapped { order: Mapped((0..16).map(|n| (n, n)).collect()) })
             .setup(tables::set_up),
@@ -41,7 +41,7 @@ bugs! {
     }
     a_key_with_a_version_that_the_job_bumps {
         what: "the key has a version in it that the job itself counts up when it has worked",
-        origin: "fractaledmind/acidic_job 1.0.0.rc7: the definition has the version of the library in it",
+        origin: "acidic_job 1.0.0.rc7: the definition has the version of the library in it",
         plan: Repeat, at: "2 times", hint: "a global",
         scenario: Scenario::new(PayVersioned { id: Versioned(42) }).setup(tables::set_up),
     }

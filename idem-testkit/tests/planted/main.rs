@@ -20,4 +20,5 @@ mod keys;
 mod memory;
 mod outside;
 mod stores;
+mod table;
 mod unrecorded;

@@ -13,7 +13,7 @@ use crate::harness::tables;
 bugs! {
     a_flag_for_the_first_delivery {
         what: "a flag in memory says that this is not the first delivery, and the work of the first was undone",
-        origin: "mhenrixon/sidekiq-unique-jobs#546: a lock of a killed run lets later runs start and do nothing",
+        origin: "zoolutions/sidekiq-unique-jobs#546: a lock of a killed run lets later runs start and do nothing",
         plan: Crash, at: "of the body", hint: "not by a flag, a claim or a lock elsewhere",
         scenario: Scenario::new(PayOnFirstDelivery { id: 42 })
             .setup(tables::set_up)
@@ -22,7 +22,7 @@ bugs! {
     }
     a_set_of_what_was_done {
         what: "a set in the memory of the process is all that keeps a second run away",
-        origin: "celery-once and sidekiq-unique-jobs with a lock whose time is over: nobody knows that it ran",
+        origin: "zoolutions/sidekiq-unique-jobs#255, #257: the lock is gone, nobody knows that the job ran, and a copy runs",
         plan: Repeat, at: "2 times", hint: "leave `retain` out",
         scenario: Scenario::new(PayUnlessRemembered { id: 42 })
             .setup(tables::set_up)
@@ -31,7 +31,7 @@ bugs! {
     }
     a_lock_in_the_process {
         what: "a lock in the process is held over the call, and no lock is held over all processes",
-        origin: "wavect/fluidbox#179: the owner of the lease was the replica, and not the run",
+        origin: "fluidbox#179: the owner of the lease was the replica, and not the run",
         plan: Repeat, at: "2 times", hint: "leave `retain` out",
         scenario: Scenario::new(PayUnderAMutex { id: 42 })
             .setup(tables::set_up)
@@ -42,7 +42,7 @@ bugs! {
     a_cached_balance {
         what: "a value is read once, kept in memory and written back by the next run",
         origin: "rails/solid_queue#735: a count goes wrong when its process is killed",
-        plan: Crash, at: "of the body", hint: "read through `tx` what they depend on",
+        plan: Crash, at: "crashed at", hint: "read through `tx` what they depend on",
         scenario: Scenario::new(PayFromTheCache { id: 42 })
             .setup(tables::set_up)
             .state(Balance::default),

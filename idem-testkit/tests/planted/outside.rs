@@ -19,13 +19,13 @@ bugs! {
     }
     a_message_before_the_commit {
         what: "a message is published as the last thing in the body, before the transaction commits",
-        origin: "laravel/framework#45488, #47761: what was dispatched stays when its transaction rolls back",
-        plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
+        origin: "laravel/framework#45488, #47761: the dispatching transaction rolls back, and what it did elsewhere stays",
+        plan: Crash, at: "crashed at", hint: "`tx.idempotency_key()`",
         scenario: charged(PublishAtTheEnd { id: 42 }),
     }
     a_key_from_the_clock {
         what: "the provider gets a key that is made from the time of the call, another one for every run",
-        origin: "brandur.org idempotency keys, rule 7: a foreign call's key comes from something that lasts",
+        origin: "Brandur's rule 7: the key of a foreign call comes from a row, not from the call (records-and-steps 4.1)",
         plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
         scenario: charged(ChargeByClock { id: 42 }),
     }
@@ -43,13 +43,13 @@ bugs! {
     }
     a_mail_from_drop {
         what: "a guard sends a mail when it is dropped, also when the run is",
-        origin: "mhenrixon/sidekiq-unique-jobs#890, #812: `ensure` does its work on failure and on shutdown too",
+        origin: "zoolutions/sidekiq-unique-jobs#890, #812: `ensure` does its work on failure and on shutdown too",
         plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
         scenario: charged(MailOnDrop { id: 42 }),
     }
     a_charge_in_check {
         what: "`check` calls the provider to find out, and the call charges",
-        origin: "fractaledmind/acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
+        origin: "acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
         plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
         scenario: Scenario::new(ChargeInCheck { id: 42 })
             .setup(tables::set_up)

@@ -27,25 +27,25 @@ bugs! {
     }
     a_store_that_records_afterwards {
         what: "the record is written in a second transaction, after the one of the effect",
-        origin: "fractaledmind/acidic_job rc7: killed between COMMIT and the succeeded entry, the effect is there twice",
+        origin: "acidic_job rc7: killed between COMMIT and the succeeded entry, the effect is there twice",
         plan: Crash or Concurrent, at: "COMMIT", hint: "do all writes through `tx`",
         scenario: on(Post { id: 42 }, faults::RecordsAfterwards),
     }
     a_store_whose_rollback_commits {
         what: "what is rolled back is committed",
-        origin: "aws-powertools/powertools-lambda-java: an error after the effect deletes the claim and keeps the effect",
+        origin: "powertools: an error deletes the record and keeps what was done until then (records-and-steps 2.4)",
         plan: LostAck, at: "before COMMIT", hint: "do all writes through `tx`",
         scenario: on(Post { id: 42 }, faults::RollbackCommits),
     }
     a_store_whose_dropped_transaction_commits {
         what: "what is dropped is committed, so half an effect stays",
-        origin: "powertools: cancellation is not caught, and what was done until then stays (records-and-steps 2.4)",
+        origin: "powertools: a run that is cancelled is not undone (records-and-steps 2.4)",
         plan: Crash, at: "crashed", hint: "do all writes through `tx`",
         scenario: on(Post { id: 42 }, faults::DropCommits),
     }
     a_store_whose_dropped_transaction_stays_open {
         what: "a transaction that is dropped keeps its lock",
-        origin: "mhenrixon/sidekiq-unique-jobs#546, #691: the lock of a killed run stays until somebody reaps it",
+        origin: "zoolutions/sidekiq-unique-jobs#546, #691: the lock of a killed run stays until somebody reaps it",
         plan: Crash, at: "crashed", hint: "a transaction that is dropped must end",
         scenario: on(Post { id: 42 }, faults::DropKeepsTheLock).limit(Duration::from_millis(500)),
     }
@@ -63,13 +63,13 @@ bugs! {
     }
     a_store_that_alters_results {
         what: "a result comes back in small letters",
-        origin: "pg-boss and others keep results as JSON, which has fewer values than the program",
+        origin: "aws-powertools/powertools-lambda-typescript#5705: completion writes the value anew and loses a part of it",
         plan: Repeat, at: "2 times", hint: "a later run answers otherwise",
         scenario: on(PostAndName { id: 42 }, LowersResults),
     }
     a_store_that_trusts_its_cache {
         what: "a cache says that the key is recorded before the commit has made it so",
-        origin: "zoolutions/sidekiq-unique-jobs#788, #862: acknowledged, and no work was done",
+        origin: "zoolutions/sidekiq-unique-jobs#788, #862: the job is dropped without an error",
         plan: Crash, at: "COMMIT", hint: "decide by `tx` and the record alone",
         scenario: on(Post { id: 42 }, CachesBeforeCommit::default()),
     }
@@ -105,13 +105,13 @@ bugs! {
     }
     a_store_that_takes_busy_for_done {
         what: "a run whose key is held is answered as if it were done",
-        origin: "mhenrixon/sidekiq-unique-jobs#749, #628: the loser of `while_executing` is dropped as a success",
+        origin: "zoolutions/sidekiq-unique-jobs#749, #628: the loser of `while_executing` is dropped as a success",
         plan: Concurrent, at: "at once", hint: "a later run answers otherwise",
         scenario: on(PostAndCount { id: 42 }, TakesBusyForDone::default()),
     }
     a_store_without_a_lock {
         what: "no lock is held while the body runs, so two runs look before one has acted",
-        origin: "fractaledmind/acidic_job rc7: the lock check is commented out, 2 workers make 2 effects [R]",
+        origin: "acidic_job rc7: the lock check is commented out, 2 workers make 2 effects [R]",
         plan: Interleavings or Concurrent, at: "two runs at once", hint: "`lock = row(table.column = arg)`",
         scenario: Scenario::new(ChargeUnlessCharged { id: 42 })
             .setup(tables::set_up)
@@ -121,7 +121,7 @@ bugs! {
     }
     a_store_that_undoes_nothing {
         what: "what the body did before it was adopted stays",
-        origin: "Particular/NServiceBus.Persistence.Sql#37: the loser's writes are there beside the winner's",
+        origin: "Particular/NServiceBus.Persistence.Sql#37: both handlers run, and their effects are doubled",
         plan: Repeat, at: "2 times", hint: "harmless twice",
         scenario: on(JoinOnce { id: 42 }, UndoesNothing),
     }

@@ -12,7 +12,7 @@ use crate::harness::tables;
 bugs! {
     a_counter_that_is_counted_up_again {
         what: "a counter is counted up, and nothing says that it was",
-        origin: "hardbyte/hexpm PR 1825: a rescued job ran two or three times a night for a week",
+        origin: "hexpm/hexpm PR 1825: a rescued job ran two or three times a night for a week",
         plan: Repeat, at: "2 times", hint: "leave `retain` out",
         scenario: Scenario::new(CountUp { id: 42 }).setup(tables::set_up),
     }
@@ -24,13 +24,13 @@ bugs! {
     }
     an_upsert_with_a_random_id {
         what: "an upsert looks for an id that is drawn anew in every run",
-        origin: "dbos-inc/dbos-transact-py#770: what is drawn inside a step is another one in the next run",
+        origin: "dbos-inc/dbos-transact-py#770: an exactly-once call duplicates when it is made from a step",
         plan: Repeat, at: "2 times", hint: "`tx.idempotency_key()`",
         scenario: Scenario::new(UpsertAtRandom { id: 42 }).setup(tables::set_up),
     }
     a_clean_up_of_the_oldest {
         what: "the oldest row is deleted, which is another one in the next run",
-        origin: "brandur/rocket-rides-atomic: staged rows are deleted by `id <= last`, whatever was sent",
+        origin: "rocket-rides-atomic: staged rows are deleted by `id <= last`, sent or not (records-and-steps 4.2)",
         plan: Repeat, at: "2 times", hint: "leave `retain` out",
         scenario: Scenario::new(DeleteTheOldest { shop: 1 }).setup(tables::set_up),
     }

@@ -1,0 +1,139 @@
+//! The list of all planted bugs and correct jobs, as `docs/planted-bugs.md` shows it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::harness::Bug;
+use crate::{correct, elsewhere, keys, memory, outside, stores, unrecorded};
+
+/// A family of bugs, with its heading.
+const FAMILIES: [(&str, &[Bug]); 6] = [
+    ("Effects outside the database", outside::BUGS),
+    ("Effects and claims that are not in the transaction", elsewhere::BUGS),
+    ("What a process remembers", memory::BUGS),
+    ("Keys", keys::BUGS),
+    ("Jobs that keep no record", unrecorded::BUGS),
+    ("Broken stores under a job that is right", stores::BUGS),
+];
+
+/// What the testkit does not find, and why.
+const NOT_FOUND: &[(&str, &str)] = &[
+    (
+        "a clean run that is wrong itself: three calls under one key, so that two of them do nothing",
+        "two clean runs are the measure of all others; only the user knows what they should do",
+    ),
+    (
+        "a `retain` that is shorter than the time between deliveries",
+        "no plan waits that long, and a test cannot move the clock of a database",
+    ),
+    (
+        "a duplicate that is told by a window of time of minutes",
+        "the same; a window of milliseconds is found",
+    ),
+    (
+        "an error of one statement that is swallowed, when the statement fails only now and then",
+        "the plans crash runs and break connections, they do not make statements fail; errors of a callee are found \
+         if a crash leads to them",
+    ),
+    (
+        "a key that names the process, or a lock in a `static`",
+        "all workers of a trial are in one process, except under plan `kill`; what is in the state is found with \
+         `Scenario::worker_state`",
+    ),
+    (
+        "a store that acknowledges a commit before it is durable",
+        "a crash of a future leaves the task that commits alive; plan `kill` ends it",
+    ),
+    (
+        "a store that takes an unknown or lost commit for done",
+        "the answer is lost above the store under test; the conformance suite does it below",
+    ),
+    (
+        "a store that answers for another key, drops fingerprints or mixes up job numbers",
+        "a check runs one job with one key; the conformance suite runs many",
+    ),
+    (
+        "a sweep that deletes live records, when nobody sweeps",
+        "no plan sweeps; the conformance suite does. A store that sweeps as it begins is found",
+    ),
+    (
+        "looking, and then acting on another connection to the same SQLite file",
+        "SQLite refuses the second writer while the run is open, so already the clean run fails",
+    ),
+    ("`COMMIT` in the body", "on SQLite and MySQL already the clean run fails, with a message that says so"),
+];
+
+/// What can be planted only where two transactions write at once, or when there are leases.
+const LATER: &[&str] = &[
+    "on PostgreSQL and MySQL: looking and then acting under `lock = none` and `retain = none`; a lost race that is \
+     reported as won (plan `rival`); a key that is not locked under a job that reads and writes one row",
+    "when leased jobs exist: an epoch that begins anew after a release (wavect/semaprax#192); a lease that belongs to \
+     the process and not to the run (fluidbox#179); a checkpoint that is accepted after the lease is over \
+     (tensorzero/durable PR#68); a heartbeat of an earlier attempt; a lease in the wrong unit (powertools-java#1285); \
+     a late run that deletes the claim of the one after it (plan `zombie`)",
+];
+
+fn table() -> String {
+    let mut text = String::from(
+        "# Planted bugs\n\n\
+         Does the testkit find anything? Each job and each store below has one bug, taken from the failure of a real\n\
+         system. The test of its name shows that a full check finds it by the plan that stands here, says what is\n\
+         different and what mends it, and finds it again by the schedule that it prints. The jobs at the end are right,\n\
+         and no check of them raises an alarm.\n\n\
+         Written by `UPDATE=1 cargo test -p idem-testkit --test planted`, which is also what compares it. The bugs are\n\
+         in [`idem-testkit/tests/planted`](../idem-testkit/tests/planted). All run on SQLite.\n\n",
+    );
+    let bugs: usize = FAMILIES.iter().map(|(_, bugs)| bugs.len()).sum();
+    let write = &mut text;
+    writeln!(write, "{bugs} bugs, all found; {} correct jobs.\n", correct::CORRECT.len()).expect(STRING);
+    for (family, bugs) in FAMILIES {
+        writeln!(write, "## {family}\n\n| bug | taken from | found by | where | hint |").expect(STRING);
+        writeln!(write, "|---|---|---|---|---|").expect(STRING);
+        for Bug { name, what, origin, plan, luck, at, hint } in bugs {
+            let luck = luck.map(|luck| format!(", by luck `{luck}`")).unwrap_or_default();
+            let name = name.replace('_', " ");
+            writeln!(write, "| **{name}**: {what} | {origin} | `{plan}`{luck} | {at} | … {hint} … |")
+                .expect(STRING);
+        }
+        writeln!(write).expect(STRING);
+    }
+    writeln!(write, "## Not found\n\n| bug | because |\n|---|---|").expect(STRING);
+    for (bug, because) in NOT_FOUND {
+        writeln!(write, "| {bug} | {because} |").expect(STRING);
+    }
+    writeln!(write, "\nNot planted yet:\n").expect(STRING);
+    for later in LATER {
+        writeln!(write, "* {later}").expect(STRING);
+    }
+    writeln!(write, "\n## Correct jobs\n\n| job | does |\n|---|---|").expect(STRING);
+    for job in correct::CORRECT {
+        writeln!(write, "| {} | {} |", job.name.replace('_', " "), job.what).expect(STRING);
+    }
+    text
+}
+
+const STRING: &str = "a string takes everything";
+
+#[test]
+fn the_list_in_the_documentation_is_this_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/planted-bugs.md");
+    let table = table();
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &table).expect("the documentation can be written");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == table,
+        "docs/planted-bugs.md is not what the bugs say; run UPDATE=1 cargo test -p idem-testkit --test planted"
+    );
+}
+
+#[test]
+fn there_are_enough_of_both() {
+    let bugs: Vec<&str> = FAMILIES.iter().flat_map(|(_, bugs)| *bugs).map(|bug| bug.name).collect();
+    assert!(bugs.len() >= 25, "{} bugs", bugs.len());
+    assert!(correct::CORRECT.len() >= 25, "{} correct jobs", correct::CORRECT.len());
+    let different: std::collections::BTreeSet<_> = bugs.iter().collect();
+    assert_eq!(different.len(), bugs.len(), "every bug has a name of its own");
+}
