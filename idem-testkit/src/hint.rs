@@ -33,6 +33,9 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
     let hint = if broken(law::UNRELATED_WORK) || (hung && interrupted) {
         "a crash leaves a transaction open on a connection that is used again: begin through `tx.begin()`, which \
          ends with its guard, and send no BEGIN of your own; in a store, a transaction that is dropped must end"
+    } else if plan == Plan::Kill && !more_effects {
+        "a killed process runs no `drop` and takes its memory with it: does the job hold a lock file, tidy up on drop, \
+         or keep what it needs for the next run in memory?"
     } else if broken(law::ONE_KEY) {
         "the runs had different keys: make `key` out of the arguments alone, without a clock, chance, a counter, a \
          global or the order of a map"
