@@ -41,7 +41,7 @@ macro_rules! jobs_on {
                 let job = order::PlaceOrder { request_id, item, quantity: 2 };
                 check_single_effect(Scenario::new(job).setup(async |lab| {
                     order::create_tables(&lab.pool(1)).await?;
-                    order::stock(&lab.pool(1), "lamp", 5).await
+                    Ok(order::stock(&lab.pool(1), "lamp", 5).await?)
                 }))
                 .await;
             }
@@ -51,7 +51,7 @@ macro_rules! jobs_on {
                 let (delivery_note, sku) = (String::from("d1"), String::from("lamp"));
                 let job = inventory::ReceiveGoods { delivery_note, sku, quantity: 20 };
                 check_single_effect(
-                    Scenario::new(job).setup(async |lab| inventory::create_tables(&lab.pool(1)).await),
+                    Scenario::new(job).setup(async |lab| Ok(inventory::create_tables(&lab.pool(1)).await?)),
                 )
                 .await;
             }
@@ -61,7 +61,8 @@ macro_rules! jobs_on {
                 let (request_id, plan) = (String::from("r1"), String::from("gold"));
                 let job = subscription::Subscribe { request_id, user_id: 42, plan };
                 check_single_effect(
-                    Scenario::new(job).setup(async |lab| subscription::create_tables(&lab.pool(1)).await),
+                    Scenario::new(job)
+                        .setup(async |lab| Ok(subscription::create_tables(&lab.pool(1)).await?)),
                 )
                 .await;
             }
@@ -72,7 +73,7 @@ macro_rules! jobs_on {
                     Scenario::new(payment::ProcessPayment { payment_id: 42 })
                         .setup(async |lab| {
                             payment::create_tables(&lab.pool(1)).await?;
-                            payment::add_payment(&lab.pool(1), 42, 4_200).await
+                            Ok(payment::add_payment(&lab.pool(1), 42, 4_200).await?)
                         })
                         .state(Payments::new)
                         .observe_async("charges", Payments::charges),

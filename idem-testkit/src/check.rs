@@ -8,8 +8,11 @@ use idem_runtime::{AtomicJob, StoreError};
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::plan::{self, Plan, kill};
-use crate::report::{Difference, Moment, Report};
+use crate::report::{Difference, Mask, Moment, Report};
 use crate::scenario::Scenario;
+
+/// How often two more clean runs are asked before a job is blamed.
+const CONFIRMATIONS: usize = 2;
 
 /// Why a check could not tell anything.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub enum Trouble {
     UnseenObserver(String),
     /// Two clean runs left different effects.
     Nondeterministic(Vec<Difference>),
+    /// All that a clean run changes are values that vary by nature, so that the check would prove nothing.
+    OnlyMasked(Vec<Mask>),
+    /// An effect of one trial was seen by an observer of the next.
+    SharedState,
     /// The store failed where no fault was planted.
     Store(String),
     /// `IDEM_SCHEDULE` names no schedule.
@@ -93,6 +100,17 @@ impl fmt::Display for Trouble {
                 f.write_str("two clean runs leave different effects, so there is nothing to compare with:")?;
                 differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
             }
+            Trouble::OnlyMasked(masks) => {
+                f.write_str(
+                    "all that a clean run changes are values that vary by nature, so a check would prove nothing; \
+                     let the job change something that does not, or add `Scenario::observe`:",
+                )?;
+                masks.iter().try_for_each(|mask| write!(f, "\n  {}.{}: {}", mask.table, mask.column, mask.because))
+            }
+            Trouble::SharedState => f.write_str(
+                "the effects of one trial show in the next: make everything that is counted inside the closure that is \
+                 given to `Scenario::state`",
+            ),
             Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}"),
             Trouble::Schedule(why) => f.write_str(why),
             Trouble::Child { why, output } => {
@@ -174,7 +192,7 @@ where
     if let Some(child) = kill::Child::of_this_process() {
         return child.meet(&call, scenario).await.map(Some);
     }
-    let Some(oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
+    let Some(mut oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
     let mut report = Report {
         job: J::SPEC.name.to_owned(),
         key: key.readable().to_owned(),
@@ -191,7 +209,15 @@ where
             Some((_, schedule)) => Some(schedule.as_str()),
             None => None,
         };
-        let (ran, failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
+        let (mut ran, mut failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
+        // Before the job is blamed more clean runs are asked whether what differs varies by nature.
+        for _ in 0..CONFIRMATIONS {
+            let Some(other) = Oracle::learn(scenario).await?.filter(|_| failure.is_some()) else { break };
+            if oracle.learn_from(other) {
+                (ran, failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
+            }
+        }
+        report.masked.clone_from(&oracle.masks);
         report.plans.push(ran);
         report.failure = failure;
         if report.failure.is_some() {

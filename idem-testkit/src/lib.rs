@@ -39,7 +39,7 @@ pub use self::{
         check_repeat, check_rival, check_single_effect, check_zombie, examine, examine_schedule,
     },
     lab::Lab,
-    scenario::{AsyncSetUp, Scenario, SetUpError},
+    scenario::{Scenario, SetUpError},
     trial::Trial,
 };
 use unique::unique;

@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     /// Observers that cannot be judged, by number.
     blind: Vec<usize>,
     keeps_records: bool,
+    /// Whether both clean runs gave the same answer, so that every run must.
+    answers_alike: bool,
 }
 
 struct Clean {
@@ -63,7 +65,7 @@ impl Oracle {
         S: Clone + Send + Sync + 'static,
     {
         let Some(first) = clean(scenario, 0).await? else { return Ok(None) };
-        if shows_the_time(&first.before.tables, &first.after.tables) {
+        if shows_the_time(&first.after.tables) {
             tokio::time::sleep(NEXT_SECOND).await;
         }
         let Some(second) = clean(scenario, AHEAD).await? else { return Ok(None) };
@@ -79,8 +81,12 @@ impl Oracle {
         {
             return Err(Trouble::UnseenObserver(observers[unseen].clone()));
         }
+        if first.before.effects != second.before.effects {
+            return Err(Trouble::SharedState);
+        }
         let masks = masks(&first.after.tables, &second.after.tables);
         let oracle = Oracle {
+            answers_alike: first.answer.bytes == second.answer.bytes,
             before: first.before,
             after: first.after,
             answer: first.answer,
@@ -92,10 +98,27 @@ impl Oracle {
             keeps_records,
         };
         let differences = oracle.differences(&second.after);
-        match differences.is_empty() {
-            true => Ok(Some(oracle)),
-            false => Err(Trouble::Nondeterministic(differences)),
+        if !differences.is_empty() {
+            return Err(Trouble::Nondeterministic(differences));
         }
+        let mut before = oracle.before.clone();
+        before.records = oracle.after.records;
+        if oracle.differences(&before).is_empty() {
+            return Err(Trouble::OnlyMasked(oracle.masks));
+        }
+        Ok(Some(oracle))
+    }
+
+    /// Leaves out what another oracle of the same scenario leaves out; tells whether that is more.
+    pub(crate) fn learn_from(&mut self, other: Oracle) -> bool {
+        let known = self.masks.len();
+        for mask in other.masks {
+            if !self.masks.iter().any(|known| (&known.table, &known.column) == (&mask.table, &mask.column)) {
+                self.masks.push(mask);
+            }
+        }
+        self.answers_alike &= other.answers_alike && other.answer.bytes == self.answer.bytes;
+        self.masks.len() > known
     }
 
     pub(crate) fn effects(&self) -> Vec<(String, u64)> {
@@ -156,12 +179,17 @@ impl Oracle {
         differences
     }
 
-    /// Compares an answer of a later run with the first one.
+    /// Compares an answer with the first one of its trial, and with a clean run's if these are all alike.
     pub(crate) fn answer(&self, first: Option<&Answer>, ended: &Ended) -> Option<Difference> {
-        let expected = first.unwrap_or(&self.answer);
+        let expected = match first {
+            Some(first) if !self.answers_alike => first,
+            _ => &self.answer,
+        };
         let found = match ended {
             // A job without records runs again, and may answer otherwise.
-            Ended::Answered(_) if !self.keeps_records || first.is_none() => return None,
+            Ended::Answered(_) if !self.keeps_records || (first.is_none() && !self.answers_alike) => {
+                return None;
+            }
             Ended::Answered(answer) if answer.bytes == expected.bytes => return None,
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
@@ -181,8 +209,11 @@ impl Oracle {
                 .columns
                 .iter()
                 .zip(row)
-                .filter(|(column, _)| !masked(column))
-                .map(|(column, value)| format!("{column} = {}", value.as_deref().unwrap_or("NULL")))
+                .map(|(column, value)| match value {
+                    // That there is a value is a part of the effect, whatever it is.
+                    Some(_) if masked(column) => format!("{column} = …"),
+                    value => format!("{column} = {}", value.as_deref().unwrap_or("NULL")),
+                })
                 .collect();
             *rows.entry(cells.join(", ")).or_insert(0) += 1;
         }
@@ -243,27 +274,28 @@ fn masks(first: &Tables, second: &Tables) -> Vec<Mask> {
     masks
 }
 
-/// Tells whether a run wrote something that looks like the current time to the second.
-fn shows_the_time(before: &Tables, after: &Tables) -> bool {
+/// Tells whether there is something that looks like the current time, which clocks of databases often give
+/// to the second.
+fn shows_the_time(tables: &Tables) -> bool {
     let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let is_time = |value: &str| {
-        let value = value.trim_matches(['\'', '"']);
-        let bytes = value.as_bytes();
-        let is_date = bytes.len() >= 10
-            && bytes[4] == b'-'
-            && bytes[7] == b'-'
-            && bytes[..4].iter().all(u8::is_ascii_digit);
-        is_date || value.parse::<f64>().is_ok_and(|seconds| (seconds - now).abs() < 60.0)
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    tables.0.values().flat_map(|table| &table.rows).flatten().flatten().any(|value| is_time(value, now))
+}
+
+/// Finds a date, a time of day, or the seconds since 1970 of about now, anywhere in a value.
+fn is_time(value: &str, now: u64) -> bool {
+    let bytes = value.as_bytes();
+    let is_like = |window: &[u8], like: &[u8]| {
+        window.iter().zip(like).all(|(byte, like)| match like {
+            b'0' => byte.is_ascii_digit(),
+            like => byte == like,
+        })
     };
-    after.0.iter().any(|(name, table)| {
-        let old = before.0.get(name);
-        table
-            .rows
-            .iter()
-            .filter(|row| !old.is_some_and(|old| old.rows.contains(row)))
-            .flatten()
-            .flatten()
-            .any(|value| is_time(value))
-    })
+    let looks_like = |like: &[u8]| bytes.windows(like.len()).any(|window| is_like(window, like));
+    let is_now = |digits: &str| {
+        digits.get(..10).and_then(|seconds| seconds.parse::<u64>().ok()).is_some_and(|s| s.abs_diff(now) < 60)
+    };
+    looks_like(b"0000-00-00")
+        || looks_like(b"00:00:00")
+        || value.split(|c: char| !c.is_ascii_digit()).any(is_now)
 }

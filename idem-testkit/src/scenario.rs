@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,8 @@ pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// check_repeat(Scenario::new(EnrolMember { id: 42 }).setup(async |lab| {
-///     sqlx::query("CREATE TABLE members (id BIGINT NOT NULL)").execute(&lab.pool(1)).await
+///     sqlx::query("CREATE TABLE members (id BIGINT NOT NULL)").execute(&lab.pool(1)).await?;
+///     Ok(())
 /// }))
 /// .await;
 /// # }
@@ -139,7 +139,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             set_up: self.set_up,
             state: Box::new(make),
             worker_state: None,
-            observers: Vec::new(),
+            observers: self.observers.into_iter().map(Observer::without_state).collect(),
             store: self.store,
             limit: self.limit,
             test: self.test,
@@ -147,14 +147,22 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     }
 }
 
+impl Observer<()> {
+    /// Counts in a scenario that has got a state since.
+    fn without_state<T>(self) -> Observer<T> {
+        Observer { name: self.name, count: Box::new(move |_| (self.count)(&())) }
+    }
+}
+
 impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// Prepares the database of every trial, after idem's own tables are there.
-    pub fn setup<T, E>(mut self, set_up: impl AsyncSetUp<D, T, E> + Send + Sync + 'static) -> Self
-    where
-        T: 'static,
-        E: Into<SetUpError> + 'static,
-    {
-        self.set_up = Some(Box::new(Prepared { set_up, ends: PhantomData }));
+    ///
+    /// `?` takes every error in it.
+    pub fn setup(
+        mut self,
+        set_up: impl AsyncFn(&Lab<D>) -> Result<(), SetUpError> + Send + Sync + 'static,
+    ) -> Self {
+        self.set_up = Some(Box::new(set_up));
         self
     }
 
@@ -230,25 +238,13 @@ impl<J, D: LabDatabase, S> fmt::Debug for Scenario<J, D, S> {
     }
 }
 
-/// A set-up: an async closure that takes the lab.
-pub trait AsyncSetUp<D: LabDatabase, T, E>: AsyncFn(&Lab<D>) -> Result<T, E> {}
-
-impl<D: LabDatabase, T, E, F: AsyncFn(&Lab<D>) -> Result<T, E>> AsyncSetUp<D, T, E> for F {}
-
-/// A set-up whose types are forgotten.
+/// A set-up whose type is forgotten.
 pub(crate) trait SetUp<D: LabDatabase>: Send + Sync {
     fn run<'a>(&'a self, lab: &'a Lab<D>) -> Pin<Box<dyn Future<Output = Result<(), SetUpError>> + 'a>>;
 }
 
-struct Prepared<F, T, E> {
-    set_up: F,
-    ends: PhantomData<fn() -> (T, E)>,
-}
-
-impl<D: LabDatabase, T, E: Into<SetUpError>, F: AsyncFn(&Lab<D>) -> Result<T, E> + Send + Sync> SetUp<D>
-    for Prepared<F, T, E>
-{
+impl<D: LabDatabase, F: AsyncFn(&Lab<D>) -> Result<(), SetUpError> + Send + Sync> SetUp<D> for F {
     fn run<'a>(&'a self, lab: &'a Lab<D>) -> Pin<Box<dyn Future<Output = Result<(), SetUpError>> + 'a>> {
-        Box::pin(async move { (self.set_up)(lab).await.map(drop).map_err(Into::into) })
+        Box::pin(self(lab))
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum Stop {
     /// It goes through.
     #[default]
     Never,
-    /// It ends at the window of this name.
+    /// It ends at the window of this name, written as a report or as a schedule does.
     At(String),
     /// It waits at every window until it is told to go on.
     Everywhere,
@@ -115,11 +115,20 @@ impl State {
         name
     }
 
+    fn ends_at(&self, window: &str) -> bool {
+        matches!(&self.stop, Stop::At(at) if slug(at) == slug(window))
+    }
+
     fn reach_await(&mut self) -> String {
         self.awaits += 1;
         let name = format!("await {} of {}", self.awaits, self.phase);
         self.reach(name)
     }
+}
+
+/// Names a window as a schedule does.
+pub(crate) fn slug(window: &str) -> String {
+    window.replace(", ", "-").replace(' ', "-")
 }
 
 fn is_again(rest: &str) -> bool {
@@ -194,7 +203,7 @@ impl Watch {
     fn reach(&self, name: String) -> bool {
         let mut state = self.state();
         let name = state.reach(name);
-        state.stopped = state.stop == Stop::At(name);
+        state.stopped = state.ends_at(&name);
         state.stopped
     }
 
@@ -203,7 +212,7 @@ impl Watch {
         let mut state = self.state();
         if !state.stopped {
             let name = state.reach_await();
-            state.stopped = state.stop == Stop::At(name);
+            state.stopped = state.ends_at(&name);
         }
         state.stopped
     }

@@ -63,7 +63,8 @@ impl Answer {
         };
         Answer {
             how,
-            bytes: codec::encode(&**done).unwrap_or_default(),
+            // Equal values have equal bytes, maps included.
+            bytes: codec::encode_canonical(&**done).unwrap_or_else(|error| error.to_string().into_bytes()),
             text: serde_json::to_string(&**done)
                 .unwrap_or_else(|_| String::from("a value that JSON cannot write")),
         }

@@ -19,9 +19,10 @@ use sqlx::Sqlite;
 /// Set in the copies of this program that the testkit starts.
 const CHILD: &str = "IDEM_TESTKIT_CHILD";
 
-async fn members(lab: &Lab<Sqlite>) -> Result<(), sqlx::Error> {
+async fn members(lab: &Lab<Sqlite>) -> Result<(), idem_testkit::SetUpError> {
     let sql = "CREATE TABLE members (id BIGINT NOT NULL); CREATE TABLE log (id BIGINT NOT NULL)";
-    sqlx::raw_sql(sql).execute(&lab.pool(1)).await.map(drop)
+    sqlx::raw_sql(sql).execute(&lab.pool(1)).await?;
+    Ok(())
 }
 
 /// Two writes, so that there is something in between.

@@ -17,9 +17,10 @@ macro_rules! on_a_server {
 
             use super::*;
 
-            async fn tables(lab: &Lab<$db>) -> Result<(), sqlx::Error> {
+            async fn tables(lab: &Lab<$db>) -> Result<(), idem_testkit::SetUpError> {
                 let sql = "CREATE TABLE members (id BIGINT NOT NULL); CREATE TABLE log (id BIGINT NOT NULL)";
-                sqlx::raw_sql(sql).execute(&lab.pool(1)).await.map(drop)
+                sqlx::raw_sql(sql).execute(&lab.pool(1)).await?;
+                Ok(())
             }
 
             #[idempotent(key = id)]

@@ -88,7 +88,8 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 ///
 /// The value's own `Serialize` fails.
-pub(crate) fn encode_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+#[doc(hidden)]
+pub fn encode_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
     Encoder::new(MapOrder::Sorted).encode(value)
 }
 

@@ -10,7 +10,7 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
-use crate::watch::{Ack, Stop};
+use crate::watch::{Ack, Stop, slug};
 use crate::world::World;
 
 /// How long unrelated work may take after a crash.
@@ -44,7 +44,7 @@ where
         differences.extend(judge(&world, oracle, &[recovered]).await?);
         if !differences.is_empty() {
             let what = format!("the worker crashed at {window}, and the job ran again");
-            went.wrong = Some(wrong(&mut world, schedule(&window), what, differences));
+            went.wrong = Some(wrong(&mut world, slug(&window), what, differences));
             break;
         }
     }
@@ -54,6 +54,9 @@ where
 
 /// How often a window is tried that a run does not come to.
 const TRIES: usize = 2;
+
+/// How often it is if it is the only one that is asked for.
+const TRIES_OF_ONE: usize = 40;
 
 /// The windows to crash at.
 ///
@@ -75,17 +78,19 @@ impl Windows {
         Windows { known: oracle.windows.clone(), now: 0, tries: 0, hits: 0, missed: 0 }
     }
 
-    /// Returns the next window to try.
+    /// Returns the next window to try, or the one that is asked for, until a run comes to it.
     pub(super) fn next(&mut self, only: Option<&str>) -> Option<String> {
+        if let Some(only) = only {
+            self.tries += 1;
+            let known = self.known.iter().find(|window| slug(window) == only);
+            let window = known.cloned().unwrap_or_else(|| only.to_owned());
+            return (self.hits == 0 && self.tries <= TRIES_OF_ONE).then_some(window);
+        }
         if self.tries >= TRIES {
             let is_side = self.known.get(self.now).is_some_and(|window| !window.starts_with("await"));
             self.missed += usize::from(is_side && self.tries == TRIES);
             self.now += 1;
             self.tries = 0;
-        }
-        while only.is_some_and(|only| self.known.get(self.now).is_some_and(|window| schedule(window) != only))
-        {
-            self.now += 1;
         }
         self.tries += 1;
         self.known.get(self.now).cloned()
@@ -108,11 +113,6 @@ impl Windows {
     pub(super) fn count(&self) -> (usize, usize) {
         (self.hits + self.missed, self.hits)
     }
-}
-
-/// Names a window as a schedule does.
-pub(super) fn schedule(window: &str) -> String {
-    window.replace(", ", "-").replace(' ', "-")
 }
 
 /// Does unrelated work on the connections that the crash left behind, and looks from outside whether it is done.

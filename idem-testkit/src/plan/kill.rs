@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use idem_runtime::AtomicJob;
 use serde::{Deserialize, Serialize};
 
-use super::crash::{Windows, schedule, unrelated_work};
+use super::crash::{Windows, unrelated_work};
 use super::{Plan, Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
@@ -33,7 +33,7 @@ use crate::oracle::Oracle;
 use crate::report::{Difference, Moment, Report};
 use crate::scenario::Scenario;
 use crate::trial::Trial;
-use crate::watch::{Ack, Stop};
+use crate::watch::{Ack, Stop, slug};
 use crate::world::{Ended, World};
 
 /// Tells a process that it is a child, and what it is to do.
@@ -95,7 +95,7 @@ where
         unseen.extend(died);
         if !differences.is_empty() {
             let what = format!("the worker's process was killed at {window}, and the job ran again");
-            went.wrong = Some(wrong(&mut world, schedule(&window), what, differences));
+            went.wrong = Some(wrong(&mut world, slug(&window), what, differences));
             break;
         }
     }

@@ -73,7 +73,7 @@ where
         went.hit += 1;
         drop(run);
         drop(worker);
-        let mut differences = oracle.answer(None, &ended).into_iter().collect::<Vec<_>>();
+        let mut differences = oracle.answer(Some(&oracle.answer), &ended).into_iter().collect::<Vec<_>>();
         if matches!(&ended, Ended::Answered(answer) if answer.how != "replayed") {
             differences.push(Difference::Law {
                 law: String::from("a run that loses a race answers with the winner's record"),

@@ -10,14 +10,13 @@ use std::time::Duration;
 use idem_runtime::AtomicJob;
 use sqlx::pool::PoolOptions;
 
-use super::crash::schedule;
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
-use crate::watch::{Ack, Step, Stop};
+use crate::watch::{Ack, Step, Stop, slug};
 use crate::world::{Ended, World};
 
 /// How long a step may take before it counts as waiting for somebody.
@@ -60,7 +59,7 @@ where
                 Step::Window(at) => {
                     is_open |= at == FIRST;
                     let is_wanted = match &only {
-                        Some(only) => *only == schedule(&at),
+                        Some(only) => *only == slug(&at),
                         None => !hit.contains(&at),
                     };
                     if is_open && is_wanted {
@@ -109,7 +108,7 @@ where
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
             );
-            went.wrong = Some(wrong(&mut world, schedule(&at), what, differences));
+            went.wrong = Some(wrong(&mut world, slug(&at), what, differences));
             break;
         }
         if only.is_some() {

@@ -46,8 +46,9 @@ async fn a_job_that_never_ends_is_stopped_at_its_limit() {
 
 #[tokio::test]
 async fn a_set_up_that_fails_is_named() {
-    let broken = Scenario::new(Post { id: 42 }).setup(async |lab: &idem_testkit::Lab<Sqlite>| {
-        sqlx::raw_sql("CREATE TABEL payments (id)").execute(&mut lab.connect().await).await
+    let broken = Scenario::new(Post { id: 42 }).setup(async |lab| {
+        sqlx::raw_sql("CREATE TABEL payments (id)").execute(&mut lab.connect().await).await?;
+        Ok(())
     });
     let trouble = trouble(broken).await;
     assert!(matches!(&trouble, Trouble::SetUp(why) if why.contains("TABEL")), "{trouble}");

@@ -82,7 +82,8 @@ fn with_orders<J: idem_runtime::AtomicJob<(), Db = Sqlite>>(job: J) -> Scenario<
              INSERT INTO orders (id) VALUES ('of before')",
         )
         .execute(&mut lab.connect().await)
-        .await
+        .await?;
+        Ok(())
     })
 }
 

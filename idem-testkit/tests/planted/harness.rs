@@ -289,8 +289,9 @@ pub(crate) mod tables {
         INSERT INTO balances VALUES ('shop', 100);
     ";
 
-    pub(crate) async fn set_up(lab: &Lab<Sqlite>) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(TABLES).execute(&mut lab.connect().await).await.map(drop)
+    pub(crate) async fn set_up(lab: &Lab<Sqlite>) -> Result<(), idem_testkit::SetUpError> {
+        sqlx::raw_sql(TABLES).execute(&mut lab.connect().await).await?;
+        Ok(())
     }
 
     /// Writes an entry and moves the balance: an effect that shows when it happens twice or by half.
