@@ -6,6 +6,9 @@ use crate::oracle::NO_ANSWER;
 use crate::plan::{Plan, law};
 use crate::report::Difference;
 
+const RECORD_DOES_NOT_ANSWER: &str = "the record of a run does not answer the next one: is `retain` shorter than deliveries are apart? in a \
+         store, a live record is neither lost, replaced nor swept";
+
 /// Guesses the mistake from what was left. `records` tells whether the job keeps any.
 pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Option<String> {
     let any = |what: fn(&Difference) -> bool| differences.iter().any(what);
@@ -45,6 +48,8 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
     } else if !records && at_once && more {
         "two runs at once both found nothing done, and no record decides between them: leave `retain` out; or look \
          and act under a lock, `lock = row(table.column = arg)` rather than `lock = none`"
+    } else if broken(law::ANSWERED_FROM_THE_RECORD) {
+        RECORD_DOES_NOT_ANSWER
     } else if interrupted && more_effects {
         "an effect outside the database happens before the record commits: give the callee `tx.idempotency_key()`, \
          so that it can recognise the second call, or make the effect a step of a leased job"
@@ -54,9 +59,8 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
     } else if interrupted && more {
         "a part of the effect outlives a run that did not commit: do all writes through `tx`, not on another \
          connection, in a task of their own or after a COMMIT of your own, and read through `tx` what they depend on"
-    } else if broken(law::ANSWERED_FROM_THE_RECORD) || broken(law::ONE_EXECUTES) || broken(law::KEPT) {
-        "the record of a run does not answer the next one: is `retain` shorter than deliveries are apart? in a \
-         store, a live record is neither lost, replaced nor swept"
+    } else if broken(law::ONE_EXECUTES) || broken(law::KEPT) {
+        RECORD_DOES_NOT_ANSWER
     } else if more_effects {
         "an effect outside the database happens once for every run: give the callee `tx.idempotency_key()`"
     } else if at_once && more {

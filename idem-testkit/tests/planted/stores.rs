@@ -85,6 +85,12 @@ bugs! {
         plan: Repeat, at: "2 times", hint: "is `retain` shorter than deliveries are apart?",
         scenario: on(Post { id: 42 }, ExpiresAtOnce),
     }
+    a_store_that_records_a_recovery_for_no_time {
+        what: "a run that takes over after a crash gives its record the time of the claim, which is over",
+        origin: "benhendayoussef/idempotency-spring-boot-starter PR#11: one time to live for claim and record",
+        plan: Crash, at: "crashed at", hint: "is `retain` shorter than deliveries are apart?",
+        scenario: on(Post { id: 42 }, ExpiresAfterRecovery::default()),
+    }
     a_store_that_sweeps_live_records {
         what: "a sweep at the beginning of every run deletes records that are live",
         origin: "zoolutions/sidekiq-unique-jobs#488, #498, #517: seven reports of a reaper that deletes live locks",
@@ -302,6 +308,37 @@ impl Fault<Sqlite> for ExpiresAtOnce {
     }
 }
 
+/// How often a key was begun without a record, by the file of the database and the key.
+#[derive(Default)]
+struct ExpiresAfterRecovery(Mutex<HashMap<(String, KeyHash), u32>>);
+
+#[async_trait]
+impl Fault<Sqlite> for ExpiresAfterRecovery {
+    async fn begin(&self, good: &Good<Sqlite>, claim: &Claim<'_>) -> Result<Begun<Sqlite>, StoreError> {
+        let Begun::Open { mut tx, found } = good.begin(claim).await? else { return Ok(Begun::Busy) };
+        if found == Found::Absent {
+            let file = tables::file(tx.connection()).await.expect("a database has a file");
+            *lock(&self.0).entry((file, claim.key.hash())).or_default() += 1;
+        }
+        Ok(Begun::Open { tx, found })
+    }
+
+    async fn commit(
+        &self,
+        good: &Good<Sqlite>,
+        mut tx: Box<dyn StoreTx<Sqlite>>,
+        record: Option<&NewRecord<'_>>,
+    ) -> Result<Committed, StoreError> {
+        let file = tables::file(tx.connection()).await.expect("a database has a file");
+        let committed = tx.commit(record).await?;
+        let begun = record.and_then(|record| lock(&self.0).get(&(file, record.key.hash())).copied());
+        if begun > Some(1) {
+            on_the_side(good, "UPDATE idem_records SET expires_at = completed_at").await?;
+        }
+        Ok(committed)
+    }
+}
+
 struct SweepsAtBegin;
 
 #[async_trait]
@@ -339,16 +376,20 @@ impl Fault<Sqlite> for RecordsFirst {
         if found != Found::Absent {
             return Ok(Begun::Open { tx, found });
         }
-        let record = NewRecord {
-            key: claim.key,
-            job: JobId(1),
-            outcome: Outcome::Completed,
-            fingerprint: Post { id: 42 }.fingerprint().expect("a number can be hashed"),
-            result: &codec::encode(&()).expect("nothing can be encoded"),
-            retain: Retain::Forever,
-        };
-        tx.commit(Some(&record)).await?;
-        tokio::task::yield_now().await;
+        let key = claim.key.clone();
+        // Once sent it is done, whatever becomes of the run.
+        let recorded = tokio::spawn(async move {
+            let record = NewRecord {
+                key: &key,
+                job: JobId(1),
+                outcome: Outcome::Completed,
+                fingerprint: Post { id: 42 }.fingerprint().expect("a number can be hashed"),
+                result: &codec::encode(&()).expect("nothing can be encoded"),
+                retain: Retain::Forever,
+            };
+            tx.commit(Some(&record)).await
+        });
+        recorded.await.expect("the task does not panic")?;
         Ok(match good.begin(claim).await? {
             Begun::Open { tx, .. } => Begun::Open { tx, found: Found::Absent },
             Begun::Busy => Begun::Busy,
