@@ -98,6 +98,7 @@ mod postgres {
         proxy: Proxy,
         /// Looks at the server from outside.
         observer: PgConnection,
+        _lab: Lab<Postgres>,
         /// The bytes of the log and the numbers of transactions are the whole server's.
         _alone: tokio::sync::MutexGuard<'static, ()>,
     }
@@ -118,7 +119,7 @@ mod postgres {
                 bare(&mut bare_connection, id).await;
             }
             let observer = lab.connect().await;
-            Some(Server { idem, bare: bare_connection, proxy, observer, _alone: alone })
+            Some(Server { idem, bare: bare_connection, proxy, observer, _lab: lab, _alone: alone })
         }
 
         async fn number(&mut self, sql: &'static str) -> i64 {
