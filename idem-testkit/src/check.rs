@@ -212,7 +212,10 @@ where
         let (mut ran, mut failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
         // Before the job is blamed more clean runs are asked whether what differs varies by nature.
         for _ in 0..CONFIRMATIONS {
-            let Some(other) = Oracle::learn(scenario).await?.filter(|_| failure.is_some()) else { break };
+            if failure.is_none() {
+                break;
+            }
+            let Some(other) = Oracle::learn(scenario).await? else { break };
             if oracle.learn_from(other) {
                 (ran, failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
             }

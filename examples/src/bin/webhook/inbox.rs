@@ -200,6 +200,43 @@ macro_rules! inbox {
                     self.pool.close().await;
                 }
             }
+
+            #[cfg(test)]
+            mod tests {
+                use std::sync::Arc;
+
+                use idem_testkit::{Scenario, check_single_effect};
+
+                use super::*;
+
+                /// A desk that the workers of a trial share.
+                #[derive(Clone, Default)]
+                struct Shared(Arc<Desk>);
+
+                impl Provides<Desk> for Shared {
+                    fn provide(&self) -> &Desk {
+                        &self.0
+                    }
+                }
+
+                #[tokio::test]
+                async fn an_event_is_received_once() {
+                    check_single_effect(
+                        Scenario::new(Receive {
+                        source: String::from(SOURCE),
+                        delivery: String::from("72d3162e"),
+                        event: String::from("push"),
+                        payload: serde_json::json!({ "repository": { "full_name": "a/b" } }),
+                    })
+                            .setup(async |lab| {
+                                sqlx::raw_sql($tables).execute(&mut lab.connect().await).await?;
+                                Ok(())
+                            })
+                            .state(Shared::default),
+                    )
+                    .await;
+                }
+            }
         }
     };
 }

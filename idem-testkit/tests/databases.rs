@@ -1,0 +1,96 @@
+//! The full check on every database, with what differs between them: counted ids, times, locks.
+
+#![cfg(all(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+
+use idem_runtime::prelude::*;
+use idem_testkit::plan::Plan;
+use idem_testkit::report::Report;
+use idem_testkit::{Lab, Scenario, SetUpError, check_single_effect};
+use sqlx::AssertSqlSafe;
+
+macro_rules! orders_on {
+    ($module:ident, $db:ident, id: $id:literal, now: $now:literal, skipped: $skipped:expr) => {
+        mod $module {
+            use super::*;
+
+            async fn tables(lab: &Lab<$db>) -> Result<(), SetUpError> {
+                let sql = concat!(
+                    "CREATE TABLE orders (id ",
+                    $id,
+                    ", customer BIGINT NOT NULL, at ",
+                    $now,
+                    ");",
+                    "CREATE TABLE customers (id BIGINT PRIMARY KEY, orders BIGINT NOT NULL);",
+                    "INSERT INTO customers VALUES (7, 0)"
+                );
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut lab.connect().await).await?;
+                Ok(())
+            }
+
+            #[idempotent(key = (customer, number))]
+            async fn order(tx: &mut Tx<'_, $db>, customer: i64, number: i64) -> Result<i64, sqlx::Error> {
+                let insert = format!("INSERT INTO orders (customer) VALUES ({customer})");
+                sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await?;
+                let count = format!("UPDATE customers SET orders = orders + 1 WHERE id = {customer}");
+                sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await?;
+                Ok(number)
+            }
+
+            #[idempotent(key = customer, lock = row(customers.id = customer), retain = none)]
+            async fn recount(tx: &mut Tx<'_, $db>, customer: i64) -> Result<(), sqlx::Error> {
+                let count = format!("UPDATE customers SET orders = 5 WHERE id = {customer}");
+                sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await?;
+                Ok(())
+            }
+
+            #[tokio::test]
+            async fn a_recorded_job_passes_every_plan() {
+                let job = Order { customer: 7, number: 1 };
+                let Some(report) = check_single_effect(Scenario::new(job).setup(tables)).await else {
+                    return;
+                };
+                check_complete(&report, $skipped);
+                let masked: Vec<_> = report.masked.iter().map(|mask| mask.column.as_str()).collect();
+                assert!(masked.contains(&"at"), "{report}");
+            }
+
+            #[tokio::test]
+            async fn a_job_without_records_passes_every_plan() {
+                let job = Recount { customer: 7 };
+                let Some(report) = check_single_effect(Scenario::new(job).setup(tables)).await else {
+                    return;
+                };
+                check_complete(&report, &[Plan::Rival, Plan::Zombie]);
+            }
+        }
+    };
+}
+
+/// Checks that every plan hit something, except for those that may say why they did not.
+fn check_complete(report: &Report, may_skip: &[Plan]) {
+    let plans: Vec<_> = report.plans.iter().map(|ran| ran.plan).collect();
+    assert_eq!(plans, Plan::ALL, "{report}");
+    for ran in &report.plans {
+        let skipped = ran.skipped.is_some() && may_skip.contains(&ran.plan);
+        assert!(skipped || ran.hit > 0 && ran.hit == ran.windows, "{}: {report}", ran.plan);
+    }
+}
+
+orders_on!(
+    sqlite, Sqlite,
+    id: "INTEGER PRIMARY KEY AUTOINCREMENT",
+    now: "TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    skipped: &[Plan::Rival, Plan::Zombie]
+);
+orders_on!(
+    postgres, Postgres,
+    id: "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    now: "TIMESTAMPTZ NOT NULL DEFAULT now()",
+    skipped: &[]
+);
+orders_on!(
+    mysql, MySql,
+    id: "BIGINT AUTO_INCREMENT PRIMARY KEY",
+    now: "DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    skipped: &[]
+);
