@@ -167,7 +167,7 @@ async fn what_is_counted_in_memory_dies_with_the_process_and_is_not_judged() {
     let kill = of_kill(&report);
     assert!(kill.hit == kill.windows && kill.hit > 5);
     let skipped = kill.skipped.as_deref().expect("it is said");
-    assert!(skipped.starts_with("`counted` counts in memory") && skipped.contains("state_with"), "{skipped}");
+    assert!(skipped.starts_with("`counted` did not show") && skipped.contains("state_with"), "{skipped}");
 }
 
 /// Holds a file that is gone when it is dropped: a dropped run tidies up, a killed process does not.

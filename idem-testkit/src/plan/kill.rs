@@ -103,8 +103,9 @@ where
     if !unseen.is_empty() {
         let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", scenario.observers[*n].name)).collect();
         went.skipped = Some(format!(
-            "{} counts in memory, which dies with the process, and was not judged after that; \
-             share a server or a file with `Scenario::state_with`",
+            "{} did not show after the kill what the process had counted before it, and was not judged there: it \
+             counts in memory, which dies with the process, or the effect was still under way; share a server or a \
+             file with `Scenario::state_with`",
             names.join(", ")
         ));
     }
