@@ -193,16 +193,7 @@ where
         return child.meet(&call, scenario).await.map(Some);
     }
     let Some(mut oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
-    let mut report = Report {
-        job: J::SPEC.name.to_owned(),
-        key: key.readable().to_owned(),
-        database: D::SHORT_NAME.to_owned(),
-        plans: Vec::new(),
-        masked: oracle.masks.clone(),
-        effects: oracle.effects(),
-        took: began.elapsed(),
-        failure: None,
-    };
+    let mut report = Report { masked: oracle.masks.clone(), effects: oracle.effects(), ..call.report() };
     for plan in plans {
         let only = match &only {
             Some((named, _)) if named != plan => continue,

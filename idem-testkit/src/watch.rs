@@ -53,6 +53,9 @@ impl Timeline {
     }
 }
 
+/// The phase in which the body runs.
+pub(crate) const BODY: &str = "the body";
+
 /// What becomes of the run at its windows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Stop {
@@ -268,7 +271,7 @@ impl Watch {
                     if self.state().waiting {
                         return Poll::Ready(Step::Window(self.last()));
                     }
-                    asleep = self.state().phase == "the body";
+                    asleep = self.state().phase == BODY;
                     Poll::Pending
                 }
             }

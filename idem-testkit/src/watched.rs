@@ -9,10 +9,7 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::record::{JobId, NewRecord, Record};
 use idem_runtime::store::{Begun, Claim, Committed, Database, Found, Store, StoreTx, Swept};
 
-use crate::watch::{Ack, Watch};
-
-/// Where the body runs.
-const BODY: &str = "the body";
+use crate::watch::{Ack, BODY, Watch};
 
 pub(crate) struct WatchedStore<D: Database> {
     pub(crate) inner: Arc<dyn Store<D>>,

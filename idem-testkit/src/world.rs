@@ -145,7 +145,15 @@ where
     /// Runs the job on a worker of its own.
     pub(crate) async fn run(&self, name: char) -> Result<Ended, Trouble> {
         let worker = self.worker(name, Stop::Never, Ack::Heard)?;
-        Ok(worker.run(self.job()).await.unwrap_or(Ended::Again(String::from("crashed"))))
+        Ok(worker.run_through(self.job()).await)
+    }
+
+    /// Delivers the job again to whoever was turned away, as a queue would.
+    pub(crate) async fn deliver_again(&self, ended: Ended, name: char) -> Result<Ended, Trouble> {
+        match ended {
+            Ended::Again(_) => self.recover(name).await,
+            ended => Ok(ended),
+        }
     }
 
     /// Runs the job on fresh workers until it answers, as a queue would that delivers again.
@@ -246,6 +254,11 @@ where
             Ok(None) => None,
             Ok(Some(ran)) => Some(self.ended::<J>(ran)),
         }
+    }
+
+    /// Runs a job on a worker that no window ends.
+    pub(crate) async fn run_through<J: AtomicJob<S, Db = D>>(&self, job: J) -> Ended {
+        self.run(job).await.expect("only a window ends a run before its time")
     }
 
     pub(crate) fn hung(&self) -> Ended {

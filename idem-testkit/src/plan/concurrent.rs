@@ -10,7 +10,7 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Stop};
-use crate::world::{Ended, World};
+use crate::world::World;
 
 /// How many runs there are at once, and whether they are in one process.
 const CROWDS: [(usize, bool, &str); 4] =
@@ -44,22 +44,19 @@ where
             let (start, job) = (Arc::clone(&start), world.job());
             tasks.push(tokio::spawn(async move {
                 start.wait().await;
-                worker.run(job).await
+                worker.run_through(job).await
             }));
         }
         drop(shared);
         let mut ended = Vec::new();
         for task in tasks {
-            let ran = task.await.map_err(|error| Trouble::Store(error.to_string()))?;
-            ended.push(ran.unwrap_or(Ended::Again(String::from("it crashed"))));
+            ended.push(task.await.map_err(|error| Trouble::Store(error.to_string()))?);
         }
-        // Whoever was turned away comes again, as a queue's delivery would.
-        for turned_away in &mut ended {
-            if matches!(turned_away, Ended::Again(_)) {
-                *turned_away = world.recover('R').await?;
-            }
+        let mut answers = Vec::new();
+        for ended in ended {
+            answers.push(world.deliver_again(ended, 'R').await?);
         }
-        let differences = judge(&world, oracle, &ended).await?;
+        let differences = judge(&world, oracle, &answers).await?;
         if !differences.is_empty() {
             let place = if together { "in one process" } else { "in different processes" };
             let what = format!("the job ran {runs} times at once, {place}");

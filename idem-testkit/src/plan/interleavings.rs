@@ -137,11 +137,7 @@ where
     drop(runs);
     let mut answers = Vec::new();
     for ended in ended.into_iter().flatten() {
-        answers.push(match ended {
-            // Whoever was turned away comes again, as a queue's delivery would.
-            Ended::Again(_) => world.recover('R').await?,
-            ended => ended,
-        });
+        answers.push(world.deliver_again(ended, 'R').await?);
     }
     let [a_stood_at, b_stood_at] = stood_at;
     Ok(Turns { ended: answers, a_stood_at, b_stood_at, a_was_over, b_got_no_further })

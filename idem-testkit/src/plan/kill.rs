@@ -161,6 +161,21 @@ impl Call {
         Call { id, nth, kills }
     }
 
+    /// Returns the report of this call before any plan has run; it is all that a child gets of a check that it
+    /// passes by.
+    pub(crate) fn report(&self) -> Report {
+        Report {
+            job: self.id.job.clone(),
+            key: self.id.key.clone(),
+            database: self.id.database.clone(),
+            plans: Vec::new(),
+            masked: Vec::new(),
+            effects: Vec::new(),
+            took: Duration::ZERO,
+            failure: None,
+        }
+    }
+
     /// Returns the name of the test that called, if it is known.
     pub(crate) fn test(&self) -> Option<&str> {
         self.id.test.as_deref()
@@ -226,7 +241,7 @@ impl Child {
     {
         end_with_parent();
         if !call.kills || !call.id.is_like(&self.id) || call.nth != self.nth {
-            return Ok(nothing(call));
+            return Ok(call.report());
         }
         let lab = Lab::<D>::attached(&self.place)
             .ok_or_else(|| Trouble::Store(String::from("the parent names a place that is no database")))?;
@@ -281,20 +296,6 @@ fn end_with_parent() {
             std::process::exit(0);
         });
     });
-}
-
-/// The report of a check that a child passes by.
-fn nothing(call: &Call) -> Report {
-    Report {
-        job: call.id.job.clone(),
-        key: call.id.key.clone(),
-        database: call.id.database.clone(),
-        plans: Vec::new(),
-        masked: Vec::new(),
-        effects: Vec::new(),
-        took: Duration::ZERO,
-        failure: None,
-    }
 }
 
 // The parent's side.

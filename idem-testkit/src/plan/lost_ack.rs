@@ -8,7 +8,7 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Stop};
-use crate::world::{Ended, World};
+use crate::world::World;
 
 const LOSSES: [(Ack, &str, &str); 2] = [
     (Ack::LostAfterCommit, "committed", "COMMIT was done, but its answer was lost"),
@@ -33,13 +33,10 @@ where
         let Some(mut world) = World::new(scenario).await? else { break };
         went.hit += 1;
         let worker = world.worker('A', Stop::Never, ack)?;
-        let mut ended =
-            vec![worker.run(world.job()).await.unwrap_or(Ended::Again(String::from("it crashed")))];
+        let ended = worker.run_through(world.job()).await;
         drop(worker);
-        if matches!(ended[0], Ended::Again(_)) {
-            ended = vec![world.recover('B').await?];
-        }
-        let differences = judge(&world, oracle, &ended).await?;
+        let ended = world.deliver_again(ended, 'B').await?;
+        let differences = judge(&world, oracle, &[ended]).await?;
         if !differences.is_empty() {
             went.wrong = Some(wrong(&mut world, schedule.to_owned(), what.to_owned(), differences));
             break;
