@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use idem_runtime::{AtomicJob, StoreError};
+use idem_runtime::{RunOn, StoreError};
 
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -150,7 +150,7 @@ impl fmt::Display for Difference {
 /// [`Trouble`]: the scenario cannot be checked at all.
 pub async fn examine<J, D, S>(scenario: &Scenario<J, D, S>, plans: &[Plan]) -> Result<Option<Report>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -168,7 +168,7 @@ pub async fn examine_schedule<J, D, S>(
     schedule: &str,
 ) -> Result<Option<Report>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -182,7 +182,7 @@ async fn examine_only<J, D, S>(
     only: Option<(Plan, String)>,
 ) -> Result<Option<Report>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -225,7 +225,7 @@ where
 /// Examines, writes the report where `IDEM_REPORT` says, and panics if the effect was not single.
 async fn check<J, D, S>(scenario: Scenario<J, D, S>, plans: &[Plan]) -> Option<Report>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -257,7 +257,7 @@ macro_rules! checks {
         /// checked: see [`Trouble`].
         pub async fn $name<J, D, S>(scenario: Scenario<J, D, S>) -> Option<Report>
         where
-            J: AtomicJob<S, Db = D>,
+            J: RunOn<D, S>,
             D: LabDatabase,
             S: Clone + Send + Sync + 'static,
         {

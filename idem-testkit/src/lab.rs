@@ -45,6 +45,9 @@ pub trait LabDatabase: SqlDatabase + Attach {
     /// Whether transactions of several connections can write at once.
     const MANY_WRITERS: bool;
 
+    /// SQL after which the leases of all claims are over, as if their time had passed.
+    const LET_LEASES_LAPSE: &str;
+
     /// Makes an empty database, or says `None` if its server is not there; why it is not there goes to standard error.
     ///
     /// # Panics
@@ -330,6 +333,7 @@ where
 impl LabDatabase for sqlx::Sqlite {
     const SHORT_NAME: &'static str = "sqlite";
     const MANY_WRITERS: bool = false;
+    const LET_LEASES_LAPSE: &str = "UPDATE idem_records SET lease_until = 0 WHERE outcome = 3";
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
@@ -377,6 +381,7 @@ impl LabDatabase for sqlx::Sqlite {
 impl LabDatabase for sqlx::Postgres {
     const SHORT_NAME: &'static str = "postgres";
     const MANY_WRITERS: bool = true;
+    const LET_LEASES_LAPSE: &str = "UPDATE idem_records SET lease_until = 'epoch' WHERE outcome = 3";
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
@@ -437,6 +442,7 @@ impl LabDatabase for sqlx::Postgres {
 impl LabDatabase for sqlx::MySql {
     const SHORT_NAME: &'static str = "mysql";
     const MANY_WRITERS: bool = true;
+    const LET_LEASES_LAPSE: &str = "UPDATE idem_records SET lease_until = 0 WHERE outcome = 3";
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,

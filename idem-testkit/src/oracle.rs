@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 use idem_runtime::job::Retain;
 
 use crate::check::Trouble;
@@ -60,7 +60,7 @@ impl Oracle {
     /// Learns from two clean runs; `None` if the server is not there.
     pub(crate) async fn learn<J, D, S>(scenario: &Scenario<J, D, S>) -> Result<Option<Self>, Trouble>
     where
-        J: AtomicJob<S, Db = D>,
+        J: RunOn<D, S>,
         D: LabDatabase,
         S: Clone + Send + Sync + 'static,
     {
@@ -176,6 +176,12 @@ impl Oracle {
                 found: format!("{} record(s), not {}", left.records, expected.records),
             });
         }
+        if expected.tasks != left.tasks {
+            differences.push(Difference::Law {
+                law: String::from(law::ENQUEUED),
+                found: format!("{} task(s) in the outbox, not {}", left.tasks, expected.tasks),
+            });
+        }
         differences
     }
 
@@ -193,6 +199,7 @@ impl Oracle {
             Ended::Answered(answer) if answer.bytes == expected.bytes => return None,
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
+            Ended::Parked(why) => format!("it waits for a person: {why}"),
             Ended::Panicked(why) => format!("a panic: {why}"),
             Ended::Hung(at) => format!("{NO_ANSWER}; it hung at {at}"),
         };
@@ -223,7 +230,7 @@ impl Oracle {
 
 async fn clean<J, D, S>(scenario: &Scenario<J, D, S>, ahead: u32) -> Result<Option<Clean>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -239,7 +246,9 @@ where
     drop(worker);
     let answer = match ended {
         Some(Ended::Answered(answer)) => answer,
-        Some(Ended::Again(why) | Ended::Failed(why)) => return Err(Trouble::CleanRun(why)),
+        Some(Ended::Again(why) | Ended::Failed(why) | Ended::Parked(why)) => {
+            return Err(Trouble::CleanRun(why));
+        }
         Some(Ended::Panicked(why)) => return Err(Trouble::CleanRun(format!("the body panicked: {why}"))),
         Some(Ended::Hung(at)) => return Err(Trouble::Hung { at, timeline: world.timeline.moments() }),
         None => return Err(Trouble::CleanRun(String::from("it crashed"))),

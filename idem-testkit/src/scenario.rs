@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_runtime::store::Store;
-use idem_runtime::{AtomicJob, codec};
+use idem_runtime::{RunOn, codec};
 
 use crate::lab::{Lab, LabDatabase};
 use crate::trial::Trial;
@@ -101,7 +101,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     /// [`worker_state`](Scenario::worker_state) for what they do not share.
     pub fn state<T>(self, make: impl Fn() -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
-        J: AtomicJob<T, Db = D>,
+        J: RunOn<D, T>,
         T: Sync + 'static,
     {
         self.state_with(move |_| make())
@@ -131,7 +131,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     /// ```
     pub fn state_with<T>(self, make: impl Fn(&Trial) -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
-        J: AtomicJob<T, Db = D>,
+        J: RunOn<D, T>,
         T: Sync + 'static,
     {
         Scenario {

@@ -74,10 +74,10 @@ pub(crate) enum Ack {
     /// As it is.
     #[default]
     Heard,
-    /// It commits, but the answer is lost.
-    LostAfterCommit,
-    /// The connection breaks before it commits, so that nobody answers.
-    LostBeforeCommit,
+    /// The run's COMMIT of this number, from 1, is done, but the answer is lost.
+    LostAfterCommit(usize),
+    /// The connection breaks before the COMMIT of this number, so that nobody answers.
+    LostBeforeCommit(usize),
 }
 
 /// Counts the windows of one worker.
@@ -85,7 +85,7 @@ pub(crate) enum Ack {
 pub(crate) struct Watch {
     pub(crate) worker: char,
     pub(crate) timeline: Timeline,
-    pub(crate) ack: Ack,
+    ack: Ack,
     state: Mutex<State>,
     /// Told when a run that waits may go on.
     go_on: Notify,
@@ -106,6 +106,12 @@ struct State {
     waiting: bool,
     /// How many windows the run may still pass before it waits.
     permits: usize,
+    /// How many times the run has committed.
+    commits: usize,
+    /// The run was told that another one has the key, and looks again by itself.
+    is_turned_away: bool,
+    /// The whole worker stands still, its heartbeat too.
+    is_frozen: bool,
 }
 
 impl State {
@@ -148,6 +154,9 @@ impl Watch {
             stopped: false,
             waiting: false,
             permits: 0,
+            commits: 0,
+            is_turned_away: false,
+            is_frozen: false,
         };
         Watch { worker, timeline, ack, state: Mutex::new(state), go_on: Notify::new() }
     }
@@ -164,6 +173,45 @@ impl Watch {
         let mut state = self.state();
         state.phase = phase;
         state.awaits = 0;
+    }
+
+    /// Counts a COMMIT, and returns how it is made to look.
+    pub(crate) fn next_ack(&self) -> Ack {
+        let mut state = self.state();
+        state.commits += 1;
+        match self.ack {
+            Ack::LostAfterCommit(number) | Ack::LostBeforeCommit(number) if number != state.commits => {
+                Ack::Heard
+            }
+            ack => ack,
+        }
+    }
+
+    /// Returns how many times the run has committed.
+    pub(crate) fn commits(&self) -> usize {
+        self.state().commits
+    }
+
+    /// Notes that another run has the key: this one waits, and looks again by itself.
+    pub(crate) fn turned_away(&self) {
+        self.state().is_turned_away = true;
+    }
+
+    /// Lets the whole worker stand still until it is set free, its heartbeat too.
+    pub(crate) fn freeze(&self) {
+        self.state().is_frozen = true;
+    }
+
+    /// Waits while the worker stands still.
+    pub(crate) async fn awake(&self) {
+        loop {
+            let mut go_on = pin!(self.go_on.notified());
+            go_on.as_mut().enable();
+            if !self.state().is_frozen {
+                return;
+            }
+            go_on.await;
+        }
     }
 
     /// Returns the windows that the run has passed or reached.
@@ -198,7 +246,10 @@ impl Watch {
 
     /// Lets everything go through from now on: what a run has left behind is not stopped any more.
     pub(crate) fn set_free(&self) {
-        self.state().stop = Stop::Never;
+        let mut state = self.state();
+        state.stop = Stop::Never;
+        state.is_frozen = false;
+        drop(state);
         self.go_on.notify_waiters();
     }
 
@@ -268,6 +319,9 @@ impl Watch {
             match poll_caught(Pin::new(&mut *run), cx) {
                 Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
                 Poll::Pending => {
+                    if std::mem::take(&mut self.state().is_turned_away) {
+                        return Poll::Ready(Step::Blocked);
+                    }
                     if self.state().waiting {
                         return Poll::Ready(Step::Window(self.last()));
                     }

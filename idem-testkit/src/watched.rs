@@ -6,8 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::key::KeyHash;
-use idem_runtime::record::{JobId, NewRecord, Record};
-use idem_runtime::store::{Begun, Claim, Committed, Database, Found, Store, StoreTx, Swept};
+use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
+use idem_runtime::store::{
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Found, Held, Lease, LeaseClaim, LeaseStore,
+    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow,
+};
 
 use crate::watch::{Ack, BODY, Watch};
 
@@ -81,6 +84,133 @@ impl<D: Database> Store<D> for WatchedStore<D> {
     }
 }
 
+#[async_trait]
+impl<D: Database> LeaseStore for WatchedStore<D> {
+    async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        self.watch.phase("claiming the key");
+        self.watch.window("before the key is claimed").await;
+        let claimed = self.inner.claim(claim).await;
+        match &claimed {
+            Ok(Claimed::New) => self.watch.note(format!("claims the key, epoch {}", claim.epoch)),
+            Ok(Claimed::Found(entry)) => self.watch.note(match entry.state {
+                State::Running => String::from("the key is held by another run"),
+                State::Lapsed => format!("finds a claim whose lease is over, epoch {}", entry.epoch),
+                State::Failed => format!("finds a failed run, epoch {}", entry.epoch),
+                State::Parked => String::from("finds the key parked"),
+                State::Completed | State::Rejected => String::from("finds a record"),
+                State::Absent => String::from("finds a record that has expired"),
+            }),
+            Err(error) => self.watch.note(format!("claiming the key fails: {error}")),
+        }
+        self.watch.window("after the key is claimed").await;
+        match &claimed {
+            Ok(Claimed::New) => self.watch.phase(BODY),
+            Ok(Claimed::Found(entry)) if entry.state == State::Running => self.watch.turned_away(),
+            Ok(Claimed::Found(_)) | Err(_) => {}
+        }
+        claimed
+    }
+
+    async fn take_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        self.watch.phase("taking the key over");
+        self.watch.window("before the key is taken over").await;
+        let taken = self.inner.take_over(claim, found).await;
+        match &taken {
+            Ok(Some(steps)) => {
+                self.watch.note(format!("takes the key over, epoch {}, {} steps", claim.epoch, steps.len()));
+            }
+            Ok(None) => self.watch.note("does not take the key over: it has changed"),
+            Err(error) => self.watch.note(format!("taking the key over fails: {error}")),
+        }
+        self.watch.window("after the key is taken over").await;
+        self.watch.phase(BODY);
+        taken
+    }
+
+    async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        self.inner.entry(key).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        // The heart of a worker that stands still does not beat.
+        self.watch.awake().await;
+        let lost = self.inner.renew(leases).await;
+        if let Ok(lost) = &lost
+            && !lost.is_empty()
+        {
+            self.watch.note("is told that it has lost its claim");
+        }
+        lost
+    }
+
+    async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        let (window, what) = match change {
+            Change::BeginStep { name, .. } => {
+                ("a step is begun", format!("writes that step `{name}` begins"))
+            }
+            Change::EndStep { name, .. } => ("a step is recorded", format!("records step `{name}`")),
+            Change::ForgetStep { .. } => {
+                ("a step is forgotten", String::from("forgets a step that did not happen"))
+            }
+            Change::Settle { .. } => ("the outcome is written", String::from("writes the outcome")),
+            Change::Fail { .. } => ("the failure is written", String::from("writes that the run failed")),
+            Change::Park { .. } => ("the key is parked", String::from("parks the key")),
+        };
+        self.watch.phase("writing");
+        self.watch.window(&format!("before {window}")).await;
+        let held = match self.watch.next_ack() {
+            Ack::LostBeforeCommit(_) => {
+                self.watch.note(format!("{what}, but the connection breaks before; no answer comes"));
+                Ok(Held::Unknown)
+            }
+            ack => {
+                self.watch.note(what);
+                let held = self.inner.change(hold, change).await;
+                match (ack, held) {
+                    (Ack::LostAfterCommit(_), Ok(Held::Yes)) => {
+                        self.watch.note("the answer is lost");
+                        Ok(Held::Unknown)
+                    }
+                    (_, held) => held,
+                }
+            }
+        };
+        match &held {
+            Ok(Held::Yes) => {}
+            Ok(Held::Lost) => self.watch.note("has lost its claim; nothing is written"),
+            Ok(Held::Unknown) => self.watch.note("nobody knows whether it is written"),
+            Err(error) => self.watch.note(format!("writing fails: {error}")),
+        }
+        self.watch.window(&format!("after {window}")).await;
+        self.watch.phase(BODY);
+        held
+    }
+
+    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
+        self.inner.unfinished(filter).await
+    }
+
+    async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        self.inner.resolve(resolve).await
+    }
+
+    async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        self.inner.audit(key).await
+    }
+
+    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.inner.tasks(after, limit).await
+    }
+
+    async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
+        self.inner.delete_task(number).await
+    }
+}
+
 struct WatchedTx<D: Database> {
     inner: Box<dyn StoreTx<D>>,
     watch: Arc<Watch>,
@@ -126,12 +256,13 @@ impl<D: Database> StoreTx<D> for WatchedTx<D> {
         let WatchedTx { inner, watch } = *self;
         watch.phase("COMMIT");
         watch.window("before COMMIT").await;
-        let committed = match watch.ack {
-            Ack::LostBeforeCommit => {
+        let ack = watch.next_ack();
+        let committed = match ack {
+            Ack::LostBeforeCommit(_) => {
                 watch.note("the connection breaks before COMMIT; no answer comes");
                 inner.rollback().await.map(|()| Committed::Unknown)
             }
-            Ack::Heard | Ack::LostAfterCommit => {
+            Ack::Heard | Ack::LostAfterCommit(_) => {
                 watch.note(if record.is_some() {
                     "writes the record; COMMIT"
                 } else {
@@ -147,12 +278,44 @@ impl<D: Database> StoreTx<D> for WatchedTx<D> {
             Err(error) => watch.note(format!("COMMIT fails: {error}")),
         }
         watch.window("after COMMIT").await;
-        match (watch.ack, committed) {
-            (Ack::LostAfterCommit, Ok(Committed::Yes)) => {
+        match (ack, committed) {
+            (Ack::LostAfterCommit(_), Ok(Committed::Yes)) => {
                 watch.note("the answer to COMMIT is lost");
                 Ok(Committed::Unknown)
             }
             (_, committed) => committed,
+        }
+    }
+
+    async fn commit_step(self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        let WatchedTx { inner, watch } = *self;
+        watch.phase("COMMIT");
+        watch.window("before a step's COMMIT").await;
+        let ack = watch.next_ack();
+        let held = match ack {
+            Ack::LostBeforeCommit(_) => {
+                watch.note("the connection breaks before COMMIT; no answer comes");
+                inner.rollback().await.map(|()| Held::Unknown)
+            }
+            Ack::Heard | Ack::LostAfterCommit(_) => {
+                watch.note(format!("records step `{}`; COMMIT", step.name));
+                inner.commit_step(hold, step).await
+            }
+        };
+        match &held {
+            Ok(Held::Yes) => watch.note("committed"),
+            Ok(Held::Lost) => watch.note("has lost its claim; undone"),
+            Ok(Held::Unknown) => watch.note("nobody knows whether it committed"),
+            Err(error) => watch.note(format!("COMMIT fails: {error}")),
+        }
+        watch.window("after a step's COMMIT").await;
+        watch.phase(BODY);
+        match (ack, held) {
+            (Ack::LostAfterCommit(_), Ok(Held::Yes)) => {
+                watch.note("the answer to COMMIT is lost");
+                Ok(Held::Unknown)
+            }
+            (_, held) => held,
         }
     }
 

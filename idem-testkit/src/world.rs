@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_runtime::record::Record;
-use idem_runtime::{AtomicJob, Done, Error, Idem, Job, codec, key::Key};
+use idem_runtime::{Done, Error, Idem, Job, RunOn, codec, key::Key};
 use serde::Serialize;
 use sqlx::Pool;
 
@@ -42,6 +42,8 @@ pub(crate) struct Left {
     pub(crate) effects: Vec<u64>,
     /// How many records there are.
     pub(crate) records: usize,
+    /// How many tasks are in the outbox.
+    pub(crate) tasks: usize,
 }
 
 /// How a run answered.
@@ -78,6 +80,8 @@ pub(crate) enum Ended {
     /// Another run holds the key, or the store had a temporary trouble.
     Again(String),
     Failed(String),
+    /// It does not know whether an effect has happened, and waits for a person.
+    Parked(String),
     Panicked(String),
     /// It went over its limit, at this window.
     Hung(String),
@@ -85,7 +89,7 @@ pub(crate) enum Ended {
 
 impl<'s, J, D, S> World<'s, J, D, S>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -158,8 +162,26 @@ where
 
     /// Runs the job on fresh workers until it answers, as a queue would that delivers again.
     pub(crate) async fn recover(&self, name: char) -> Result<Ended, Trouble> {
+        self.deliver(name, async || Ok(())).await
+    }
+
+    /// The same where whoever had the key is dead or stands still: the lease passes meanwhile.
+    pub(crate) async fn recover_after_a_death(&self, name: char) -> Result<Ended, Trouble> {
+        let mut admin = self.lab.connect().await;
+        self.deliver(name, async || {
+            D::rows(&mut admin, D::LET_LEASES_LAPSE).await.map(|_| ()).map_err(Trouble::database)
+        })
+        .await
+    }
+
+    async fn deliver(
+        &self,
+        name: char,
+        mut beforehand: impl AsyncFnMut() -> Result<(), Trouble>,
+    ) -> Result<Ended, Trouble> {
         let began = tokio::time::Instant::now();
         loop {
+            beforehand().await?;
             let ended = self.run(name).await?;
             match ended {
                 Ended::Again(_) if began.elapsed() < self.scenario.limit => {
@@ -192,7 +214,8 @@ where
         let mut admin = self.lab.connect().await;
         let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
         let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
-        Ok(Left { tables, effects: self.effects().await, records })
+        let tasks = D::rows(&mut admin, "SELECT 1 FROM idem_outbox").await.map_err(Trouble::database)?;
+        Ok(Left { tables, effects: self.effects().await, records, tasks })
     }
 
     /// Counts the effects outside the database, by observer.
@@ -230,7 +253,7 @@ fn alive_tasks() -> usize {
 }
 
 /// What a run of a job returns.
-type Returned<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
+pub(crate) type Returned<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
 
 /// Somebody who runs the job.
 pub(crate) struct Worker<D: LabDatabase, S> {
@@ -247,7 +270,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     /// Runs a job; `None` if it crashed where it was told to.
-    pub(crate) async fn run<J: AtomicJob<S, Db = D>>(&self, job: J) -> Option<Ended> {
+    pub(crate) async fn run<J: RunOn<D, S>>(&self, job: J) -> Option<Ended> {
         let run = self.watch.run(Box::pin(self.idem.run(job)));
         match tokio::time::timeout(self.limit, run).await {
             Err(_) => Some(self.hung()),
@@ -257,7 +280,7 @@ where
     }
 
     /// Runs a job on a worker that no window ends.
-    pub(crate) async fn run_through<J: AtomicJob<S, Db = D>>(&self, job: J) -> Ended {
+    pub(crate) async fn run_through<J: RunOn<D, S>>(&self, job: J) -> Ended {
         self.run(job).await.expect("only a window ends a run before its time")
     }
 
@@ -267,12 +290,13 @@ where
         Ended::Hung(last)
     }
 
-    pub(crate) fn ended<J: AtomicJob<S, Db = D>>(&self, ran: Ran<Returned<J>>) -> Ended {
+    pub(crate) fn ended<J: RunOn<D, S>>(&self, ran: Ran<Returned<J>>) -> Ended {
         let ended = match ran {
             Ran::Panicked(message) => Ended::Panicked(message),
             Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),
             Ran::Returned(Err(error)) => match &error {
                 Error::Busy(busy) => Ended::Again(busy.to_string()),
+                Error::Parked(parked) => Ended::Parked(parked.to_string()),
                 error if error.is_retryable() => Ended::Again(describe(error)),
                 error => Ended::Failed(describe(error)),
             },
@@ -281,6 +305,7 @@ where
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) => format!("gives up for now: {why}"),
             Ended::Failed(why) => format!("fails: {why}"),
+            Ended::Parked(why) => format!("waits for a person: {why}"),
             Ended::Panicked(why) => format!("panics: {why}"),
             Ended::Hung(at) => format!("hangs: {at}"),
         });
@@ -300,6 +325,9 @@ fn describe<E: 'static>(error: &Error<E>) -> String {
         Error::KeyReused(error) => error.to_string(),
         Error::RowNotFound(error) => error.to_string(),
         Error::Timeout(error) => error.to_string(),
+        Error::LostClaim(error) => error.to_string(),
+        Error::Parked(error) => error.to_string(),
+        Error::Drift(error) => error.to_string(),
         Error::Args(error) => error.to_string(),
         Error::Store(error) => error.to_string(),
         _ => String::from("an error that this version of the testkit does not know"),

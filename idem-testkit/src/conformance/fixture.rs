@@ -74,7 +74,7 @@ pub trait Fixture<D: Database>: Send + Sync + 'static {
     /// The database's.
     async fn count(&self, effect: &str) -> Result<u64, BoxError>;
 
-    /// Lets time pass: moves the store's clock forward, or every record's expiry back.
+    /// Lets time pass: moves the store's clock forward, or every record's expiry, lease and age back.
     ///
     /// # Errors
     ///

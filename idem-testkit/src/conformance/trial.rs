@@ -34,12 +34,12 @@ pub(super) use ensure;
 
 /// Fails the law unless both sides are equal; shows both.
 macro_rules! ensure_eq {
-    ($left:expr, $right:expr, $($message:tt)+) => {
+    ($left:expr, $right:expr, $($message:tt)+) => {{
         let (left, right) = (&$left, &$right);
         if left != right {
             return Err(format!("{}: {left:?}, not {right:?}", format_args!($($message)+)).into());
         }
-    };
+    }};
 }
 pub(super) use ensure_eq;
 
@@ -60,6 +60,11 @@ impl<D: Database> Trial<D> {
     pub(super) fn new(fixture: Arc<dyn Fixture<D>>, lacks_busy: Option<&str>) -> Self {
         let [one, two] = fixture.stores();
         Trial { one, two, fixture, tells_busy: lacks_busy.is_none(), namespace: unique("conformance") }
+    }
+
+    /// Returns the namespace of the trial's keys.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Returns a key that nobody else has: locks may reach beyond one database.

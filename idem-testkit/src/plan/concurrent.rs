@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
@@ -22,7 +22,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

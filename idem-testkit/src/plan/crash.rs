@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 
 use super::{Went, judge, law, wrong};
 use crate::check::Trouble;
@@ -22,7 +22,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -40,7 +40,7 @@ where
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &worker.pool).await?.into_iter().collect();
         drop(worker);
-        let recovered = world.recover('B').await?;
+        let recovered = world.recover_after_a_death('B').await?;
         differences.extend(judge(&world, oracle, &[recovered]).await?);
         if !differences.is_empty() {
             let what = format!("the worker crashed at {window}, and the job ran again");
@@ -121,7 +121,7 @@ pub(super) async fn unrelated_work<J, D, S>(
     pool: &sqlx::Pool<D>,
 ) -> Result<Option<Difference>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
@@ -27,7 +27,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -88,7 +88,7 @@ struct Turns {
 /// Lets A take `a` steps, B `b` steps, A all others, and then B.
 async fn take_turns<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

@@ -22,7 +22,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 use serde::{Deserialize, Serialize};
 
 use super::crash::{Windows, unrelated_work};
@@ -52,7 +52,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -90,7 +90,7 @@ where
         let died: Vec<usize> = effects.filter(|(_, (child, here))| child != here).map(|(n, _)| n).collect();
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &world.lab.pool(2)).await?.into_iter().collect();
-        let recovered = world.recover('B').await?;
+        let recovered = world.recover_after_a_death('B').await?;
         differences.extend(judge(&world, &oracle.blind_to(&died), &[recovered]).await?);
         unseen.extend(died);
         if !differences.is_empty() {
@@ -142,7 +142,7 @@ impl Call {
     /// Identifies the call that is made now.
     pub(crate) fn of<J, D, S>(scenario: &Scenario<J, D, S>, key: &str, plans: &[Plan]) -> Self
     where
-        J: AtomicJob<S, Db = D>,
+        J: RunOn<D, S>,
         D: LabDatabase,
         S: Sync + 'static,
     {
@@ -235,7 +235,7 @@ impl Child {
         scenario: &Scenario<J, D, S>,
     ) -> Result<Report, Trouble>
     where
-        J: AtomicJob<S, Db = D>,
+        J: RunOn<D, S>,
         D: LabDatabase,
         S: Clone + Send + Sync + 'static,
     {
@@ -254,7 +254,11 @@ impl Child {
             Ok(None) => End::StandsStill,
             Ok(Some(ran)) => match worker.ended::<J>(ran) {
                 Ended::Answered(_) => End::GotThrough,
-                Ended::Again(why) | Ended::Failed(why) | Ended::Panicked(why) | Ended::Hung(why) => {
+                Ended::Again(why)
+                | Ended::Failed(why)
+                | Ended::Parked(why)
+                | Ended::Panicked(why)
+                | Ended::Hung(why) => {
                     panic!("the job fails although nothing is in its way: {why}")
                 }
             },

@@ -1,6 +1,6 @@
 //! The answer to COMMIT is lost: the connection breaks before or after the server has committed.
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
@@ -10,37 +10,54 @@ use crate::scenario::Scenario;
 use crate::watch::{Ack, Stop};
 use crate::world::World;
 
-const LOSSES: [(Ack, &str, &str); 2] = [
-    (Ack::LostAfterCommit, "committed", "COMMIT was done, but its answer was lost"),
-    (Ack::LostBeforeCommit, "not-committed", "the connection broke before COMMIT was done"),
-];
-
 pub(crate) async fn run<J, D, S>(
     scenario: &Scenario<J, D, S>,
     oracle: &Oracle,
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    let mut went = Went { windows: LOSSES.len(), ..Went::default() };
-    for (ack, schedule, what) in LOSSES {
-        if only.is_some_and(|only| only != schedule) {
-            continue;
+    let mut went = Went::default();
+    // A leased job commits several times; the last answer that can be lost is that of the last commit.
+    for number in 1..=MOST {
+        let mut commits = 0;
+        for (ack, schedule, what) in losses(number) {
+            if only.is_some_and(|only| only != schedule) {
+                continue;
+            }
+            let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+            let worker = world.worker('A', Stop::Never, ack)?;
+            let ended = worker.run_through(world.job()).await;
+            commits = worker.watch.commits();
+            drop(worker);
+            if commits < number {
+                break;
+            }
+            (went.windows, went.hit) = (went.windows + 1, went.hit + 1);
+            let ended = world.deliver_again(ended, 'B').await?;
+            let differences = judge(&world, oracle, &[ended]).await?;
+            if !differences.is_empty() {
+                went.wrong = Some(wrong(&mut world, schedule, what.to_owned(), differences));
+                return Ok(went);
+            }
         }
-        let Some(mut world) = World::new(scenario).await? else { break };
-        went.hit += 1;
-        let worker = world.worker('A', Stop::Never, ack)?;
-        let ended = worker.run_through(world.job()).await;
-        drop(worker);
-        let ended = world.deliver_again(ended, 'B').await?;
-        let differences = judge(&world, oracle, &[ended]).await?;
-        if !differences.is_empty() {
-            went.wrong = Some(wrong(&mut world, schedule.to_owned(), what.to_owned(), differences));
+        if commits <= number && only.is_none() {
             break;
         }
     }
     Ok(went)
+}
+
+/// How many commits of a run there may be.
+const MOST: usize = 100;
+
+fn losses(number: usize) -> [(Ack, String, &'static str); 2] {
+    let name = |name: &str| if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+    [
+        (Ack::LostAfterCommit(number), name("committed"), "COMMIT was done, but its answer was lost"),
+        (Ack::LostBeforeCommit(number), name("not-committed"), "the connection broke before COMMIT was done"),
+    ]
 }

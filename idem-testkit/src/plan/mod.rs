@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 use idem_runtime::job::Retain;
 use serde::Serialize;
 
@@ -142,6 +142,7 @@ pub(crate) mod law {
         "a run after a completed one is answered from the record";
     pub(crate) const ONE_KEY: &str = "all runs of a job with the same arguments have one key";
     pub(crate) const KEPT: &str = "what a clean run records stays recorded";
+    pub(crate) const ENQUEUED: &str = "what a clean run enqueues is enqueued as often";
     pub(crate) const UNRELATED_WORK: &str =
         "after a crash an unrelated write on the worker's pool is done and lasts";
 }
@@ -155,7 +156,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<(PlanReport, Option<Failure>), Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -206,7 +207,7 @@ pub(crate) async fn judge<J, D, S>(
     ended: &[Ended],
 ) -> Result<Vec<Difference>, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -214,6 +215,11 @@ where
         Ended::Answered(answer) => Some(answer),
         _ => None,
     });
+    if ended.iter().any(|ended| matches!(ended, Ended::Parked(_))) {
+        // Whoever parks does not know, so what is missing is missing rightly. What is there twice is not.
+        let differences = oracle.differences(&world.left().await?);
+        return Ok(differences.into_iter().filter(is_too_much).collect());
+    }
     let mut differences: Vec<_> = ended.iter().filter_map(|ended| oracle.answer(first, ended)).collect();
     let executed = ended.iter().filter(|ended| executed(ended)).count();
     if J::SPEC.retain != Retain::None && executed > 1 {
@@ -237,6 +243,14 @@ where
     Ok(differences)
 }
 
+fn is_too_much(difference: &Difference) -> bool {
+    match difference {
+        Difference::Extra { .. } => true,
+        Difference::Effects { expected, found, .. } => found > expected,
+        _ => false,
+    }
+}
+
 fn executed(ended: &Ended) -> bool {
     matches!(ended, Ended::Answered(Answer { how: "executed", .. }))
 }
@@ -253,7 +267,7 @@ pub(crate) fn wrong<J, D, S>(
     differences: Vec<Difference>,
 ) -> Wrong
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

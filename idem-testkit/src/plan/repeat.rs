@@ -1,6 +1,6 @@
 //! The same run again and again: delivered twice, retried by hand.
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
@@ -18,7 +18,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use idem_runtime::Idem;
+use idem_runtime::RunOn;
+use idem_runtime::job::{Lock, Retain};
 use idem_runtime::record::{NewRecord, Outcome};
 use idem_runtime::store::{Begun, Claim, Committed, KeyLock};
-use idem_runtime::{Job, job::Retain};
-
-use idem_runtime::AtomicJob;
 
 use super::{Went, wrong};
 use crate::check::Trouble;
@@ -29,7 +28,7 @@ pub(crate) async fn run<J, D, S>(
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -41,6 +40,10 @@ where
         };
         return Ok(went);
     };
+    if let Lock::Lease(_) = J::SPEC.lock {
+        let why = "the key of a leased job is claimed on record before its body begins; see `zombie`";
+        return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
+    }
     if !D::MANY_WRITERS {
         let why = "this database has one writer at a time, so nobody can write while a run is open";
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
@@ -98,7 +101,7 @@ where
 /// Records the key, past every lock.
 async fn plant<J, D, S>(world: &World<'_, J, D, S>, result: &[u8]) -> Result<(), Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

@@ -5,9 +5,11 @@
 //! so the session is what is lost: a proxy between worker and server breaks the connection.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::time::Duration;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
+use idem_runtime::job::Lock;
 use sqlx::pool::PoolOptions;
 
 use super::{Went, judge, wrong};
@@ -17,7 +19,7 @@ use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Step, Stop, slug};
-use crate::world::{Ended, World};
+use crate::world::{Ended, Returned, Worker, World};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,16 +31,22 @@ const MOST: usize = 1_000;
 const FIRST: &str = "after BEGIN";
 const LAST: &str = "before COMMIT";
 
+/// The window from which on a leased run has the key.
+const CLAIMED: &str = "after the key is claimed";
+
 pub(crate) async fn run<J, D, S>(
     scenario: &Scenario<J, D, S>,
     oracle: &Oracle,
     only: Option<&str>,
 ) -> Result<Went, Trouble>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
+    if let Lock::Lease(_) = J::SPEC.lock {
+        return leased(scenario, oracle, only).await;
+    }
     let mut went = Went::default();
     // The awaits of a run are not the same each time, so windows go by their names: each trial takes a new one.
     let mut hit = BTreeSet::new();
@@ -87,23 +95,11 @@ where
         proxy.cut();
         world.timeline.note('-', "cuts the connection of A");
         let successor = world.recover('B').await?;
-        worker.watch.note("wakes up");
-        worker.watch.set_free();
-        let zombie = match tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await {
-            Ok(Some(ran)) => worker.ended::<J>(ran),
-            Ok(None) => return Err(Trouble::Store(String::from("a worker that was set free crashed"))),
-            Err(_) => worker.hung(),
-        };
+        let zombie = wake_up(&worker, &mut run, scenario.limit).await?;
         drop(run);
         // What it still holds goes with its last connections.
         proxy.cut();
-        let mut differences: Vec<Difference> = not_as_a_zombie(&zombie).into_iter().collect();
-        let mut ended = vec![successor];
-        // An error is the right answer of a worker that has lost its claim, so it is not compared.
-        if !matches!(zombie, Ended::Again(_) | Ended::Failed(_)) {
-            ended.push(zombie);
-        }
-        differences.extend(judge(&world, oracle, &ended).await?);
+        let differences = judge_zombie(&world, oracle, successor, zombie).await?;
         if !differences.is_empty() {
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
@@ -116,6 +112,120 @@ where
         }
     }
     Ok(went)
+}
+
+/// The same for a leased job: what passes is the lease, and the worker keeps its connection.
+///
+/// Inside a transaction of a step it holds locks as well, which only a death frees; see `crash` and `kill`.
+async fn leased<J, D, S>(
+    scenario: &Scenario<J, D, S>,
+    oracle: &Oracle,
+    only: Option<&str>,
+) -> Result<Went, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut went = Went::default();
+    let mut hit = BTreeSet::new();
+    while hit.len() < MOST {
+        let Some(mut world) = World::new(scenario).await? else { break };
+        let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
+        let mut run = Box::pin(worker.idem.run(world.job()));
+        let (mut has_the_key, mut is_in_tx) = (false, false);
+        let at = loop {
+            match worker.watch.step(&mut run, PATIENCE).await {
+                Step::Window(at) => {
+                    has_the_key |= at == CLAIMED;
+                    is_in_tx = match at.as_str() {
+                        at if at.starts_with("after BEGIN") => true,
+                        at if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") => {
+                            false
+                        }
+                        _ => is_in_tx,
+                    };
+                    let is_wanted = match &only {
+                        Some(only) => *only == slug(&at),
+                        None => !hit.contains(&at),
+                    };
+                    if has_the_key && !is_in_tx && is_wanted {
+                        break Some(at);
+                    }
+                }
+                Step::Blocked => {
+                    let (at, timeline) = (worker.watch.last(), world.timeline.moments());
+                    return Err(Trouble::Hung { at, timeline });
+                }
+                Step::Ended(_) => break None,
+            }
+        };
+        let Some(at) = at else { break };
+        hit.insert(at.clone());
+        (went.hit, went.windows) = (hit.len(), hit.len());
+        worker.watch.note(format!("stands still {at}"));
+        worker.watch.freeze();
+        world.timeline.note('-', "lets the lease of A pass");
+        let successor = world.recover_after_a_death('B').await?;
+        let zombie = wake_up(&worker, &mut run, scenario.limit).await?;
+        drop(run);
+        let differences = judge_zombie(&world, oracle, successor, zombie).await?;
+        if !differences.is_empty() {
+            let what = format!(
+                "the worker stood still {at}, its lease passed, and it woke up after another one had done the job"
+            );
+            went.wrong = Some(wrong(&mut world, slug(&at), what, differences));
+            break;
+        }
+        if only.is_some() {
+            break;
+        }
+    }
+    Ok(went)
+}
+
+/// Lets a worker that stood still go on to its end.
+async fn wake_up<D, S, J>(
+    worker: &Worker<D, S>,
+    run: &mut (impl Future<Output = Returned<J>> + Unpin),
+    limit: Duration,
+) -> Result<Ended, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    worker.watch.note("wakes up");
+    worker.watch.set_free();
+    match tokio::time::timeout(limit, worker.watch.run(run)).await {
+        Ok(Some(ran)) => Ok(worker.ended::<J>(ran)),
+        Ok(None) => Err(Trouble::Store(String::from("a worker that was set free crashed"))),
+        Err(_) => Ok(worker.hung()),
+    }
+}
+
+async fn judge_zombie<J, D, S>(
+    world: &World<'_, J, D, S>,
+    oracle: &Oracle,
+    successor: Ended,
+    zombie: Ended,
+) -> Result<Vec<Difference>, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    // A worker that stood still after its outcome was written has done the job: its successor replays.
+    let had_done_it = matches!(&successor, Ended::Answered(answer) if answer.how == "replayed");
+    let mut differences: Vec<Difference> =
+        not_as_a_zombie(&zombie).filter(|_| !had_done_it).into_iter().collect();
+    let mut ended = vec![successor];
+    // An error is the right answer of a worker that has lost its claim, so it is not compared.
+    if !matches!(zombie, Ended::Again(_) | Ended::Failed(_) | Ended::Parked(_)) {
+        ended.push(zombie);
+    }
+    differences.extend(judge(world, oracle, &ended).await?);
+    Ok(differences)
 }
 
 /// Tells what is wrong with the answer of a worker that has lost its claim.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::key::KeyHash;
-use idem_runtime::record::{JobId, NewRecord, Record};
-use idem_runtime::store::{Begun, Claim, Committed, Database, Store, StoreTx, Swept};
+use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
+use idem_runtime::store::{
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Held, Lease, LeaseClaim, LeaseStore,
+    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
+};
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
 /// What a store does wrong. Every default does it right.
@@ -66,6 +69,66 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
 
     fn dropped(&self, tx: Box<dyn StoreTx<D>>) {
         drop(tx);
+    }
+
+    async fn claim(&self, good: &Good<D>, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        good.claim(claim).await
+    }
+
+    async fn take_over(
+        &self,
+        good: &Good<D>,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        good.take_over(claim, found).await
+    }
+
+    async fn entry(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        good.entry(key).await
+    }
+
+    async fn renew(&self, good: &Good<D>, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        good.renew(leases).await
+    }
+
+    async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        good.change(hold, change).await
+    }
+
+    async fn commit_step(
+        &self,
+        good: &Good<D>,
+        tx: Box<dyn StoreTx<D>>,
+        hold: &Hold,
+        step: &TxStep<'_>,
+    ) -> Result<Held, StoreError> {
+        let _ = good;
+        tx.commit_step(hold, step).await
+    }
+
+    async fn unfinished(
+        &self,
+        good: &Good<D>,
+        filter: &UnfinishedFilter<'_>,
+    ) -> Result<Vec<UnfinishedRow>, StoreError> {
+        good.unfinished(filter).await
+    }
+
+    async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        good.resolve(resolve).await
+    }
+
+    async fn audit(&self, good: &Good<D>, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        good.audit(key).await
+    }
+
+    async fn tasks(&self, good: &Good<D>, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        good.tasks(after, limit).await
+    }
+
+    async fn watch(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
+        good.watch(key).await
     }
 
     /// The prefix of the tables that a store takes which was given `prefix`.
@@ -136,6 +199,57 @@ impl<D: Database> Store<D> for BrokenStore<D> {
     }
 }
 
+#[async_trait]
+impl<D: Database> LeaseStore for BrokenStore<D> {
+    async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        self.fault.claim(&self.good, claim).await
+    }
+
+    async fn take_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        self.fault.take_over(&self.good, claim, found).await
+    }
+
+    async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        self.fault.entry(&self.good, key).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        self.fault.renew(&self.good, leases).await
+    }
+
+    async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        self.fault.change(&self.good, hold, change).await
+    }
+
+    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
+        self.fault.unfinished(&self.good, filter).await
+    }
+
+    async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        self.fault.resolve(&self.good, resolve).await
+    }
+
+    async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        self.fault.audit(&self.good, key).await
+    }
+
+    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.fault.tasks(&self.good, after, limit).await
+    }
+
+    async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
+        self.good.delete_task(number).await
+    }
+
+    async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
+        self.fault.watch(&self.good, key).await
+    }
+}
+
 struct BrokenTx<D: Database> {
     /// There until the transaction ends.
     tx: Option<Box<dyn StoreTx<D>>>,
@@ -176,6 +290,11 @@ impl<D: Database> StoreTx<D> for BrokenTx<D> {
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
         let tx = self.tx.take().expect("the transaction is open");
         self.fault.commit(&self.good, tx, record).await
+    }
+
+    async fn commit_step(mut self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        let tx = self.tx.take().expect("the transaction is open");
+        self.fault.commit_step(&self.good, tx, hold, step).await
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {

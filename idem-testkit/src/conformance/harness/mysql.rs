@@ -109,7 +109,11 @@ impl Fixture<Db> for MySqlFixture {
 
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
         let millis = time.as_millis();
-        let sql = format!("UPDATE {}.idem_records SET expires_at = expires_at - {millis}", self.database);
+        let sql = format!(
+            "UPDATE {}.idem_records SET expires_at = expires_at - {millis}, lease_until = lease_until - {millis}, \
+             completed_at = completed_at - {millis}",
+            self.database
+        );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.own).await?;
         Ok(())
     }

@@ -125,7 +125,11 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
-        let query = sqlx::query("UPDATE idem_records SET expires_at = expires_at - $1 * interval '1 second'");
+        let query = sqlx::query(
+            "UPDATE idem_records SET expires_at = expires_at - $1 * interval '1 second', \
+             lease_until = lease_until - $1 * interval '1 second', \
+             completed_at = completed_at - $1 * interval '1 second'",
+        );
         query.bind(i64::try_from(time.as_secs())?).execute(&self.own).await?;
         Ok(())
     }

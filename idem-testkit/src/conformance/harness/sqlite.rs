@@ -99,7 +99,10 @@ impl Fixture<Db> for SqliteFixture {
     }
 
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
-        let query = sqlx::query("UPDATE idem_records SET expires_at = expires_at - ?1");
+        let query = sqlx::query(
+            "UPDATE idem_records SET expires_at = expires_at - ?1, lease_until = lease_until - ?1 * 1000, \
+             completed_at = completed_at - ?1",
+        );
         query.bind(i64::try_from(time.as_secs())?).execute(&self.own).await?;
         Ok(())
     }

@@ -4,7 +4,9 @@ mod body;
 mod commit;
 mod contents;
 mod expiry;
+mod lease;
 mod lock;
+mod operate;
 mod recovery;
 mod rows;
 mod tables;
@@ -28,6 +30,8 @@ pub(super) fn all<D: Database>() -> Vec<Law<D>> {
         rows::laws(),
         tables::laws(),
         recovery::laws(),
+        lease::laws(),
+        operate::laws(),
     ];
     groups.into_iter().flatten().collect()
 }
