@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::codec::CodecError;
 use crate::fingerprint::Fingerprint;
 use crate::key::EmptyKey;
+use crate::record::Epoch;
 
 /// Why a job has no answer.
 ///
@@ -43,9 +44,19 @@ pub enum Error<E> {
     /// The business row of `lock = row(table.column = arg)` does not exist.
     #[error(transparent)]
     RowNotFound(RowNotFound),
-    /// The body took longer than the job's `timeout`. Its effect was undone.
+    /// The body took longer than the job's `timeout`. What an atomic job did was undone; a leased job goes on
+    /// from its last step when it is run again.
     #[error(transparent)]
     Timeout(Timeout),
+    /// Another run has taken the key over. What this run did since its last step is not recorded.
+    #[error(transparent)]
+    LostClaim(LostClaim),
+    /// The job does not know whether an effect has happened, and waits for a person.
+    #[error(transparent)]
+    Parked(Parked),
+    /// The steps that an earlier run recorded are not those of this code.
+    #[error(transparent)]
+    Drift(DriftError),
     /// The arguments cannot make a key or a fingerprint.
     #[error(transparent)]
     Args(ArgsError),
@@ -59,9 +70,15 @@ impl<E> Error<E> {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Busy(busy) => !busy.skipped,
-            Error::Timeout(_) => true,
+            // Whoever took the key over answers, or has left the rest to the next run.
+            Error::Timeout(_) | Error::LostClaim(_) => true,
             Error::Store(error) => error.is_temporary(),
-            Error::Job(_) | Error::KeyReused(_) | Error::RowNotFound(_) | Error::Args(_) => false,
+            Error::Job(_)
+            | Error::KeyReused(_)
+            | Error::RowNotFound(_)
+            | Error::Args(_)
+            | Error::Parked(_)
+            | Error::Drift(_) => false,
         }
     }
 
@@ -96,13 +113,17 @@ pub struct Busy {
     pub waited: Duration,
     /// Whether the job leaves the work to the other run (`on_busy = skip`): then there is nothing to retry.
     pub skipped: bool,
+    /// When to deliver the job again, counted from now (`on_busy = reschedule("5s")`).
+    pub again_in: Option<Duration>,
 }
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Busy { job, key, waited, skipped } = self;
+        let Busy { job, key, waited, skipped, again_in } = self;
         write!(f, "job `{job}` is running for key `{key}`")?;
-        if *skipped {
+        if let Some(again_in) = again_in {
+            write!(f, "; deliver it again in {again_in:?}")
+        } else if *skipped {
             write!(f, "; that run does the work")
         } else if waited.is_zero() {
             write!(f, "; try again when it has ended")
@@ -147,7 +168,7 @@ pub struct RowNotFound {
 
 /// The body took longer than the job's `timeout`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("job `{job}` took longer than {limit:?} for key `{key}`; its effect in the database is undone")]
+#[error("job `{job}` took longer than {limit:?} for key `{key}`; {}", left_behind(*.leased))]
 #[non_exhaustive]
 pub struct Timeout {
     /// The job.
@@ -156,6 +177,78 @@ pub struct Timeout {
     pub key: String,
     /// The limit.
     pub limit: Duration,
+    /// Whether it is a leased job, of which the recorded steps stay.
+    pub leased: bool,
+}
+
+fn left_behind(leased: bool) -> &'static str {
+    match leased {
+        false => "its effect in the database is undone",
+        true => "its recorded steps stay, and the next run goes on from them",
+    }
+}
+
+/// Another run has taken the key over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, or the \
+     store could not be reached for a whole lease; what this run did since its last step is not recorded"
+)]
+#[non_exhaustive]
+pub struct LostClaim {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The claim that was lost.
+    pub epoch: Epoch,
+}
+
+/// A job does not know whether an effect has happened, and waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with epoch {epoch}",
+    place(.step.as_deref())
+)]
+#[non_exhaustive]
+pub struct Parked {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The claim that parked it.
+    pub epoch: Epoch,
+    /// The step that is in doubt; `None` if the job as a whole is.
+    pub step: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+fn place(step: Option<&str>) -> String {
+    step.map_or_else(|| String::from("its body"), |step| format!("step `{step}`"))
+}
+
+/// The steps that an earlier run recorded are not those of this code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, where this code {}; nothing more was \
+     done; run code that has the recorded steps, or choose `drift = resume` or `drift = park`",
+    instead(.asked.as_deref())
+)]
+#[non_exhaustive]
+pub struct DriftError {
+    /// The job.
+    pub job: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The recorded step that the code does not have in its place.
+    pub recorded: String,
+    /// The step that the code has there; `None` if it ends before.
+    pub asked: Option<String>,
+}
+
+fn instead(asked: Option<&str>) -> String {
+    asked.map_or_else(|| String::from("has come to its end"), |asked| format!("has step `{asked}`"))
 }
 
 /// The arguments cannot make a key or a fingerprint.
@@ -214,8 +307,12 @@ pub enum StoreErrorKind {
     NameTaken,
     /// The result, or a final error, cannot be recorded.
     Unrecordable,
-    /// A record cannot be read back into the job's type.
+    /// A record, or a step, cannot be read back into its type.
     Unreadable,
+    /// A step has a name that no step can have, or one that another step of the run has.
+    StepName,
+    /// A parked key is not as the caller believes: its epoch has changed, or it is not parked.
+    Stale,
     /// The connection broke during COMMIT and the record cannot be read: run again, the record decides.
     OutcomeUnknown,
     /// The settings of idem or the database cannot work.

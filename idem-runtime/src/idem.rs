@@ -11,9 +11,9 @@ use tracing::{debug, info};
 
 use crate::done::Done;
 use crate::error::{Error, StoreError, StoreErrorKind};
-use crate::job::{AtomicJob, Job, Lock};
+use crate::job::{Job, Lock};
 use crate::record::JobId;
-use crate::run::{self, Flights};
+use crate::run::{self, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
 use crate::store::{Database, Settings, Store};
 
@@ -58,6 +58,7 @@ struct Inner<D: Database, S> {
     state: S,
     jobs: RwLock<HashMap<&'static str, Arc<Enrolled>>>,
     flights: Flights,
+    heart: Heart,
 }
 
 impl<D: Database, S> Clone for Idem<D, S> {
@@ -153,7 +154,8 @@ impl<D: Database, S> Idem<D, S> {
     /// Runs a job, or answers for it from the record of an earlier run.
     ///
     /// The guarded function of the job calls this; a worker that takes jobs as serde values may do so
-    /// itself. Dropping the future at any point undoes the run or leaves it done and recorded, and frees the key.
+    /// itself. Dropping the future at any point undoes the run or leaves it done and recorded, and frees the
+    /// key; of a leased job the steps that are recorded stay, and the next run goes on from them.
     ///
     /// # Errors
     ///
@@ -178,18 +180,18 @@ impl<D: Database, S> Idem<D, S> {
     /// ```
     pub async fn run<J>(&self, job: J) -> Result<Done<J::Output>, Error<J::Error>>
     where
-        J: AtomicJob<S, Db = D>,
-        S: Sync + 'static,
+        J: RunOn<D, S>,
     {
         let enrolled = self.enrolled::<J>().await?;
         let context = run::Context {
-            store: &*self.inner.store,
+            store: &self.inner.store,
             flights: &self.inner.flights,
+            heart: &self.inner.heart,
             namespace: &self.inner.namespace,
             state: &self.inner.state,
             enrolled: &enrolled,
         };
-        run::run_atomic(context, job).await
+        job.run_on(context).await
     }
 
     /// Deletes the records whose retention has passed, of every namespace, and returns how many.
@@ -390,7 +392,16 @@ impl<D: Database, S> Builder<D, S> {
         settings.check()?;
         let store = store(settings)?;
         let jobs = RwLock::new(HashMap::new());
-        Ok(Idem { inner: Arc::new(Inner { store, namespace, state, jobs, flights: Flights::default() }) })
+        Ok(Idem {
+            inner: Arc::new(Inner {
+                store,
+                namespace,
+                state,
+                jobs,
+                flights: Flights::default(),
+                heart: Heart::default(),
+            }),
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::codec::{self, CodecError};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::key::{EmptyKey, KeyParts};
+use crate::run::Run;
 use crate::store::{Database, RowValue};
 use crate::tx::Tx;
 
@@ -17,6 +18,8 @@ use crate::tx::Tx;
 ///
 /// `#[idempotent]` implements this for the struct that it generates; nothing else should.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Where the job's effects are: [`Atomic`] or [`Leased`].
+    type Kind: 'static;
     /// What a successful run returns and a replay returns again.
     type Output: JobOutput;
     /// The job's own error.
@@ -60,7 +63,21 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
         let _ = bytes;
         Err(CodecError::no_final_errors())
     }
+
+    /// Returns what the record of a failed run says of its error.
+    fn describe_error(error: &Self::Error) -> String {
+        let _ = error;
+        String::from(std::any::type_name::<Self::Error>())
+    }
 }
+
+/// The kind of a job whose effect is in one database, inside one transaction: [`AtomicJob`].
+#[derive(Debug)]
+pub enum Atomic {}
+
+/// The kind of a job whose effects are elsewhere, or that takes long: [`LeasedJob`].
+#[derive(Debug)]
+pub enum Leased {}
 
 /// A job whose effect is in one database, inside one transaction.
 ///
@@ -82,6 +99,37 @@ pub trait AtomicJob<S: Sync + 'static>: Job {
     fn body<'a>(
         self,
         tx: &'a mut Tx<'_, Self::Db>,
+        state: &'a S,
+    ) -> impl Future<Output = Result<Settled<Self::Output>, Error<Self::Error>>> + Send + 'a;
+}
+
+/// A job whose effects are elsewhere, or that takes long: it has its key by a lease while it runs.
+///
+/// `S` is the state of the [`Idem`](crate::Idem) that runs it, `D` the database that its records are in.
+pub trait LeasedJob<D: Database, S: Sync + 'static>: Job {
+    /// Answers from the business state, if the work turns out to be done already.
+    fn check<'a>(
+        &'a self,
+        state: &'a S,
+    ) -> impl Future<Output = Result<Option<Self::Output>, Self::Error>> + Send + 'a {
+        let _ = state;
+        async { Ok(None) }
+    }
+
+    /// Finds out whether a run that was cut off has done the work, for `in_doubt = probe(...)`.
+    fn probe<'a>(
+        &'a self,
+        key: String,
+        state: &'a S,
+    ) -> impl Future<Output = Result<Option<Self::Output>, Self::Error>> + Send + 'a {
+        let _ = (key, state);
+        async { Ok(None) }
+    }
+
+    /// Runs the body that the user wrote, and adopts the errors that `adopt(...)` names.
+    fn body<'a>(
+        self,
+        run: &'a mut Run<'_, D>,
         state: &'a S,
     ) -> impl Future<Output = Result<Settled<Self::Output>, Error<Self::Error>>> + Send + 'a;
 }
@@ -111,6 +159,12 @@ pub struct JobSpec {
     pub timeout: Option<Duration>,
     /// Whether the body can be undone without losing the lock: it adopts or replays errors.
     pub undo: bool,
+    /// What a leased job does about an effect whose outcome nobody knows.
+    pub in_doubt: InDoubt,
+    /// What a leased job does when its recorded steps are not those of its code.
+    pub drift: Drift,
+    /// Whether a leased job has steps: then these are in doubt, each by itself, and not the job as a whole.
+    pub steps: bool,
 }
 
 impl JobSpec {
@@ -123,7 +177,15 @@ impl JobSpec {
             retain: Retain::For(Duration::from_secs(7 * 24 * 60 * 60)),
             timeout: None,
             undo: false,
+            in_doubt: InDoubt::Rerun,
+            drift: Drift::Refuse,
+            steps: false,
         }
+    }
+
+    /// States a job with the defaults of a leased job.
+    pub const fn leased(name: &'static str) -> Self {
+        JobSpec::new(name).lock(Lock::Lease(Duration::from_secs(30)))
     }
 
     /// Replaces the lock.
@@ -155,6 +217,32 @@ impl JobSpec {
         self.undo = true;
         self
     }
+
+    /// Replaces what happens about an effect whose outcome nobody knows.
+    pub const fn in_doubt(mut self, in_doubt: InDoubt) -> Self {
+        self.in_doubt = in_doubt;
+        self
+    }
+
+    /// Replaces what happens when the recorded steps are not those of the code.
+    pub const fn drift(mut self, drift: Drift) -> Self {
+        self.drift = drift;
+        self
+    }
+
+    /// Gives the job steps.
+    pub const fn steps(mut self) -> Self {
+        self.steps = true;
+        self
+    }
+
+    /// Returns how long a claim of a leased job lasts without being renewed.
+    pub(crate) fn lease(&self) -> Duration {
+        match self.lock {
+            Lock::Lease(lease) => lease,
+            Lock::Row | Lock::BusinessRow { .. } | Lock::Advisory | Lock::None => Duration::from_secs(30),
+        }
+    }
 }
 
 /// How runs of one key keep out of each other's way.
@@ -174,6 +262,32 @@ pub enum Lock {
     Advisory,
     /// No lock: the record's primary key alone decides, and the loser's effect is rolled back.
     None,
+    /// A claim that lasts this long, by the store's clock, and is renewed while the body runs: a leased job's.
+    Lease(Duration),
+}
+
+/// What a leased job does about an effect whose outcome nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InDoubt {
+    /// Has it again: the callee takes the key and tells a repetition.
+    Rerun,
+    /// Asks the callee whether it has happened.
+    Probe,
+    /// Waits for a person.
+    Park,
+}
+
+/// What a leased job does when the steps that an earlier run recorded are not the first ones of its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Drift {
+    /// Fails, and leaves the steps to code that knows them.
+    Refuse,
+    /// Goes on: steps are found by their names, whatever the order, and others are left alone.
+    Resume,
+    /// Waits for a person.
+    Park,
 }
 
 /// What a run does when another run holds its key.
@@ -186,6 +300,8 @@ pub enum OnBusy {
     Skip,
     /// Fails with an error that is worth a retry.
     Error,
+    /// Fails with an error that says when to deliver the job again.
+    Reschedule(Duration),
 }
 
 /// How long a completed record answers.

@@ -2,12 +2,15 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod codec;
+#[doc(hidden)]
+pub mod describe;
 mod done;
 mod error;
 pub mod fingerprint;
 mod idem;
 pub mod job;
 pub mod key;
+mod operate;
 mod provide;
 pub mod record;
 mod run;
@@ -20,12 +23,15 @@ pub use idem_macros::{KeyPart, Provides};
 
 pub use self::done::Done;
 pub use self::error::{
-    ArgsError, ArgsErrorReason, Busy, Error, KeyReused, RowNotFound, StoreError, StoreErrorKind, Timeout,
+    ArgsError, ArgsErrorReason, Busy, DriftError, Error, KeyReused, LostClaim, Parked, RowNotFound,
+    StoreError, StoreErrorKind, Timeout,
 };
 pub use self::idem::{Builder, Idem};
-pub use self::job::{AtomicJob, Job};
+pub use self::job::{AtomicJob, Job, LeasedJob};
 pub use self::key::KeyPart;
+pub use self::operate::{Audit, Explanation, Resolution, StepState, Task, Unfinished};
 pub use self::provide::Provides;
+pub use self::run::{NoProbe, Probe, Run, RunOn, Step, StepName, StepProbe};
 pub use self::tx::Tx;
 
 /// What a module of jobs needs: `use idem_runtime::prelude::*;`.
@@ -38,11 +44,13 @@ pub mod prelude {
     pub use sqlx::Sqlite;
 
     pub use crate::store::memory::Memory;
-    pub use crate::{Done, Error, Idem, Job, KeyPart, Provides, Tx, idempotent};
+    pub use crate::{Done, Error, Idem, Job, KeyPart, Provides, Run, Tx, idempotent};
 }
 
 /// What the expansion of `#[idempotent]` uses of other crates.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
+
+    pub use crate::describe;
 }

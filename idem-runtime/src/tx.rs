@@ -54,24 +54,34 @@ use crate::store::{Database, StoreTx};
 pub struct Tx<'t, D: Database> {
     inner: &'t mut dyn StoreTx<D>,
     key: &'t Key,
+    /// The step of a leased job that this is the transaction of.
+    step: Option<&'t str>,
 }
 
 impl<'t, D: Database> Tx<'t, D> {
     pub(crate) fn new(inner: &'t mut dyn StoreTx<D>, key: &'t Key) -> Self {
-        Tx { inner, key }
+        Tx { inner, key, step: None }
+    }
+
+    pub(crate) fn for_step(inner: &'t mut dyn StoreTx<D>, key: &'t Key, step: &'t str) -> Self {
+        Tx { inner, key, step: Some(step) }
     }
 
     /// Returns the key to hand to a callee that takes one: the same for every run of this job and key.
     ///
-    /// It is a pure function of namespace, job name and key, so it survives crashes and redeploys. It is
+    /// It is a pure function of namespace, job name and key (in a `tx_step`, of its step too), so it survives crashes and redeploys. It is
     /// 37 characters long, `idem_` and 32 hexadecimal digits. For a second callee in the same job use [`idempotency_key_for`](Self::idempotency_key_for).
     pub fn idempotency_key(&self) -> String {
-        self.key.outbound("")
+        self.key.outbound(self.step.unwrap_or(""))
     }
 
     /// Returns the key to hand to the callee named `step`: the same for every run of this job and key.
     pub fn idempotency_key_for(&self, step: &str) -> String {
-        self.key.outbound(step)
+        match self.step {
+            None => self.key.outbound(step),
+            // No name of a step has a slash in it.
+            Some(own) => self.key.outbound(&format!("{own}/{step}")),
+        }
     }
 
     /// Undoes what the body did and keeps the transaction and its lock. `adopt` does this.

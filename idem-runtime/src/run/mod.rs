@@ -1,7 +1,31 @@
 //! The protocol of a run: admit, run the body, settle.
 
 mod atomic;
+mod call;
 mod flight;
+mod heart;
+mod interrupt;
+mod kind;
+mod leased;
+mod steps;
 
-pub(crate) use self::atomic::{Context, run_atomic};
+pub use self::kind::RunOn;
+pub use self::steps::{NoProbe, Probe, Run, Step, StepName, StepProbe};
+
 pub(crate) use self::flight::Flights;
+pub(crate) use self::heart::Heart;
+
+use std::sync::Arc;
+
+use crate::idem::Enrolled;
+use crate::store::{Database, Store};
+
+/// What a run needs of its `Idem`.
+pub struct Context<'a, D: Database, S> {
+    pub(crate) store: &'a Arc<dyn Store<D>>,
+    pub(crate) flights: &'a Flights,
+    pub(crate) heart: &'a Heart,
+    pub(crate) namespace: &'a str,
+    pub(crate) state: &'a S,
+    pub(crate) enrolled: &'a Enrolled,
+}

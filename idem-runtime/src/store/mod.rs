@@ -1,5 +1,6 @@
 #![doc = include_str!("guide.md")]
 
+mod lease;
 pub mod memory;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -20,6 +21,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::lease::{
+    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow, TxStep,
+    UnfinishedFilter, UnfinishedRow, Watch,
+};
 #[cfg(feature = "mysql")]
 pub use self::mysql::MySqlStore;
 #[cfg(feature = "postgres")]
@@ -31,7 +36,7 @@ pub use self::sqlite::SqliteStore;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::job::Retain;
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, NewRecord, Record};
+use crate::record::{Hold, JobId, NewRecord, Record};
 
 /// A database that a job's effect can be in.
 #[diagnostic::on_unimplemented(
@@ -50,7 +55,7 @@ pub trait Database: Send + Sync + Sized + 'static {
 /// say whether another try may help: a method that can tell marks them as
 /// [temporary](StoreError::temporary).
 #[async_trait]
-pub trait Store<D: Database>: Send + Sync + 'static {
+pub trait Store<D: Database>: LeaseStore {
     /// Returns the name of the store, for messages.
     fn name(&self) -> &'static str;
 
@@ -240,6 +245,9 @@ pub trait StoreTx<D: Database>: Send {
     /// Writes the record, if there is one, and commits; a live record of the key is never replaced.
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError>;
 
+    /// Writes a step of a leased run and commits, if the run still has the key; undoes everything if not.
+    async fn commit_step(self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError>;
+
     /// Ends the transaction and undoes everything.
     async fn rollback(self: Box<Self>) -> Result<(), StoreError>;
 }
@@ -322,6 +330,16 @@ impl Settings {
 fn is_plain_identifier(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The error of an atomic job that finds the key kept by a leased job without an outcome: the job has changed its
+/// kind, or two jobs share a name.
+pub fn kept_by_a_run() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Refused,
+        "the key belongs to a run of a leased job that has no outcome yet, so an atomic job cannot have it; let that \
+         run end, or give the job another name",
+    )
 }
 
 /// Turns a retention into the milliseconds that a store adds to its clock; `None` is for ever.

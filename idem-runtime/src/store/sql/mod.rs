@@ -2,6 +2,7 @@
 
 mod connections;
 mod errors;
+mod lease;
 mod migrations;
 
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
 pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
+pub(super) use self::lease::{EntryColumns, in_states, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
-use super::{Database, Settings, Store};
+use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::record::{Outcome, Record};
@@ -43,12 +45,17 @@ impl From<&'static str> for Text {
 
 /// Makes a record of its columns, as all databases keep them.
 pub(super) fn read_record(code: i16, fingerprint: i64, result: Vec<u8>) -> Result<Record, sqlx::Error> {
-    let outcome = Outcome::from_code(code).ok_or_else(|| {
-        sqlx::Error::Decode(
-            format!("a record has outcome {code}, which this version of idem does not know").into(),
-        )
+    let outcome = Outcome::from_code(code).ok_or_else(|| match lease::is_unfinished(code) {
+        true => sqlx::Error::Decode(kept_by_a_run().into()),
+        false => unknown_outcome(code),
     })?;
     Ok(Record { outcome, fingerprint: Fingerprint::from_bits(fingerprint), result })
+}
+
+fn unknown_outcome(code: i16) -> sqlx::Error {
+    sqlx::Error::Decode(
+        format!("a record has outcome {code}, which this version of idem does not know").into(),
+    )
 }
 
 /// The body has ended the transaction behind idem's back.

@@ -4,6 +4,8 @@
 //! keeps, and reads on others. Every statement of sqlx is a hop to the connection's thread; what
 //! begins a run is one hop, and so is what ends it.
 
+mod lease;
+mod lease_statements;
 mod statements;
 mod tx;
 
@@ -15,6 +17,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Connection, Row, Sqlite, SqlitePool};
 use tracing::info;
 
+use self::lease_statements::LeaseStatements;
 use self::statements::Statements;
 use self::tx::SqliteTx;
 use super::sql::{
@@ -34,6 +37,7 @@ pub struct SqliteStore {
     writer: Connections<Sqlite>,
     readers: Connections<Sqlite>,
     statements: Arc<Statements>,
+    lease_statements: Arc<LeaseStatements>,
 }
 
 impl SqliteStore {
@@ -59,6 +63,7 @@ impl SqliteStore {
             writer: Connections::new(pool.clone(), 1),
             readers: Connections::new(pool, readers),
             statements: Arc::new(Statements::new(&settings)),
+            lease_statements: Arc::new(LeaseStatements::new(&settings)),
         })
     }
 }
@@ -236,7 +241,9 @@ impl Store<Sqlite> for SqliteStore {
             match query.fetch_all(&mut *connection).await {
                 Ok(rows) => {
                     let (found, expired) = read_rows(&rows, claim).map_err(failed)?;
-                    let tx = SqliteTx { connection, statements: Arc::clone(&self.statements), expired };
+                    let (statements, lease_statements) =
+                        (Arc::clone(&self.statements), Arc::clone(&self.lease_statements));
+                    let tx = SqliteTx { connection, statements, lease_statements, expired };
                     return Ok(Begun::Open { tx: Box::new(tx), found });
                 }
                 // Another process is writing. SQLite has waited for its `busy_timeout` already; a job that

@@ -2,6 +2,7 @@
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::lease_statements;
 use crate::store::sql::Migration;
 use crate::store::{RowLock, Settings};
 
@@ -66,7 +67,10 @@ impl Statements {
                 "DELETE FROM {records} WHERE key > ?1 AND key <= ?2 AND expires_at <= unixepoch()"
             )),
             migrated_version: safe(format!("SELECT coalesce(max(version), 0) FROM {history_table}")),
-            migrations: vec![Migration { sql: schema }],
+            migrations: vec![
+                Migration { sql: schema },
+                Migration { sql: lease_statements::schema(settings) },
+            ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INTEGER PRIMARY KEY,\n    \
                  applied_at INTEGER NOT NULL DEFAULT (unixepoch())\n) STRICT;"

@@ -9,16 +9,18 @@ use sqlx::sqlite::SqliteConnection;
 use tracing::debug;
 
 use super::end;
+use super::lease_statements::LeaseStatements;
 use super::statements::Statements;
 use crate::error::StoreError;
 use crate::job::Retain;
-use crate::record::NewRecord;
+use crate::record::{Hold, NewRecord};
 use crate::store::sql::{Leased, driver_error, ended_by_body, violated_constraint};
-use crate::store::{Committed, StoreTx};
+use crate::store::{Committed, Held, StoreTx, TxStep};
 
 pub(super) struct SqliteTx {
     pub(super) connection: Leased<Sqlite>,
     pub(super) statements: Arc<Statements>,
+    pub(super) lease_statements: Arc<LeaseStatements>,
     /// A record of the key is there whose time is over.
     pub(super) expired: bool,
 }
@@ -95,17 +97,43 @@ impl StoreTx<Sqlite> for SqliteTx {
                 if let Err(rollback) = self.rollback().await {
                     debug!(%rollback, "rolling back failed, so the connection is closed");
                 }
-                let database = error.as_database_error();
                 // The only unique index in the text is the primary key of the records.
-                if database.is_some_and(|error| error.is_unique_violation()) {
+                if error.as_database_error().is_some_and(|error| error.is_unique_violation()) {
                     return Ok(Committed::LostRace);
                 }
-                let transaction_is_gone =
-                    database.is_some_and(|error| error.message().starts_with("no such savepoint"));
-                match transaction_is_gone {
-                    true => Err(ended_by_body().caused_by(error)),
-                    false => Err(driver_error("recording the result", error)),
+                Err(failed_end("recording the result", error))
+            }
+        }
+    }
+
+    async fn commit_step(mut self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
+        let write = sqlx::query(self.lease_statements.put_step.clone())
+            .bind(&hold.key.as_bytes()[..])
+            .bind(hold.epoch.0)
+            .bind(hold.token.0)
+            .bind(step.seq)
+            .bind(step.name)
+            .bind(step.result)
+            .execute(&mut *self.connection)
+            .await;
+        let ended = match write {
+            Ok(done) if done.rows_affected() == 0 => return self.rollback().await.map(|()| Held::Lost),
+            Ok(_) => end(&mut self.connection, "COMMIT").await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Ok(()) => {
+                self.connection.give_back();
+                Ok(Held::Yes)
+            }
+            Err(error) => {
+                if let Err(rollback) = self.rollback().await {
+                    debug!(%rollback, "rolling back failed, so the connection is closed");
                 }
+                Err(failed_end("recording a step", error))
             }
         }
     }
@@ -121,7 +149,16 @@ impl StoreTx<Sqlite> for SqliteTx {
     }
 }
 
+fn failed_end(doing: &str, error: sqlx::Error) -> StoreError {
+    let transaction_is_gone =
+        error.as_database_error().is_some_and(|error| error.message().starts_with("no such savepoint"));
+    match transaction_is_gone {
+        true => ended_by_body().caused_by(error),
+        false => driver_error(doing, error),
+    }
+}
+
 /// The store's clock counts whole seconds, so one more keeps a retention from being shortened.
-fn retain_seconds(retain: Retain) -> Option<i64> {
+pub(super) fn retain_seconds(retain: Retain) -> Option<i64> {
     crate::store::retain_millis(retain).map(|millis| millis.saturating_add(1_999) / 1_000)
 }

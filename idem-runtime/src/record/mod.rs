@@ -3,7 +3,11 @@
 //! [`next`] is the whole life cycle, pure: no store, no clock, no async. The protocol asks it what a
 //! run may do and what it leaves behind; stores persist the answer.
 
+mod lease;
+
 use std::fmt;
+
+pub use self::lease::{Decision, Entry, Epoch, Hold, Parked, StepRecord, Token, Trouble, decide, holds};
 
 use crate::fingerprint::Fingerprint;
 use crate::job::Retain;
@@ -14,9 +18,16 @@ use crate::key::Key;
 pub enum State {
     /// Nothing is recorded, or what was has expired.
     Absent,
-    /// A transaction holds the key. It is never durable: if the transaction ends otherwise than by
-    /// a commit with a record, the key is absent again.
+    /// A run has the key. Of an atomic job this is never durable: if its transaction ends otherwise than by
+    /// a commit with a record, the key is absent again. Of a leased job it is, with the run's lease.
     Running,
+    /// A run has the key, but its lease is over by the store's clock: any run may take the key over. Until
+    /// one does, the late run may still write.
+    Lapsed,
+    /// The last run of a leased job ended without an outcome; another may take up what it left.
+    Failed,
+    /// A leased job does not know whether an effect has happened, and waits for a person.
+    Parked,
     /// The effect is durable and its result is recorded.
     Completed,
     /// The job failed with a final error, which is recorded.
@@ -32,8 +43,18 @@ pub enum Event {
     Complete,
     /// The run ended with an error that is final.
     Reject,
-    /// The run ended in any other way: error, panic, timeout, crash.
+    /// The run of an atomic job ended in any other way: error, panic, timeout, crash.
     Abandon,
+    /// The run of a leased job ended with an error that is not final, or gave up.
+    Fail,
+    /// The run of a leased job does not know whether an effect has happened.
+    Park,
+    /// The run of a leased job is still there.
+    Renew,
+    /// The lease has passed, by the store's clock.
+    Lapse,
+    /// A person has found out that a parked effect did not happen, or what its outcome was: the job may go on.
+    Release,
     /// The retention has passed, by the store's clock.
     Expire,
 }
@@ -53,7 +74,7 @@ pub struct Illegal {
 /// # Errors
 ///
 /// [`Illegal`], if the event cannot happen to a key in this state. That a completed or rejected key
-/// cannot begin is the promise of idem.
+/// cannot begin is the promise of idem; that a running one cannot is the promise of a lease.
 ///
 /// # Example
 ///
@@ -66,17 +87,65 @@ pub struct Illegal {
 /// ```
 pub fn next(state: State, event: Event) -> Result<State, Illegal> {
     match (state, event) {
-        (State::Absent, Event::Begin) => Ok(State::Running),
-        (State::Running, Event::Complete) => Ok(State::Completed),
-        (State::Running, Event::Reject) => Ok(State::Rejected),
+        (State::Absent | State::Lapsed | State::Failed, Event::Begin) => Ok(State::Running),
+        (State::Running | State::Lapsed, Event::Renew) => Ok(State::Running),
+        (State::Running, Event::Lapse) => Ok(State::Lapsed),
+        (State::Running | State::Lapsed | State::Parked, Event::Complete) => Ok(State::Completed),
+        (State::Running | State::Lapsed, Event::Reject) => Ok(State::Rejected),
+        (State::Running | State::Lapsed, Event::Fail) => Ok(State::Failed),
+        (State::Running | State::Lapsed, Event::Park) => Ok(State::Parked),
         (State::Running, Event::Abandon) => Ok(State::Absent),
+        (State::Parked, Event::Release) => Ok(State::Failed),
         (State::Completed | State::Rejected, Event::Expire) => Ok(State::Absent),
 
-        (State::Absent, Event::Complete | Event::Reject | Event::Abandon | Event::Expire)
-        | (State::Running, Event::Begin | Event::Expire)
+        (
+            State::Absent,
+            Event::Complete
+            | Event::Reject
+            | Event::Abandon
+            | Event::Fail
+            | Event::Park
+            | Event::Renew
+            | Event::Lapse
+            | Event::Release
+            | Event::Expire,
+        )
+        | (State::Running, Event::Begin | Event::Release | Event::Expire)
+        | (State::Lapsed, Event::Abandon | Event::Lapse | Event::Release | Event::Expire)
+        | (
+            State::Failed,
+            Event::Complete
+            | Event::Reject
+            | Event::Abandon
+            | Event::Fail
+            | Event::Park
+            | Event::Renew
+            | Event::Lapse
+            | Event::Release
+            | Event::Expire,
+        )
+        | (
+            State::Parked,
+            Event::Begin
+            | Event::Reject
+            | Event::Abandon
+            | Event::Fail
+            | Event::Park
+            | Event::Renew
+            | Event::Lapse
+            | Event::Expire,
+        )
         | (
             State::Completed | State::Rejected,
-            Event::Begin | Event::Complete | Event::Reject | Event::Abandon,
+            Event::Begin
+            | Event::Complete
+            | Event::Reject
+            | Event::Abandon
+            | Event::Fail
+            | Event::Park
+            | Event::Renew
+            | Event::Lapse
+            | Event::Release,
         ) => Err(Illegal { state, event }),
     }
 }
@@ -96,7 +165,7 @@ impl Outcome {
         match state {
             State::Completed => Some(Outcome::Completed),
             State::Rejected => Some(Outcome::Rejected),
-            State::Absent | State::Running => None,
+            State::Absent | State::Running | State::Lapsed | State::Failed | State::Parked => None,
         }
     }
 
@@ -194,24 +263,50 @@ pub fn admit(recorded: Option<&Record>, given: Fingerprint) -> Admission {
 mod tests {
     use super::*;
 
-    const STATES: [State; 4] = [State::Absent, State::Running, State::Completed, State::Rejected];
-    const EVENTS: [Event; 5] = [Event::Begin, Event::Complete, Event::Reject, Event::Abandon, Event::Expire];
+    const STATES: [State; 7] = [
+        State::Absent,
+        State::Running,
+        State::Lapsed,
+        State::Failed,
+        State::Parked,
+        State::Completed,
+        State::Rejected,
+    ];
+    const EVENTS: [Event; 10] = [
+        Event::Begin,
+        Event::Complete,
+        Event::Reject,
+        Event::Abandon,
+        Event::Fail,
+        Event::Park,
+        Event::Renew,
+        Event::Lapse,
+        Event::Release,
+        Event::Expire,
+    ];
 
     #[test]
-    fn exactly_six_transitions_are_legal() {
+    fn exactly_nineteen_transitions_are_legal() {
         let legal = STATES
             .iter()
             .flat_map(|state| EVENTS.iter().map(|event| (*state, *event)))
             .filter(|(state, event)| next(*state, *event).is_ok())
             .count();
-        assert_eq!(legal, 6);
+        assert_eq!(legal, 19);
     }
 
     #[test]
-    fn only_an_absent_key_begins() {
+    fn only_a_key_that_nobody_has_begins() {
         for state in STATES {
-            assert_eq!(next(state, Event::Begin).is_ok(), state == State::Absent, "{state:?}");
+            let free = matches!(state, State::Absent | State::Lapsed | State::Failed);
+            assert_eq!(next(state, Event::Begin).is_ok(), free, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_parked_key_waits_for_a_person() {
+        let leaves = |event: &Event| next(State::Parked, *event).is_ok();
+        assert!(EVENTS.iter().filter(|event| leaves(event)).eq(&[Event::Complete, Event::Release]));
     }
 
     #[test]

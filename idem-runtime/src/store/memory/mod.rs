@@ -1,5 +1,7 @@
 //! Records in the memory of this process: for tests, and as the shortest example of a store.
 
+mod lease;
+
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::ops::Bound;
@@ -7,13 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
-use super::{Begun, Claim, Committed, Database, Found, KeyLock, Store, StoreTx, Swept};
+use super::{
+    Begun, Claim, Committed, Database, Found, Held, KeyLock, Store, StoreTx, Swept, TaskRow, TxStep,
+    kept_by_a_run,
+};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
 use crate::job::Retain;
 use crate::key::KeyHash;
-use crate::record::{JobId, NewRecord, Record};
+use crate::record::{Entry, Epoch, Hold, JobId, NewRecord, Record, State, StepRecord, Token};
 
 /// The database of jobs whose effect is in this process's memory.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +41,8 @@ pub struct MemoryStore {
 struct Shared {
     data: Mutex<Data>,
     locks: Mutex<HashMap<KeyHash, Weak<AsyncMutex<()>>>>,
+    /// Counts the claims that have ended, for those who wait for one.
+    ended: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -42,15 +50,30 @@ struct Data {
     records: BTreeMap<KeyHash, Stored>,
     jobs: Vec<(String, String)>,
     effects: BTreeMap<String, String>,
+    audit: Vec<lease::Audited>,
+    outbox: BTreeMap<i64, TaskRow>,
+    tasks: i64,
     /// How far the clock was moved by hand.
     advanced: Duration,
 }
 
-#[derive(Debug)]
+/// All that is kept of a key.
+#[derive(Debug, Clone)]
 struct Stored {
-    record: Record,
+    /// As it was written: running, failed, parked, completed or rejected.
+    state: State,
+    epoch: Epoch,
+    token: Token,
+    attempts: u32,
+    fingerprint: Fingerprint,
+    payload: Vec<u8>,
+    job: JobId,
+    readable: String,
+    changed_at: Instant,
     /// `None` is for ever.
     expires_at: Option<Instant>,
+    lease_until: Option<Instant>,
+    steps: Vec<StepRecord>,
 }
 
 impl Data {
@@ -58,12 +81,45 @@ impl Data {
         Instant::now() + self.advanced
     }
 
-    fn is_live(&self, stored: &Stored) -> bool {
-        stored.expires_at.is_none_or(|at| at > self.now())
+    /// Returns what is recorded of a key, as the clock has it now.
+    fn entry(&self, key: KeyHash) -> Option<Entry> {
+        let now = self.now();
+        let stored = self.records.get(&key)?;
+        let has_expired = stored.expires_at.is_some_and(|at| at <= now);
+        let lease_left =
+            stored.lease_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let state = match stored.state {
+            State::Completed | State::Rejected if has_expired => State::Absent,
+            State::Running if lease_left.is_zero() => State::Lapsed,
+            state => state,
+        };
+        Some(Entry {
+            state,
+            epoch: stored.epoch,
+            token: stored.token,
+            attempts: stored.attempts,
+            fingerprint: stored.fingerprint,
+            lease_left,
+            payload: stored.payload.clone(),
+            steps: stored.steps.clone(),
+        })
     }
 
-    fn live(&self, key: KeyHash) -> Option<&Record> {
-        self.records.get(&key).filter(|stored| self.is_live(stored)).map(|stored| &stored.record)
+    /// Returns the live record of a key.
+    fn live(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) if entry.state == State::Absent => Ok(None),
+            Some(entry) => entry.record().map(Some).ok_or_else(kept_by_a_run),
+        }
+    }
+
+    fn expiry(&self, retain: Retain) -> Option<Instant> {
+        match retain {
+            Retain::For(retain) => self.now().checked_add(retain),
+            Retain::Forever => None,
+            Retain::None => Some(self.now()),
+        }
     }
 }
 
@@ -140,7 +196,7 @@ impl Store<Memory> for MemoryStore {
     }
 
     async fn read(&self, key: KeyHash) -> Result<Option<Record>, StoreError> {
-        Ok(self.data().live(key).cloned())
+        self.data().live(key)
     }
 
     async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<Memory>, StoreError> {
@@ -151,7 +207,10 @@ impl Store<Memory> for MemoryStore {
                 None => return Ok(Begun::Busy),
             },
         };
-        let recorded = claim.records.then(|| self.data().live(claim.key.hash()).cloned()).flatten();
+        let recorded = match claim.records {
+            true => self.data().live(claim.key.hash())?,
+            false => None,
+        };
         let found = recorded.map_or(Found::Absent, Found::Record);
         let connection = MemoryConnection { store: self.clone(), staged: BTreeMap::new() };
         Ok(Begun::Open { tx: Box::new(MemoryTx { connection, lock }), found })
@@ -163,7 +222,9 @@ impl Store<Memory> for MemoryStore {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let batch: Vec<KeyHash> =
             data.records.range((after, Bound::Unbounded)).take(limit).map(|(key, _)| *key).collect();
-        let expired: Vec<KeyHash> = batch.iter().filter(|key| data.live(**key).is_none()).copied().collect();
+        let has_expired =
+            |key: &&KeyHash| data.entry(**key).is_some_and(|entry| entry.state == State::Absent);
+        let expired: Vec<KeyHash> = batch.iter().filter(has_expired).copied().collect();
         for key in &expired {
             data.records.remove(key);
         }
@@ -225,21 +286,40 @@ impl StoreTx<Memory> for MemoryTx {
         let MemoryTx { connection: MemoryConnection { store, staged }, lock } = *self;
         let mut data = store.data();
         if let Some(new) = record {
-            if data.live(new.key.hash()).is_some() {
+            let entry = data.entry(new.key.hash());
+            if entry.is_some_and(|entry| entry.state != State::Absent) {
                 return Ok(Committed::LostRace);
             }
-            let expires_at = match new.retain {
-                Retain::For(retain) => data.now().checked_add(retain),
-                Retain::Forever | Retain::None => None,
+            let stored = Stored {
+                state: new.outcome.state(),
+                epoch: Epoch::NONE,
+                token: Token(0),
+                attempts: 0,
+                fingerprint: new.fingerprint,
+                payload: new.result.to_vec(),
+                job: new.job,
+                readable: new.key.readable().to_owned(),
+                changed_at: data.now(),
+                // A store that is asked for a record keeps it.
+                expires_at: data.expiry(new.retain).filter(|_| new.retain != Retain::None),
+                lease_until: None,
+                steps: Vec::new(),
             };
-            let record =
-                Record { outcome: new.outcome, fingerprint: new.fingerprint, result: new.result.to_vec() };
-            data.records.insert(new.key.hash(), Stored { record, expires_at });
+            data.records.insert(new.key.hash(), stored);
         }
         data.effects.extend(staged);
         drop(data);
         drop(lock);
         Ok(Committed::Yes)
+    }
+
+    async fn commit_step(self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        let MemoryTx { connection: MemoryConnection { store, staged }, .. } = *self;
+        let mut data = store.data();
+        let Some(stored) = data.held(hold) else { return Ok(Held::Lost) };
+        lease::put_step(&mut stored.steps, step.seq, step.name, Some(step.result));
+        data.effects.extend(staged);
+        Ok(Held::Yes)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {

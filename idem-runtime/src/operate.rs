@@ -1,0 +1,392 @@
+//! What people do: look at keys that have no outcome, and settle what a job does not know.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tracing::info;
+
+use crate::codec::{self, CodecError};
+use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
+use crate::idem::Idem;
+use crate::job::Job;
+use crate::key::{Key, KeyHash};
+use crate::record::{self, Entry, Epoch, Event, State};
+use crate::store::{Database, Resolve, TaskRow, UnfinishedFilter};
+
+/// A key of a leased job that has no outcome: it is running, its lease has lapsed, its last run failed, or it is parked.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The job's name.
+    pub job: String,
+    /// The key, readable.
+    pub key: String,
+    /// The key.
+    pub hash: KeyHash,
+    /// Where the key stands.
+    pub state: State,
+    /// The last claim.
+    pub epoch: Epoch,
+    /// How many runs have begun.
+    pub attempts: u32,
+    /// How long ago the state changed, by the store's clock.
+    pub since: Duration,
+    /// How much of the lease is left; zero if no run has the key.
+    pub lease_left: Duration,
+    /// The last error, of a failed key.
+    pub error: Option<String>,
+    /// Where and why the key is parked.
+    pub parked: Option<record::Parked>,
+}
+
+/// All that is recorded of a key.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The key.
+    pub hash: KeyHash,
+    /// The key, readable.
+    pub key: String,
+    /// Where the key stands; [`Absent`](State::Absent) if what is recorded has expired.
+    pub state: State,
+    /// The last claim; [`Epoch::NONE`] if an atomic job made the record.
+    pub epoch: Epoch,
+    /// How many runs have begun.
+    pub attempts: u32,
+    /// How much of the lease is left; zero if no run has the key.
+    pub lease_left: Duration,
+    /// The last error, of a failed key.
+    pub error: Option<String>,
+    /// Where and why the key is parked.
+    pub parked: Option<record::Parked>,
+    /// The recorded steps, in order.
+    pub steps: Vec<StepState>,
+    /// What people have done about the key, oldest first.
+    pub audit: Vec<Audit>,
+}
+
+/// A recorded step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepState {
+    /// Its name, with its index if it has one.
+    pub name: String,
+    /// Whether its result is recorded; if not, it was begun and nobody knows what became of it.
+    pub is_done: bool,
+}
+
+/// A note that a person has changed a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// The claim at the time.
+    pub epoch: Epoch,
+    /// What was done.
+    pub action: String,
+    /// Who and why.
+    pub why: String,
+    /// How long ago, by the store's clock.
+    pub age: Duration,
+}
+
+/// What a person has found out about an effect that is in doubt.
+#[derive(Debug, Clone)]
+pub struct Resolution(Found);
+
+#[derive(Debug, Clone)]
+enum Found {
+    Done(Vec<u8>),
+    NotDone,
+}
+
+impl Resolution {
+    /// The effect has happened, with this result: of the step that is parked, or of the job.
+    ///
+    /// # Errors
+    ///
+    /// The value's own `Serialize` fails.
+    pub fn done<T: Serialize>(value: &T) -> Result<Self, CodecError> {
+        codec::encode(value).map(|bytes| Resolution(Found::Done(bytes)))
+    }
+
+    /// The effect has not happened, and may be had: the next run has it.
+    pub fn rerun() -> Self {
+        Resolution(Found::NotDone)
+    }
+}
+
+/// A task in the outbox: a job that another one has enqueued.
+#[derive(Debug, Clone)]
+pub struct Task {
+    row: TaskRow,
+}
+
+impl Task {
+    /// Returns the name of the job.
+    pub fn job(&self) -> &str {
+        &self.row.task.job
+    }
+
+    /// Returns the key of the job, readable.
+    pub fn key(&self) -> &str {
+        &self.row.task.key
+    }
+
+    /// Returns an id that all tasks of this job and key share, for an engine that tells duplicates by ids.
+    pub fn id(&self) -> String {
+        self.row.task.id.to_string()
+    }
+
+    /// Returns the job as a value, to be run.
+    ///
+    /// # Errors
+    ///
+    /// The task is not of this job, or its arguments have changed so that it cannot be read.
+    pub fn decode<J: Job>(&self) -> Result<J, StoreError> {
+        let unreadable = |why: String| {
+            StoreError::new(
+                StoreErrorKind::Unreadable,
+                format!(
+                    "task {} of job `{}` cannot be read as `{}`: {why}",
+                    self.row.number,
+                    self.job(),
+                    J::SPEC.name
+                ),
+            )
+        };
+        if self.job() != J::SPEC.name {
+            return Err(unreadable(String::from("it is of another job")));
+        }
+        codec::decode(&self.row.task.payload).map_err(|error| unreadable(error.to_string()).caused_by(error))
+    }
+}
+
+impl<D: Database, S> Idem<D, S> {
+    /// Returns the parked keys of this namespace, the longest waiting first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached or refuses.
+    pub async fn parked(&self, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
+        self.unfinished(&[State::Parked], limit).await
+    }
+
+    /// Returns the keys of this namespace that are in one of these states, the longest unchanged first, at most `limit`.
+    ///
+    /// Only keys of leased jobs have states without an outcome: running, lapsed, failed and parked.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached or refuses.
+    pub async fn unfinished(&self, states: &[State], limit: u32) -> Result<Vec<Unfinished>, StoreError> {
+        let filter = UnfinishedFilter { namespace: self.namespace(), job: None, states, limit };
+        let rows = self.store().unfinished(&filter).await?;
+        let unfinished = rows.into_iter().map(|row| {
+            let (error, parked) = troubles(&row.entry);
+            Unfinished {
+                job: row.job,
+                key: row.key,
+                hash: row.hash,
+                state: row.entry.state,
+                epoch: row.entry.epoch,
+                attempts: row.entry.attempts,
+                since: row.since,
+                lease_left: row.entry.lease_left,
+                error,
+                parked,
+            }
+        });
+        Ok(unfinished.collect())
+    }
+
+    /// Returns all that is recorded of a job's key; `None` if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// The arguments make no key, or the database cannot be reached or refuses.
+    pub async fn explain<J: Job>(&self, job: &J) -> Result<Option<Explanation>, Error<J::Error>> {
+        let parts =
+            job.key().map_err(|error| Error::Args(ArgsError { job: J::SPEC.name, reason: error.into() }))?;
+        let key = Key::new(self.namespace(), J::SPEC.name, &parts);
+        let Some(entry) = self.store().entry(key.hash()).await? else { return Ok(None) };
+        let audit = self.store().audit(key.hash()).await?;
+        let (error, parked) = troubles(&entry);
+        Ok(Some(Explanation {
+            hash: key.hash(),
+            key: key.readable().to_owned(),
+            state: entry.state,
+            epoch: entry.epoch,
+            attempts: entry.attempts,
+            lease_left: entry.lease_left,
+            error,
+            parked,
+            steps: entry
+                .steps
+                .into_iter()
+                .map(|step| StepState { name: step.name, is_done: step.result.is_some() })
+                .collect(),
+            audit: audit
+                .into_iter()
+                .map(|row| Audit { epoch: row.epoch, action: row.action, why: row.why, age: row.age })
+                .collect(),
+        }))
+    }
+
+    /// Ends the wait of a parked key with what a person has found out, and notes `why` in the audit.
+    ///
+    /// `epoch` is that of the listing or the error that the person acts on: if anything has happened to the key since,
+    /// nothing is changed. Where a step is parked, [`done`](Resolution::done) takes the step's result, and the next
+    /// run goes on behind it; where the whole job is, it takes the job's result, and a replay returns it. Write
+    /// into `why` who has looked and where.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`](StoreErrorKind::Stale): the key is not parked under this epoch.
+    /// [`Unreadable`](StoreErrorKind::Unreadable): the result is not of the job's type.
+    pub async fn resolve<J: Job>(
+        &self,
+        key: KeyHash,
+        epoch: Epoch,
+        resolution: Resolution,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let job = J::SPEC.name;
+        let stale = |what: String| {
+            StoreError::new(
+                StoreErrorKind::Stale,
+                format!(
+                    "key {key} of job `{job}` cannot be resolved: {what}; nothing was changed; look at it again"
+                ),
+            )
+        };
+        let entry =
+            self.store().entry(key).await?.ok_or_else(|| stale(String::from("nothing is recorded of it")))?;
+        let parked = match troubles(&entry) {
+            (_, Some(parked)) if entry.epoch == epoch => parked,
+            (_, Some(_)) => {
+                return Err(stale(format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
+            }
+            (_, None) => return Err(stale(format!("it is {:?}, not parked", entry.state))),
+        };
+        let step = parked.step.as_deref();
+        let (event, action) = match (&resolution.0, step) {
+            (Found::Done(bytes), None) => {
+                if let Err(error) = codec::decode::<J::Output>(bytes) {
+                    let text =
+                        format!("the result is not what job `{job}` returns: {error}; nothing was changed");
+                    return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
+                }
+                (Event::Complete, "done")
+            }
+            (Found::Done(_), Some(_)) => (Event::Release, "done"),
+            (Found::NotDone, _) => (Event::Release, "rerun"),
+        };
+        let state = record::next(State::Parked, event).expect("a parked key is completed or released");
+        let result = match &resolution.0 {
+            Found::Done(bytes) => Some(bytes.as_slice()),
+            Found::NotDone => None,
+        };
+        let trouble = record::Trouble { error: format!("resolved as {action}: {why}"), in_doubt: false };
+        let trouble = codec::encode(&trouble).expect("a text can be encoded");
+        let resolve = Resolve {
+            key,
+            epoch,
+            state,
+            payload: match (event, result) {
+                (Event::Complete, Some(result)) => result,
+                _ => &trouble,
+            },
+            retain: J::SPEC.retain,
+            step: step.map(|step| (step, result)),
+            action,
+            why,
+        };
+        match self.store().resolve(&resolve).await? {
+            true => {
+                info!(job, %key, %epoch, action, "resolved");
+                Ok(())
+            }
+            false => Err(stale(String::from("it has changed in this moment"))),
+        }
+    }
+
+    /// Hands the tasks of the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
+    /// many were.
+    ///
+    /// Tasks are what jobs [enqueue](crate::Run::enqueue). It stops at the first error, and the task stays: call it
+    /// again. A task is delivered at least once, and again if this process dies before it is deleted, so the job must
+    /// be idempotent, or the engine must tell duplicates by [`Task::id`]. Nothing calls this by itself.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `deliver`, or of the store.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::prelude::*;
+    /// use std::convert::Infallible;
+    ///
+    /// #[idempotent(key = id)]
+    /// async fn notify(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), Infallible> {
+    ///     tx.set(format!("notified {id}"), "yes");
+    ///     Ok(())
+    /// }
+    ///
+    /// #[idempotent(key = id, in_doubt = rerun)]
+    /// async fn order(run: &mut Run<'_, Memory>, id: i64) -> Result<(), Infallible> {
+    ///     run.enqueue(Notify { id }).await;
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idem = Idem::memory().build().unwrap();
+    /// order(&idem, 42).await.unwrap();
+    /// let delivered = idem
+    ///     .relay(async |task| match task.job() {
+    ///         "notify" => idem.run(task.decode::<Notify>()?).await.map(|_| ()),
+    ///         other => panic!("nobody enqueues `{other}`"),
+    ///     })
+    ///     .await;
+    /// assert_eq!(delivered.unwrap(), 1);
+    /// # }
+    /// ```
+    pub async fn relay<E>(&self, mut deliver: impl AsyncFnMut(&Task) -> Result<(), E>) -> Result<u64, E>
+    where
+        E: From<StoreError>,
+    {
+        const BATCH: u32 = 100;
+        let (mut delivered, mut after) = (0, 0);
+        loop {
+            let rows = self.store().tasks(after, BATCH).await?;
+            if rows.is_empty() {
+                return Ok(delivered);
+            }
+            for row in rows {
+                let task = Task { row };
+                deliver(&task).await?;
+                after = task.row.number;
+                // Another relay may have delivered it too, and deleted it first.
+                delivered += u64::from(self.store().delete_task(after).await?);
+            }
+        }
+    }
+}
+
+/// Reads what is kept with a failed or parked key.
+fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
+    let unreadable = |error: CodecError| format!("what is recorded cannot be read: {error}");
+    match entry.state {
+        State::Failed => {
+            let error = codec::decode::<record::Trouble>(&entry.payload)
+                .map_or_else(unreadable, |trouble| trouble.error);
+            (Some(error), None)
+        }
+        State::Parked => {
+            let parked = codec::decode(&entry.payload)
+                .unwrap_or_else(|error| record::Parked { step: None, reason: unreadable(error) });
+            (None, Some(parked))
+        }
+        State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => (None, None),
+    }
+}

@@ -1,0 +1,207 @@
+//! What runs of both kinds share: a call of a job, its answer from a record, and flying together.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::Context;
+use super::flight::{Flights, Seat};
+use crate::codec::{self, CodecError};
+use crate::done::Done;
+use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
+use crate::fingerprint::Fingerprint;
+use crate::idem::Enrolled;
+use crate::job::{Job, JobSpec, Lock, OnBusy};
+use crate::key::Key;
+use crate::record::{self, Admission, Outcome, Record};
+use crate::store::Database;
+
+/// The largest result, or final error, that a record takes.
+const RESULT_BYTES_MAX: usize = 1024 * 1024;
+
+/// An attempt that failed, and the record that it leaves for those who wait.
+pub(super) struct Failed<E> {
+    pub(super) error: Error<E>,
+    pub(super) record: Option<Record>,
+}
+
+impl<E> From<Error<E>> for Failed<E> {
+    fn from(error: Error<E>) -> Self {
+        Failed { error, record: None }
+    }
+}
+
+impl<E> From<StoreError> for Failed<E> {
+    fn from(error: StoreError) -> Self {
+        Failed { error: Error::Store(error), record: None }
+    }
+}
+
+/// The answer of an attempt, and the record that it leaves for those who wait.
+pub(super) type Attempt<J> = Result<(Done<<J as Job>::Output>, Option<Record>), Failed<<J as Job>::Error>>;
+
+/// How long a run may wait for another one of its key.
+pub(super) fn wait_max(spec: &JobSpec) -> Duration {
+    match spec.on_busy {
+        OnBusy::Wait(max) => max,
+        OnBusy::Skip | OnBusy::Error | OnBusy::Reschedule(_) => Duration::ZERO,
+    }
+}
+
+/// Lets one of the runs of a key in this process make an attempt, and the others wait for its record.
+pub(super) async fn share<J, R, A>(
+    call: &Call<'_, J>,
+    flights: &Flights,
+    recorded: impl FnOnce() -> R,
+    attempt: impl FnOnce(Duration) -> A,
+) -> Result<Done<J::Output>, Error<J::Error>>
+where
+    J: Job,
+    R: Future<Output = Result<Option<Record>, StoreError>>,
+    A: Future<Output = Attempt<J>>,
+{
+    let started = Instant::now();
+    loop {
+        let left = wait_max(&J::SPEC).saturating_sub(started.elapsed());
+        match flights.board(call.key.hash()) {
+            Seat::Pilot(pilot) => {
+                let (answer, record) = match attempt(left).await {
+                    Ok((done, record)) => (Ok(done), record),
+                    Err(failed) => (Err(failed.error), failed.record),
+                };
+                if let Some(record) = record {
+                    pilot.land(record);
+                }
+                return answer;
+            }
+            Seat::Passenger(passenger) => {
+                if left.is_zero() {
+                    // The other run may be a replay itself, so the record is asked before anybody is sent away.
+                    return match recorded().await? {
+                        Some(record) => call.answer(&record).map_err(|failed| failed.error),
+                        None => Err(call.busy(started.elapsed())),
+                    };
+                }
+                let landing = tokio::time::timeout(left, passenger.landing()).await;
+                match landing {
+                    Ok(Some(record)) => return call.answer(&record).map_err(|failed| failed.error),
+                    Ok(None) => {}
+                    Err(_) => return Err(call.busy(started.elapsed())),
+                }
+            }
+        }
+    }
+}
+
+/// One call of a job: what stays the same over its attempts.
+pub(super) struct Call<'a, J> {
+    pub(super) key: Key,
+    pub(super) fingerprint: Fingerprint,
+    enrolled: &'a Enrolled,
+    job: PhantomData<fn(J)>,
+}
+
+impl<'a, J: Job> Call<'a, J> {
+    pub(super) fn new<D: Database, S>(context: &Context<'a, D, S>, job: &J) -> Result<Self, Error<J::Error>> {
+        let name = J::SPEC.name;
+        let refuse = |reason| Error::Args(ArgsError { job: name, reason });
+        let parts = job.key().map_err(|error| refuse(error.into()))?;
+        let fingerprint = job.fingerprint().map_err(|error| refuse(error.into()))?;
+        let key = Key::new(context.namespace, name, &parts);
+        Ok(Call { key, fingerprint, enrolled: context.enrolled, job: PhantomData })
+    }
+
+    /// Answers from a record.
+    pub(super) fn answer(&self, record: &Record) -> Result<Done<J::Output>, Failed<J::Error>> {
+        self.enrolled.replayed();
+        match record::admit(Some(record), self.fingerprint) {
+            Admission::Refuse { recorded } => return Err(self.key_reused(recorded).into()),
+            Admission::Replay | Admission::Run => {}
+        }
+        info!(job = J::SPEC.name, key = self.key.readable(), "duplicate: answered from the record");
+        match record.outcome {
+            Outcome::Completed => {
+                codec::decode(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
+            }
+            Outcome::Rejected => match J::decode_error(&record.result) {
+                Ok(error) => Err(Failed { error: Error::Job(error), record: Some(record.clone()) }),
+                Err(error) => Err(self.unreadable(error)),
+            },
+        }
+    }
+
+    pub(super) fn key_reused(&self, recorded: Fingerprint) -> Error<J::Error> {
+        Error::KeyReused(KeyReused {
+            job: J::SPEC.name,
+            key: self.key.readable().to_owned(),
+            recorded,
+            given: self.fingerprint,
+        })
+    }
+
+    /// Checks that an encoded result, or final error, can be recorded.
+    pub(super) fn encode(&self, encoded: Result<Vec<u8>, CodecError>) -> Result<Vec<u8>, StoreError> {
+        let lost = match J::SPEC.lock {
+            Lock::Lease(_) => "its outcome is not recorded",
+            Lock::Row | Lock::BusinessRow { .. } | Lock::Advisory | Lock::None => "nothing was committed",
+        };
+        recordable(encoded, || format!("the result of job `{}`", J::SPEC.name), lost)
+    }
+
+    pub(super) fn busy(&self, waited: Duration) -> Error<J::Error> {
+        let skipped = J::SPEC.on_busy == OnBusy::Skip;
+        let again_in = match J::SPEC.on_busy {
+            OnBusy::Reschedule(again_in) => Some(again_in),
+            OnBusy::Wait(_) | OnBusy::Skip | OnBusy::Error => None,
+        };
+        info!(job = J::SPEC.name, key = self.key.readable(), skipped, "duplicate: another run holds the key");
+        let key = self.key.readable().to_owned();
+        Error::Busy(Busy { job: J::SPEC.name, key, waited, skipped, again_in })
+    }
+
+    pub(super) fn timeout(&self, limit: Duration) -> Error<J::Error> {
+        let leased = matches!(J::SPEC.lock, Lock::Lease(_));
+        Error::Timeout(Timeout { job: J::SPEC.name, key: self.key.readable().to_owned(), limit, leased })
+    }
+
+    fn unreadable(&self, error: CodecError) -> Failed<J::Error> {
+        StoreError::new(
+            StoreErrorKind::Unreadable,
+            format!(
+                "the record of {self} cannot be read into the job's type: {error}; the job was not run again; \
+                 change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)"
+            ),
+        )
+        .caused_by(error)
+        .into()
+    }
+}
+
+impl<J: Job> fmt::Display for Call<'_, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job `{}` for key `{}`", J::SPEC.name, self.key.readable())
+    }
+}
+
+/// Checks that an encoded value can be recorded. `lost` says what becomes of what was done.
+pub(super) fn recordable(
+    encoded: Result<Vec<u8>, CodecError>,
+    what: impl Fn() -> String,
+    lost: &str,
+) -> Result<Vec<u8>, StoreError> {
+    let bytes = encoded.map_err(|error| {
+        let text = format!("{} cannot be recorded, so {lost}: {error}", what());
+        StoreError::new(StoreErrorKind::Unrecordable, text).caused_by(error)
+    })?;
+    if bytes.len() <= RESULT_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let text = format!(
+        "{} has {} bytes, a record takes {RESULT_BYTES_MAX}; {lost}; keep the value in a table of yours and return its id",
+        what(),
+        bytes.len()
+    );
+    Err(StoreError::new(StoreErrorKind::Unrecordable, text))
+}

@@ -1,0 +1,246 @@
+//! Leased jobs in memory.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{Data, MemoryStore, Stored};
+use crate::error::StoreError;
+use crate::job::Retain;
+use crate::key::KeyHash;
+use crate::record::{Entry, Epoch, Hold, State, StepRecord, holds};
+use crate::store::{
+    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow, UnfinishedFilter,
+    UnfinishedRow, Watch,
+};
+
+/// A note of what a person did.
+#[derive(Debug)]
+pub(super) struct Audited {
+    key: KeyHash,
+    epoch: Epoch,
+    action: String,
+    why: String,
+    at: Instant,
+}
+
+impl Data {
+    /// Returns what is kept of a key, if the run has it.
+    pub(super) fn held(&mut self, hold: &Hold) -> Option<&mut Stored> {
+        let entry = self.entry(hold.key)?;
+        self.records.get_mut(&hold.key).filter(|_| holds(&entry, hold))
+    }
+
+    fn claimed(&self, claim: &LeaseClaim<'_>, steps: Vec<StepRecord>) -> Stored {
+        Stored {
+            state: State::Running,
+            epoch: claim.epoch,
+            token: claim.token,
+            attempts: claim.attempts,
+            fingerprint: claim.fingerprint,
+            payload: Vec::new(),
+            job: claim.job,
+            readable: claim.key.readable().to_owned(),
+            changed_at: self.now(),
+            expires_at: None,
+            lease_until: Some(self.now() + claim.lease),
+            steps,
+        }
+    }
+}
+
+/// Writes a step in its place.
+pub(super) fn put_step(steps: &mut Vec<StepRecord>, seq: u32, name: &str, result: Option<&[u8]>) {
+    let step = StepRecord { seq, name: name.to_owned(), result: result.map(<[u8]>::to_vec) };
+    match steps.binary_search_by_key(&seq, |step| step.seq) {
+        Ok(at) => steps[at] = step,
+        Err(at) => steps.insert(at, step),
+    }
+}
+
+impl MemoryStore {
+    /// Tells those who wait that a claim has ended.
+    fn claim_ended(&self) {
+        self.shared.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+#[async_trait]
+impl LeaseStore for MemoryStore {
+    async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        let mut data = self.data();
+        if let Some(entry) = data.entry(claim.key.hash()) {
+            return Ok(Claimed::Found(entry));
+        }
+        let stored = data.claimed(claim, Vec::new());
+        data.records.insert(claim.key.hash(), stored);
+        Ok(Claimed::New)
+    }
+
+    async fn take_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let mut data = self.data();
+        let still_so = |entry: &Entry| {
+            (entry.state, entry.epoch, entry.token) == (found.state, found.epoch, found.token)
+        };
+        let Some(entry) = data.entry(claim.key.hash()).filter(still_so) else { return Ok(None) };
+        let stored = data.claimed(claim, entry.steps.clone());
+        data.records.insert(claim.key.hash(), stored);
+        Ok(Some(entry.steps))
+    }
+
+    async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        Ok(self.data().entry(key))
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        let mut data = self.data();
+        let now = data.now();
+        let mut lost = Vec::new();
+        for lease in leases {
+            match data.held(&lease.hold) {
+                Some(stored) => stored.lease_until = Some(now + lease.length),
+                None => lost.push(lease.hold),
+            }
+        }
+        Ok(lost)
+    }
+
+    async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        let mut data = self.data();
+        let now = data.now();
+        let expires_at = match change {
+            Change::Settle { retain, .. } => data.expiry(*retain),
+            _ => None,
+        };
+        let Some(stored) = data.held(hold) else { return Ok(Held::Lost) };
+        let end = |stored: &mut Stored, state, payload: &[u8]| {
+            stored.state = state;
+            stored.payload = payload.to_vec();
+            stored.changed_at = now;
+            stored.lease_until = None;
+        };
+        match *change {
+            Change::BeginStep { seq, name } => put_step(&mut stored.steps, seq, name, None),
+            Change::EndStep { seq, name, result } => put_step(&mut stored.steps, seq, name, Some(result)),
+            Change::ForgetStep { seq } => {
+                stored.steps.retain(|step| step.seq != seq || step.result.is_some())
+            }
+            Change::Settle { outcome, result, tasks, retain } => {
+                end(stored, outcome.state(), if retain == Retain::None { &[] } else { result });
+                stored.expires_at = expires_at;
+                stored.steps.clear();
+                for task in tasks {
+                    data.tasks += 1;
+                    let number = data.tasks;
+                    data.outbox.insert(number, TaskRow { number, task: task.clone() });
+                }
+            }
+            Change::Fail { trouble } => end(stored, State::Failed, trouble),
+            Change::Park { parked } => end(stored, State::Parked, parked),
+        }
+        drop(data);
+        if matches!(change, Change::Settle { .. } | Change::Fail { .. } | Change::Park { .. }) {
+            self.claim_ended();
+        }
+        Ok(Held::Yes)
+    }
+
+    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
+        let data = self.data();
+        let now = data.now();
+        let mut rows: Vec<UnfinishedRow> = Vec::new();
+        for (hash, stored) in &data.records {
+            let job = usize::try_from(stored.job.0).ok().and_then(|at| data.jobs.get(at));
+            let (Some((namespace, job)), Some(mut entry)) = (job, data.entry(*hash)) else { continue };
+            if namespace != filter.namespace
+                || filter.job.is_some_and(|wanted| wanted != job)
+                || !filter.states.contains(&entry.state)
+                || !matches!(entry.state, State::Running | State::Lapsed | State::Failed | State::Parked)
+            {
+                continue;
+            }
+            entry.steps.clear();
+            let since = now.saturating_duration_since(stored.changed_at);
+            rows.push(UnfinishedRow {
+                hash: *hash,
+                key: stored.readable.clone(),
+                job: job.clone(),
+                since,
+                entry,
+            });
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.since));
+        rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(rows)
+    }
+
+    async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        let mut data = self.data();
+        let (now, expires_at) = (data.now(), data.expiry(resolve.retain));
+        let parked = |stored: &&mut Stored| stored.state == State::Parked && stored.epoch == resolve.epoch;
+        let Some(stored) = data.records.get_mut(&resolve.key).filter(parked) else { return Ok(false) };
+        stored.state = resolve.state;
+        stored.payload = resolve.payload.to_vec();
+        stored.changed_at = now;
+        match resolve.step {
+            Some((name, None)) => stored.steps.retain(|step| step.name != name),
+            Some((name, Some(result))) => {
+                if let Some(step) = stored.steps.iter_mut().find(|step| step.name == name) {
+                    step.result = Some(result.to_vec());
+                }
+            }
+            None => {}
+        }
+        if resolve.state == State::Completed {
+            stored.expires_at = expires_at;
+            stored.steps.clear();
+        }
+        let (action, why) = (resolve.action.to_owned(), resolve.why.to_owned());
+        data.audit.push(Audited { key: resolve.key, epoch: resolve.epoch, action, why, at: now });
+        drop(data);
+        self.claim_ended();
+        Ok(true)
+    }
+
+    async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        let data = self.data();
+        let now = data.now();
+        let notes = data.audit.iter().filter(|note| note.key == key).map(|note| AuditRow {
+            epoch: note.epoch,
+            action: note.action.clone(),
+            why: note.why.clone(),
+            age: now.saturating_duration_since(note.at),
+        });
+        Ok(notes.collect())
+    }
+
+    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(self.data().outbox.range(after + 1..).take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
+        Ok(self.data().outbox.remove(&number).is_some())
+    }
+
+    async fn watch(&self, _: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
+        Ok(Some(Box::new(MemoryWatch(self.shared.ended.subscribe()))))
+    }
+}
+
+struct MemoryWatch(watch::Receiver<u64>);
+
+#[async_trait]
+impl Watch for MemoryWatch {
+    async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The store is gone, and with it every claim.
+            std::future::pending().await
+        }
+    }
+}

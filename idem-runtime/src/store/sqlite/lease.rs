@@ -1,0 +1,296 @@
+//! Leased jobs in SQLite.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Column, Row, SqlStr, Sqlite};
+
+use super::SqliteStore;
+use super::tx::retain_seconds;
+use crate::error::StoreError;
+use crate::job::Retain;
+use crate::key::KeyHash;
+use crate::record::{Entry, Epoch, Hold, State, StepRecord};
+use crate::store::sql::{EntryColumns, driver_error, lost, state_code, state_codes};
+use crate::store::{
+    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
+    UnfinishedFilter, UnfinishedRow,
+};
+
+impl SqliteStore {
+    /// Sends what is one transaction, or one statement, to the writer, and returns its rows. A connection whose
+    /// transaction did not end in order is closed.
+    async fn write(
+        &self,
+        doing: &str,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        let mut writer = self.writer.lease().await?;
+        let rows = query.fetch_all(&mut *writer).await.map_err(|error| driver_error(doing, error))?;
+        writer.give_back();
+        Ok(rows)
+    }
+
+    async fn look(
+        &self,
+        doing: &str,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        let mut reader = self.readers.lease().await?;
+        let rows = query.fetch_all(&mut *reader).await.map_err(|error| driver_error(doing, error))?;
+        reader.give_back();
+        Ok(rows)
+    }
+}
+
+#[async_trait]
+impl LeaseStore for SqliteStore {
+    async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        let doing = "claiming a key";
+        loop {
+            // What is recorded is found without a turn to write.
+            if let Some(entry) = self.entry(claim.key.hash()).await? {
+                return Ok(Claimed::Found(entry));
+            }
+            let mut writer = self.writer.lease().await?;
+            let inserted = bind_claim(&self.lease_statements.claim, claim)
+                .execute(&mut *writer)
+                .await
+                .map_err(|error| driver_error(doing, error))?
+                .rows_affected();
+            writer.give_back();
+            if inserted == 1 {
+                return Ok(Claimed::New);
+            }
+        }
+    }
+
+    async fn take_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let doing = "taking a key over";
+        let (first, last) = state_codes(found.state);
+        let query = bind_claim(&self.lease_statements.take_over, claim)
+            .bind(found.epoch.0)
+            .bind(found.token.0)
+            .bind(first)
+            .bind(last);
+        let rows = self.write(doing, query).await?;
+        match is_held(&rows) {
+            true => read_steps(&rows).map(Some).map_err(|error| driver_error(doing, error)),
+            false => Ok(None),
+        }
+    }
+
+    async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        let doing = "reading what is recorded of a key";
+        let query = sqlx::query(self.lease_statements.entry.clone()).bind(bytes(&key));
+        let rows = self.look(doing, query).await?;
+        read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        let doing = "renewing leases";
+        let query = sqlx::query(self.lease_statements.renew(leases)).persistent(false);
+        let rows = self.write(doing, query).await?;
+        let renewed: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get("token")).collect();
+        Ok(lost(leases, &renewed.map_err(|error| driver_error(doing, error))?))
+    }
+
+    async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        let statements = &self.lease_statements;
+        let bound = |sql: &SqlStr| {
+            sqlx::query(sql.clone()).bind(bytes(&hold.key)).bind(hold.epoch.0).bind(hold.token.0)
+        };
+        let query = match *change {
+            Change::BeginStep { seq, name } => bound(&statements.begin_step).bind(seq).bind(name.to_owned()),
+            Change::EndStep { seq, name, result } => {
+                bound(&statements.end_step).bind(seq).bind(name.to_owned()).bind(result.to_vec())
+            }
+            Change::ForgetStep { seq } => bound(&statements.forget_step).bind(seq),
+            Change::Fail { trouble } => {
+                bound(&statements.end).bind(state_code(State::Failed)).bind(trouble.to_vec())
+            }
+            Change::Park { parked } => {
+                bound(&statements.end).bind(state_code(State::Parked)).bind(parked.to_vec())
+            }
+            Change::Settle { outcome, result, retain, tasks } => {
+                let result = if retain == Retain::None { &[] } else { result };
+                let sql = statements.settle(&expires_at(retain), tasks.len());
+                let mut query =
+                    bound(&sql).persistent(tasks.is_empty()).bind(outcome.code()).bind(result.to_vec());
+                for NewTask { id, job, key, payload } in tasks {
+                    query = query.bind(bytes(id)).bind(job.clone()).bind(key.clone()).bind(payload.clone());
+                }
+                query
+            }
+        };
+        let rows = self.write("recording what a run did", query).await?;
+        Ok(if is_held(&rows) { Held::Yes } else { Held::Lost })
+    }
+
+    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
+        let doing = "listing keys without an outcome";
+        let query = sqlx::query(self.lease_statements.unfinished(filter))
+            .persistent(false)
+            .bind(filter.namespace.to_owned())
+            .bind(filter.job.map(str::to_owned))
+            .bind(filter.limit);
+        let rows = self.look(doing, query).await?;
+        rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        let sql = self.lease_statements.resolve(
+            resolve.state,
+            &match resolve.state {
+                State::Completed => expires_at(resolve.retain),
+                _ => String::from("NULL"),
+            },
+        );
+        let query = sqlx::query(sql)
+            .persistent(false)
+            .bind(bytes(&resolve.key))
+            .bind(resolve.epoch.0)
+            .bind(state_code(resolve.state))
+            .bind(resolve.payload.to_vec())
+            .bind(resolve.action.to_owned())
+            .bind(resolve.why.to_owned())
+            .bind(resolve.step.map(|(name, _)| name.to_owned()))
+            .bind(resolve.step.and_then(|(_, result)| result).map(<[u8]>::to_vec));
+        let rows = self.write("resolving a parked key", query).await?;
+        Ok(is_held(&rows))
+    }
+
+    async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        let doing = "reading the audit of a key";
+        let rows =
+            self.look(doing, sqlx::query(self.lease_statements.audit.clone()).bind(bytes(&key))).await?;
+        let read = |row: &SqliteRow| {
+            Ok(AuditRow {
+                epoch: Epoch(row.try_get("epoch")?),
+                action: row.try_get("action")?,
+                why: row.try_get("why")?,
+                age: seconds(row.try_get("age")?),
+            })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        let doing = "reading the outbox";
+        let query = sqlx::query(self.lease_statements.tasks.clone()).bind(after).bind(limit);
+        let rows = self.look(doing, query).await?;
+        let read = |row: &SqliteRow| {
+            let task = NewTask {
+                id: read_key(row, "id")?,
+                job: row.try_get("job")?,
+                key: row.try_get("key")?,
+                payload: row.try_get("payload")?,
+            };
+            Ok(TaskRow { number: row.try_get("number")?, task })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
+        let mut writer = self.writer.lease().await?;
+        let deleted = sqlx::query(self.lease_statements.delete_task.clone())
+            .bind(number)
+            .execute(&mut *writer)
+            .await
+            .map_err(|error| driver_error("deleting a task of the outbox", error))?
+            .rows_affected();
+        writer.give_back();
+        Ok(deleted == 1)
+    }
+}
+
+/// Binds the claim to the first eight parameters.
+fn bind_claim<'q>(sql: &SqlStr, claim: &LeaseClaim<'_>) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(sql.clone())
+        .bind(bytes(&claim.key.hash()))
+        .bind(claim.job.0)
+        .bind(claim.fingerprint.to_bits())
+        .bind(claim.key.readable().to_owned())
+        .bind(claim.epoch.0)
+        .bind(claim.token.0)
+        .bind(claim.attempts)
+        .bind(i64::try_from(claim.lease.as_millis()).unwrap_or(i64::MAX / 2))
+}
+
+fn bytes(key: &KeyHash) -> Vec<u8> {
+    key.as_bytes().to_vec()
+}
+
+/// Returns when a record expires, as SQL.
+fn expires_at(retain: Retain) -> String {
+    match (retain, retain_seconds(retain)) {
+        (Retain::None, _) => String::from("unixepoch()"),
+        (_, Some(seconds)) => format!("unixepoch() + {seconds}"),
+        (_, None) => String::from("NULL"),
+    }
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn is_held(rows: &[SqliteRow]) -> bool {
+    rows.iter().any(|row| row.column(0).name() == "idem_held")
+}
+
+fn read_entry_and_steps(rows: &[SqliteRow]) -> Result<Option<Entry>, sqlx::Error> {
+    let Some(row) = rows.iter().find(|row| row.column(0).name() == "outcome") else { return Ok(None) };
+    let mut entry = read_entry(row)?;
+    entry.steps = read_steps(rows)?;
+    Ok(Some(entry))
+}
+
+fn read_entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
+    EntryColumns {
+        outcome: row.try_get("outcome")?,
+        expired: row.try_get("expired")?,
+        epoch: row.try_get("epoch")?,
+        token: row.try_get("token")?,
+        attempts: row.try_get("attempts")?,
+        fingerprint: row.try_get("fingerprint")?,
+        lease_left: row.try_get("lease_left")?,
+        result: row.try_get("result")?,
+    }
+    .read()
+}
+
+fn read_steps(rows: &[SqliteRow]) -> Result<Vec<StepRecord>, sqlx::Error> {
+    let steps = rows.iter().filter(|row| row.column(0).name() == "seq");
+    steps
+        .map(|row| {
+            Ok(StepRecord {
+                seq: row.try_get("seq")?,
+                name: row.try_get("name")?,
+                result: row.try_get("result")?,
+            })
+        })
+        .collect()
+}
+
+fn read_unfinished(row: &SqliteRow) -> Result<UnfinishedRow, sqlx::Error> {
+    Ok(UnfinishedRow {
+        hash: read_key(row, "key")?,
+        key: row.try_get("readable")?,
+        job: row.try_get("name")?,
+        since: seconds(row.try_get("since")?),
+        entry: read_entry(row)?,
+    })
+}
+
+fn read_key(row: &SqliteRow, column: &str) -> Result<KeyHash, sqlx::Error> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    let bytes =
+        <[u8; 16]>::try_from(bytes).map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))?;
+    Ok(KeyHash::from_bytes(bytes))
+}
