@@ -60,7 +60,7 @@ pub(crate) enum InDoubt {
     Park,
 }
 
-/// What a run does that finds steps recorded which the body no longer takes.
+/// What a run does whose recorded steps are not the first ones that the body takes.
 pub(crate) enum Drift {
     Refuse,
     Resume,

@@ -141,7 +141,7 @@ fn answer<'a>(Given { expr, .. }: &'a Given, errors: &mut Errors) -> Option<Answ
     None
 }
 
-/// Reads what a run does that finds steps recorded which the body no longer takes.
+/// Reads what a run does whose recorded steps are not the first ones that the body takes.
 fn drift(given: Option<&Given>, errors: &mut Errors) -> Drift {
     let Some(Given { expr, .. }) = given else { return Drift::Refuse };
     let Some(word) = value::word(expr) else {
