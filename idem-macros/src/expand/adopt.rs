@@ -9,23 +9,10 @@ use super::halves;
 use crate::model::{Adopt, AdoptCase, Job};
 
 /// Returns the arm of an error: constraints are asked first, since they look at it, then patterns, which take it.
-pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
-    let krate = &job.krate;
-    let constraints = job.adopt.iter().filter_map(|adopt| match &adopt.case {
-        AdoptCase::Constraint(name) => {
-            let adopted = adopted(job, adopt);
-            // The span of the name: an error type that cannot have a database's error in it is its mistake.
-            let at_name = name.span().resolved_at(Span::mixed_site());
-            let error = Ident::new("error", at_name);
-            let error = quote_spanned!(at_name=> &#error);
-            Some(quote_spanned! {Span::mixed_site()=>
-                if #tx.undo_violation(#error, #name).await? {
-                    #adopted
-                }
-            })
-        }
-        AdoptCase::Pattern { .. } => None,
-    });
+/// What the body did is undone first, if that is in a transaction.
+pub(super) fn on_error(job: &Job, tx: Option<&Ident>, error: &Ident) -> TokenStream {
+    let constraints = tx.map(|tx| constraints(job, tx));
+    let undo = tx.map(|tx| quote_spanned!(Span::mixed_site()=> #tx.undo().await?;));
     let patterns: Vec<_> = job
         .adopt
         .iter()
@@ -35,7 +22,7 @@ pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
                 let guard = guard.as_ref().map(|guard| quote_spanned!(Span::mixed_site()=> if #guard));
                 Some(quote_spanned! {Span::mixed_site()=>
                     #pat #guard => {
-                        #tx.undo().await?;
+                        #undo
                         #adopted
                     }
                 })
@@ -43,7 +30,7 @@ pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
             AdoptCase::Constraint(_) => None,
         })
         .collect();
-    let own_error = own_error(krate, error);
+    let own_error = own_error(&job.krate, error);
     let patterns = if patterns.is_empty() {
         own_error
     } else {
@@ -55,7 +42,28 @@ pub(super) fn on_error(job: &Job, tx: &Ident, error: &Ident) -> TokenStream {
             }
         }
     };
-    quote_spanned!(Span::mixed_site()=> { #(#constraints)* #patterns })
+    quote_spanned!(Span::mixed_site()=> { #constraints #patterns })
+}
+
+fn constraints(job: &Job, tx: &Ident) -> TokenStream {
+    job.adopt
+        .iter()
+        .filter_map(|adopt| match &adopt.case {
+            AdoptCase::Constraint(name) => {
+                let adopted = adopted(job, adopt);
+                // The span of the name: an error type that cannot have a database's error in it is its mistake.
+                let at_name = name.span().resolved_at(Span::mixed_site());
+                let error = Ident::new("error", at_name);
+                let error = quote_spanned!(at_name=> &#error);
+                Some(quote_spanned! {Span::mixed_site()=>
+                    if #tx.undo_violation(#error, #name).await? {
+                        #adopted
+                    }
+                })
+            }
+            AdoptCase::Pattern { .. } => None,
+        })
+        .collect()
 }
 
 fn own_error(krate: &Path, error: &Ident) -> TokenStream {

@@ -54,7 +54,7 @@ fn guarded(job: &Broken) -> TokenStream {
 }
 
 fn value(job: &Broken) -> Option<TokenStream> {
-    let Broken { krate, params, function, db, .. } = job;
+    let Broken { krate, params, function, atomic_on, .. } = job;
     let name = job.struct_name.as_ref()?;
     if !function.sig.generics.params.is_empty() {
         return None;
@@ -68,20 +68,42 @@ fn value(job: &Broken) -> Option<TokenStream> {
         .collect::<Option<Vec<_>>>()?;
     let (output, error) = types(job);
     let state = own("__State");
-    let atomic = db.as_ref().map(|db| {
-        quote_spanned! {Span::mixed_site()=>
-            impl<#state: ::core::marker::Sync + 'static> #krate::AtomicJob<#state> for #name {
-                type Db = #db;
-                async fn body(
-                    self,
-                    _: &mut #krate::Tx<'_, #db>,
-                    _: &#state,
-                ) -> ::core::result::Result<#krate::job::Settled<#output>, #krate::Error<#error>> {
-                    loop {}
+    let (kind, kind_impl) = match atomic_on {
+        Some(db) => {
+            let kind_impl = quote_spanned! {Span::mixed_site()=>
+                impl<#state: ::core::marker::Sync + 'static> #krate::AtomicJob<#state> for #name {
+                    type Db = #db;
+                    async fn body(
+                        self,
+                        _: &mut #krate::Tx<'_, #db>,
+                        _: &#state,
+                    ) -> ::core::result::Result<#krate::job::Settled<#output>, #krate::Error<#error>> {
+                        loop {}
+                    }
                 }
-            }
+            };
+            (own("Atomic"), kind_impl)
         }
-    });
+        None => {
+            let db = own("__Db");
+            let kind_impl = quote_spanned! {Span::mixed_site()=>
+                impl<#db, #state> #krate::LeasedJob<#db, #state> for #name
+                where
+                    #db: #krate::store::Database,
+                    #state: ::core::marker::Sync + 'static,
+                {
+                    async fn body(
+                        self,
+                        _: &mut #krate::Run<'_, #db>,
+                        _: &#state,
+                    ) -> ::core::result::Result<#krate::job::Settled<#output>, #krate::Error<#error>> {
+                        loop {}
+                    }
+                }
+            };
+            (own("Leased"), kind_impl)
+        }
+    };
     Some(quote_spanned! {Span::mixed_site()=>
         #[allow(dead_code, missing_docs)]
         #vis struct #name { #(#fields),* }
@@ -102,6 +124,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
                 }
             }
             impl #krate::Job for #name {
+                type Kind = #krate::job::#kind;
                 type Output = #output;
                 type Error = #error;
                 const SPEC: #krate::job::JobSpec = #krate::job::JobSpec::new("");
@@ -109,7 +132,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
                     loop {}
                 }
             }
-            #atomic
+            #kind_impl
         };
     })
 }

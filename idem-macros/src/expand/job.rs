@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::{Expr, Path};
 
 use super::{own, spans, spec};
-use crate::model::{Fingerprint, Job, Key, Lock};
+use crate::model::{Fingerprint, Job, Key, Kind, Lock};
 
 pub(super) fn job_impl(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
@@ -14,10 +14,14 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     let spec = spec::spec(job);
     let key = key(krate, &job.key);
     let fingerprint = fingerprint(job);
-    let row = row(krate, &job.spec.lock);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
+    let (kind, row, describe_error) = match &job.kind {
+        Kind::Atomic { lock, .. } => (own("Atomic"), row(krate, lock), None),
+        Kind::Leased { .. } => (own("Leased"), None, Some(describe_error(krate, &error))),
+    };
     quote_spanned! {Span::mixed_site()=>
         impl #krate::Job for #struct_name {
+            type Kind = #krate::job::#kind;
             type Output = #output;
             type Error = #error;
             const SPEC: #krate::job::JobSpec = #spec;
@@ -25,6 +29,7 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
             #fingerprint
             #row
             #replay
+            #describe_error
         }
     }
 }
@@ -128,6 +133,17 @@ fn replay(job: &Job, error_ty: &TokenStream) -> TokenStream {
         }
         fn decode_error(#bytes: &[u8]) -> ::core::result::Result<Self::Error, #krate::codec::CodecError> {
             #krate::job::decode_final_error::<#error_ty>(#bytes)
+        }
+    }
+}
+
+/// Returns what a record says of a failed run: the error as text, if its type has one.
+fn describe_error(krate: &Path, error_ty: &TokenStream) -> TokenStream {
+    let error = own("error");
+    quote_spanned! {Span::mixed_site()=>
+        fn describe_error(#error: &Self::Error) -> ::std::string::String {
+            use #krate::__private::describe::{ViaDebug as _, ViaDisplay as _, ViaName as _};
+            (&&&#krate::__private::describe::Described::<#error_ty>(#error)).text()
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod adopt;
 mod atomic;
+mod body;
 mod broken;
 mod guarded;
 mod job;
+mod leased;
 mod spans;
 mod spec;
 mod value;
@@ -12,7 +14,7 @@ mod value;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
-use crate::model::{Function, Job};
+use crate::model::{Function, Job, Kind, State};
 
 pub(crate) use self::broken::broken;
 
@@ -21,9 +23,12 @@ pub(crate) fn job(job: &Job) -> TokenStream {
     let guarded = guarded::function(job);
     let value = value::job_struct(job);
     let serde_impls = value::serde_impls(job);
-    let body = atomic::body_function(&job.function);
+    let body = body::function(job);
     let job_impl = job::job_impl(job);
-    let atomic_impl = atomic::atomic_impl(job);
+    let kind_impl = match &job.kind {
+        Kind::Atomic { tx, .. } => atomic::atomic_impl(job, tx),
+        Kind::Leased { run, in_doubt, .. } => leased::leased_impl(job, run.as_ref(), in_doubt),
+    };
     let cfgs = &job.function.attrs.cfgs;
     quote_spanned! {Span::mixed_site()=>
         #guarded
@@ -33,7 +38,7 @@ pub(crate) fn job(job: &Job) -> TokenStream {
             #body
             #serde_impls
             #job_impl
-            #atomic_impl
+            #kind_impl
         };
     }
 }
@@ -60,4 +65,10 @@ fn halves(job: &Job) -> (TokenStream, TokenStream) {
 fn state_bounds(krate: &syn::Path, function: &Function) -> TokenStream {
     let targets = function.states().map(|state| &state.target);
     quote_spanned!(Span::mixed_site()=> #(#krate::Provides<#targets> +)* ::core::marker::Sync + 'static)
+}
+
+/// Returns the dependency that a `#[state]` parameter takes.
+fn provided(krate: &syn::Path, param: &State, state: &Ident) -> TokenStream {
+    let target = &param.target;
+    quote_spanned!(Span::mixed_site()=> #krate::Provides::<#target>::provide(#state))
 }

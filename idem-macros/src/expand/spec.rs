@@ -5,19 +5,18 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
-use crate::model::{Job, Lock, OnBusy, Retain, Spec};
+use crate::model::{Drift, InDoubt, Job, Kind, Lock, OnBusy, Retain, Spec};
 
 pub(super) fn spec(job: &Job) -> TokenStream {
     let krate = &job.krate;
-    let Spec { name, lock, on_busy, retain, timeout } = &job.spec;
-    let lock = match lock {
-        Lock::Row => quote_spanned!(Span::mixed_site()=> Row),
-        Lock::BusinessRow(row) => {
-            let (table, column) = (&row.table, &row.column);
-            quote_spanned!(Span::mixed_site()=> BusinessRow { table: #table, column: #column })
+    let Spec { on_busy, retain, timeout, .. } = &job.spec;
+    let of_kind = match &job.kind {
+        Kind::Atomic { lock, .. } => atomic(job, lock),
+        Kind::Leased { run: None, lease, in_doubt, .. } => leased(job, *lease, in_doubt),
+        Kind::Leased { run: Some(_), lease, in_doubt, drift } => {
+            let (leased, steps) = (leased(job, *lease, in_doubt), steps(job, drift));
+            quote_spanned!(Span::mixed_site()=> #leased #steps)
         }
-        Lock::Advisory => quote_spanned!(Span::mixed_site()=> Advisory),
-        Lock::None => quote_spanned!(Span::mixed_site()=> None),
     };
     let on_busy = match on_busy {
         OnBusy::Wait(limit) => {
@@ -26,6 +25,10 @@ pub(super) fn spec(job: &Job) -> TokenStream {
         }
         OnBusy::Skip => quote_spanned!(Span::mixed_site()=> Skip),
         OnBusy::Error => quote_spanned!(Span::mixed_site()=> Error),
+        OnBusy::Reschedule(delay) => {
+            let delay = duration(*delay);
+            quote_spanned!(Span::mixed_site()=> Reschedule(#delay))
+        }
     };
     let retain = match retain {
         Retain::For(time) => {
@@ -36,16 +39,56 @@ pub(super) fn spec(job: &Job) -> TokenStream {
         Retain::None => quote_spanned!(Span::mixed_site()=> None),
     };
     let timeout = timeout.map(duration).map(|limit| quote_spanned!(Span::mixed_site()=> .timeout(#limit)));
+    quote_spanned! {Span::mixed_site()=>
+        #of_kind
+            .on_busy(#krate::job::OnBusy::#on_busy)
+            .retain(#krate::job::Retain::#retain)
+            #timeout
+    }
+}
+
+fn atomic(job: &Job, lock: &Lock) -> TokenStream {
+    let Job { krate, spec: Spec { name, .. }, .. } = job;
+    let lock = match lock {
+        Lock::Row => quote_spanned!(Span::mixed_site()=> Row),
+        Lock::BusinessRow(row) => {
+            let (table, column) = (&row.table, &row.column);
+            quote_spanned!(Span::mixed_site()=> BusinessRow { table: #table, column: #column })
+        }
+        Lock::Advisory => quote_spanned!(Span::mixed_site()=> Advisory),
+        Lock::None => quote_spanned!(Span::mixed_site()=> None),
+    };
     let undo = (!job.adopt.is_empty() || !job.replay.is_empty())
         .then(|| quote_spanned!(Span::mixed_site()=> .undo()));
     quote_spanned! {Span::mixed_site()=>
         #krate::job::JobSpec::new(#name)
             .lock(#krate::job::Lock::#lock)
-            .on_busy(#krate::job::OnBusy::#on_busy)
-            .retain(#krate::job::Retain::#retain)
-            #timeout
             #undo
     }
+}
+
+fn leased(job: &Job, lease: Duration, in_doubt: &InDoubt) -> TokenStream {
+    let Job { krate, spec: Spec { name, .. }, .. } = job;
+    let lease = duration(lease);
+    let in_doubt = match in_doubt {
+        InDoubt::Rerun => quote_spanned!(Span::mixed_site()=> Rerun),
+        InDoubt::Probe(_) => quote_spanned!(Span::mixed_site()=> Probe),
+        InDoubt::Park => quote_spanned!(Span::mixed_site()=> Park),
+    };
+    quote_spanned! {Span::mixed_site()=>
+        #krate::job::JobSpec::leased(#name)
+            .lock(#krate::job::Lock::Lease(#lease))
+            .in_doubt(#krate::job::InDoubt::#in_doubt)
+    }
+}
+
+fn steps(Job { krate, .. }: &Job, drift: &Drift) -> TokenStream {
+    let drift = match drift {
+        Drift::Refuse => quote_spanned!(Span::mixed_site()=> Refuse),
+        Drift::Resume => quote_spanned!(Span::mixed_site()=> Resume),
+        Drift::Park => quote_spanned!(Span::mixed_site()=> Park),
+    };
+    quote_spanned!(Span::mixed_site()=> .steps().drift(#krate::job::Drift::#drift))
 }
 
 fn duration(duration: Duration) -> TokenStream {

@@ -14,6 +14,7 @@ pub(crate) struct Job {
     pub(crate) function: Function,
     /// The name of the struct that is the job as a value.
     pub(crate) struct_name: Ident,
+    pub(crate) kind: Kind,
     pub(crate) spec: Spec,
     pub(crate) key: Key,
     pub(crate) fingerprint: Fingerprint,
@@ -22,13 +23,56 @@ pub(crate) struct Job {
     pub(crate) replay: Vec<Pat>,
 }
 
+/// What the first parameter makes of a job, and the facts that only such a job has.
+pub(crate) enum Kind {
+    /// `tx: &mut Tx<'_, Db>`: one transaction around everything.
+    Atomic { tx: Handle, lock: Lock },
+    /// The claim first, then the body: in steps if it takes `run: &mut Run<'_, Db>`, else on any database.
+    Leased { run: Option<Handle>, lease: Duration, in_doubt: InDoubt, drift: Drift },
+}
+
+impl Kind {
+    /// Returns the first parameter, unless the job has neither a transaction nor steps.
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        match self {
+            Kind::Atomic { tx, .. } => Some(tx),
+            Kind::Leased { run, .. } => run.as_ref(),
+        }
+    }
+}
+
+/// What idem hands to the body: `tx: &mut Tx<'_, Db>` or `run: &mut Run<'_, Db>`.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    /// Lint levels on the parameter.
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) pat: Pat,
+    /// The name, unless it is `_`.
+    pub(crate) ident: Option<Ident>,
+    pub(crate) ty: Type,
+    pub(crate) db: Type,
+}
+
+/// What becomes of an effect whose outcome nobody knows.
+pub(crate) enum InDoubt {
+    Rerun,
+    Probe(Path),
+    Park,
+}
+
+/// What a run does whose recorded steps are not the first ones that the body takes.
+pub(crate) enum Drift {
+    Refuse,
+    Resume,
+    Park,
+}
+
 /// The user's function, taken apart.
 pub(crate) struct Function {
     pub(crate) attrs: Attrs,
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
-    pub(crate) tx: TxParam,
-    /// All parameters but the transaction, which is the first, in the written order.
+    /// All parameters but the transaction or the run, in the written order.
     pub(crate) params: Vec<Param>,
     pub(crate) returns: Returns,
     pub(crate) body: TokenTree,
@@ -61,17 +105,6 @@ pub(crate) struct Attrs {
     pub(crate) outer: Vec<Attribute>,
     /// Lint levels and everything else: the body's.
     pub(crate) body: Vec<Attribute>,
-}
-
-/// The transaction: `tx: &mut Tx<'_, Db>`.
-pub(crate) struct TxParam {
-    /// Lint levels on the parameter.
-    pub(crate) attrs: Vec<Attribute>,
-    pub(crate) pat: Pat,
-    /// The name, unless it is `_`.
-    pub(crate) ident: Option<Ident>,
-    pub(crate) ty: Type,
-    pub(crate) db: Type,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
@@ -111,15 +144,15 @@ pub(crate) struct Returns {
     pub(crate) halves: Option<(Type, Type)>,
 }
 
-/// The facts of a job that do not depend on its arguments.
+/// The facts of a job of any kind that do not depend on its arguments.
 pub(crate) struct Spec {
     pub(crate) name: LitStr,
-    pub(crate) lock: Lock,
     pub(crate) on_busy: OnBusy,
     pub(crate) retain: Retain,
     pub(crate) timeout: Option<Duration>,
 }
 
+/// How runs of an atomic job keep out of each other's way.
 #[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum Lock {
     Row,
@@ -141,6 +174,7 @@ pub(crate) enum OnBusy {
     Wait(Duration),
     Skip,
     Error,
+    Reschedule(Duration),
 }
 
 pub(crate) enum Retain {
@@ -181,7 +215,8 @@ pub(crate) struct Broken {
     pub(crate) krate: Path,
     pub(crate) struct_name: Option<Ident>,
     pub(crate) params: Vec<BrokenParam>,
-    pub(crate) db: Option<Type>,
+    /// The database of an atomic job; any other runs on every database.
+    pub(crate) atomic_on: Option<Type>,
     pub(crate) returns: Option<Returns>,
     /// The function without helper attributes.
     pub(crate) function: RawFunction,

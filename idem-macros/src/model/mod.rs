@@ -4,7 +4,7 @@ mod job;
 mod raw;
 
 pub(crate) use self::job::{
-    Adopt, AdoptCase, Arg, Attrs, Broken, BrokenParam, Fingerprint, Function, Job, Key, Lock, OnBusy, Param,
-    Retain, Returns, RowLock, Spec, State, TxParam,
+    Adopt, AdoptCase, Arg, Attrs, Broken, BrokenParam, Drift, Fingerprint, Function, Handle, InDoubt, Job,
+    Key, Kind, Lock, OnBusy, Param, Retain, Returns, RowLock, Spec, State,
 };
 pub(crate) use self::raw::{RawArm, RawFunction, RawOption, RawValue};

@@ -1,6 +1,6 @@
 //! The passes together, on tokens. What rustc makes of the result is in `ui-tests`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
 /// Expands a job and formats it; panics if the result is no Rust.
@@ -9,7 +9,18 @@ fn expand(args: TokenStream, item: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).expect("an expansion is a list of items"))
 }
 
-/// The expansion is short and straight, for those who read it. `UPDATE=1 cargo test` writes it anew.
+/// Compares an expansion with the one that stands beside this file, for those who read it. It must stay short
+/// and straight. `UPDATE=1 cargo test` writes it anew.
+#[track_caller]
+fn assert_recorded(name: &str, expansion: &str) {
+    let path = format!("{}/src/tests/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, expansion).expect("the record can be written");
+    }
+    let recorded = std::fs::read_to_string(&path).expect("the record can be read");
+    assert!(expansion == recorded, "the expansion has changed; is it still as short?\n{expansion}");
+}
+
 #[test]
 fn the_expansion_of_a_payment_reads_as_recorded() {
     let expansion = expand(
@@ -32,12 +43,47 @@ fn the_expansion_of_a_payment_reads_as_recorded() {
             }
         },
     );
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/process_payment.rs");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &expansion).expect("the record can be written");
-    }
-    let recorded = std::fs::read_to_string(path).expect("the record can be read");
-    assert!(expansion == recorded, "the expansion has changed; is it still as short?\n{expansion}");
+    assert_recorded("process_payment", &expansion);
+}
+
+#[test]
+fn the_expansion_of_a_job_in_steps_reads_as_recorded() {
+    let expansion = expand(
+        quote! {
+            key = order_id,
+            lock = lease("1m"),
+            in_doubt = park,
+            drift = resume,
+            on_busy = reschedule("5s"),
+            adopt(FulfilError::Shipped(receipt) => receipt),
+        },
+        quote! {
+            /// Fulfils an order.
+            pub async fn fulfil(
+                run: &mut Run<'_, Postgres>,
+                order_id: i64,
+                #[state] gateway: &Gateway,
+            ) -> Result<Receipt, FulfilError> {
+                let charge = run.step("charge", async |key| gateway.charge(key, order_id).await).await?;
+                run.tx_step("order", async |tx| insert_order(tx, order_id, charge).await).await
+            }
+        },
+    );
+    assert_recorded("fulfil", &expansion);
+}
+
+#[test]
+fn the_expansion_of_a_job_without_steps_reads_as_recorded() {
+    let expansion = expand(
+        quote!(key = user_id, in_doubt = probe(find_user), check = is_current, retain = none),
+        quote! {
+            /// Copies a user to the mail provider.
+            pub async fn sync_user(user_id: i64, #[state] mailer: &Mailer) -> Result<(), SyncError> {
+                mailer.put(user_id).await
+            }
+        },
+    );
+    assert_recorded("sync_user", &expansion);
 }
 
 #[test]
@@ -45,7 +91,7 @@ fn the_body_is_not_touched() {
     let body = quote!({ half . written ; [ = ] });
     let tokens = crate::expand_idempotent(
         quote!(key = id),
-        quote!(async fn job(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> #body),
+        quote!(async fn ship(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> #body),
     );
     assert!(tokens.to_string().contains(&body.to_string()));
 }
@@ -66,6 +112,31 @@ fn a_default_is_written_out() {
         crate = ::idem_runtime
     );
     assert_eq!(expand(quote!(key = id), job.clone()), expand(written_out, job));
+}
+
+#[test]
+fn a_default_of_a_leased_job_is_written_out() {
+    let job = quote!(
+        async fn ship(run: &mut Run<'_, Db>, id: i64) -> Result<(), E> {}
+    );
+    let written_out = quote!(
+        key = id,
+        in_doubt = rerun,
+        lock = lease("30s"),
+        on_busy = wait("10s"),
+        retain = "7d",
+        drift = refuse
+    );
+    assert_eq!(expand(quote!(key = id, in_doubt = rerun), job.clone()), expand(written_out, job));
+}
+
+#[test]
+fn a_probe_is_written_as_a_call_or_as_an_assignment() {
+    let job = quote!(
+        async fn ship(id: i64) -> Result<(), E> {}
+    );
+    let call = quote!(key = id, in_doubt = probe(find::it));
+    assert_eq!(expand(call, job.clone()), expand(quote!(key = id, in_doubt = probe = find::it), job));
 }
 
 #[test]
@@ -100,11 +171,198 @@ fn the_runtime_is_named_only_through_the_option() {
     let expansion = expand(
         quote!(key = id, crate = renamed, replay(_), adopt(E::A => 1), check = f, lock = row(t.c = id)),
         quote!(
-            async fn job(tx: &mut Tx<'_, Db>, id: i64, #[state] s: &S) -> Alias<u8> {
+            async fn ship(tx: &mut Tx<'_, Db>, id: i64, #[state] s: &S) -> Alias<u8> {
                 Ok(1)
             }
         ),
     );
     assert!(expansion.contains("renamed::"));
     assert!(!expansion.contains("idem_runtime"), "{expansion}");
+}
+
+#[test]
+fn the_runtime_of_a_leased_job_is_named_only_through_the_option() {
+    let options = quote!(key = id, crate = renamed, replay(_), adopt(E::A => 1), check = f, in_doubt = rerun);
+    let steps = expand(
+        options.clone(),
+        quote!(
+            async fn ship(run: &mut Run<'_, Db>, id: i64, #[state] s: &S) -> Alias<u8> {
+                Ok(1)
+            }
+        ),
+    );
+    let whole = expand(
+        options,
+        quote!(
+            async fn ship(id: i64, #[state] s: &S) -> Alias<u8> {
+                Ok(1)
+            }
+        ),
+    );
+    for expansion in [steps, whole] {
+        assert!(expansion.contains("renamed::LeasedJob"), "{expansion}");
+        assert!(!expansion.contains("idem_runtime"), "{expansion}");
+    }
+}
+
+/// Returns the errors about the steps of a body, which need not be Rust.
+fn errors_of_steps(body: TokenStream) -> Vec<String> {
+    let tokens = crate::expand_idempotent(
+        quote!(key = id, in_doubt = rerun),
+        quote!(async fn ship(run: &mut Run<'_, Db>, id: i64) -> Result<(), E> { #body }),
+    );
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let is_error = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "compile_error");
+    let errors = tokens.windows(3).filter(|tokens| is_error(&tokens[0]));
+    errors
+        .map(|tokens| match &tokens[2] {
+            TokenTree::Group(group) => syn::parse2::<syn::LitStr>(group.stream()).expect("a message").value(),
+            other => panic!("`{other}` is no message"),
+        })
+        .collect()
+}
+
+#[test]
+fn steps_of_different_names_are_left_alone() {
+    for body in [
+        quote!(run.step("a", f).await?; run.tx_step("b", f).await?;),
+        quote!(for i in 0..3 {
+            run.step(("a", i), f).await?;
+        }),
+        quote!(run.step(("a", 0), f).await?; run.step(("a", 1), f).await?; run.step("a", f).await?;),
+        quote!(for line in run.step("lines", f).await? {
+            work(line);
+        }),
+        quote!(other.run.step("a", f); other.step("a", f); run.step("a", f);),
+        quote!(step("a"); run.stepped("a"); run.step(name, f); run.step(name, f); run.step("a", f)),
+        quote!(run.step(b"a", f); run.step(b"a", f); run.step(1, f); run.step(1, f); run.step((), f)),
+        quote!(
+            fn inner(run: &mut Other) {
+                run.step("a");
+                run.step("a");
+            },
+            run.step("a", f)
+        ),
+        quote!(impl Step for Other { fn run(run: &Other) { loop { run.step("a") } } } run.step("a", f)),
+        quote!(let f: fn(u8) -> u8 = g; run.step("a", f); let f: for<'a> fn(&'a u8) = g;),
+        quote!(for x in match y {
+            Z { a } => {
+                a
+            }
+        } {
+            run.step(("a", x), f);
+        }),
+        quote!(for x in y { work(x) } run.step("a", f); while x { work() } loop { break } run.step("b", f);),
+        quote!(run.step("a", f) for in = { run. while loop ; fn }),
+        quote!(run),
+        quote!(run.),
+        quote!(run.step),
+        quote!(run.step::),
+        quote!(run.step::<),
+        quote!(run.step::<A>),
+        quote!(run.step::<A>()),
+    ] {
+        assert_eq!(errors_of_steps(body.clone()), Vec::<String>::new(), "{body}");
+    }
+}
+
+#[test]
+fn a_step_whose_name_is_taken_is_one_error() {
+    for body in [
+        quote!(run.step("a", f).await?; run.step("a", g).await?;),
+        quote!(run.step("a", f).await?; run.tx_step("a", g).await?;),
+        quote!(if x { run.step("a", f) } else { run.step("a", g) }),
+        quote!(match x {
+            1 => run.step("a", f),
+            _ => run.step("\x61", g),
+        }),
+        quote!(run.step::<Vec<u8>, fn() -> u8>("a", f); run.step(("a"), g)),
+        quote!(select! { a = run.step("a", f) => {}, b = run.step("a", g) => {} }),
+        quote!(run.step("a", run.step("a", f).await?)),
+        quote!(run.step(("a", 1), f); run.step(("a", 1u8), g)),
+        quote!(for i in x { run.step(("a", i), f); } for j in x { run.step(("a", j), f); }),
+    ] {
+        let errors = errors_of_steps(body.clone());
+        assert_eq!(errors, ["`a` is the name of two steps; give this one another name"], "{body}");
+    }
+}
+
+#[test]
+fn a_step_in_a_loop_without_an_index_is_one_error() {
+    for body in [
+        quote!(for x in y {
+            run.step("a", f).await?;
+        }),
+        quote!(for Line { x, .. } in (Z { y }).z(|_| { 1 }) {
+            run.step("a", f).await?;
+        }),
+        quote!(while let Some(x) = y.next() {
+            if x {
+                run.step("a", f).await?;
+            }
+        }),
+        quote!(while run.step("a", f).await? {
+            work()
+        }),
+        quote!('outer: loop {
+            match run.step("a", f).await {
+                Ok(_) => break,
+                Err(_) => {}
+            }
+        }),
+        quote!(for x in if y { z } else { w } {
+            run.step(("a", 0), f).await?;
+        }),
+        quote!(for x in y {
+            join!(run.tx_step("a", f))
+        }),
+        quote!(for x in y {
+            for z in run.step("a", f).await? {
+                work(z)
+            }
+        }),
+        quote!(run.step("b", f); loop { run.step("a", f).await?; half. }),
+    ] {
+        let errors = errors_of_steps(body.clone());
+        assert_eq!(
+            errors,
+            ["`a` stands in a loop, so a second turn would have the same step; write `(\"a\", i)`"],
+            "{body}"
+        );
+    }
+}
+
+/// What `macro_rules!` puts in the place of its parameters stands in invisible groups.
+#[test]
+fn steps_are_seen_through_invisible_groups() {
+    let hidden = |tokens: TokenStream| TokenTree::from(Group::new(Delimiter::None, tokens));
+    let (run, name) = (hidden(quote!(run)), hidden(quote!("a")));
+    let twice = hidden(quote!({ #run.step(#name, f); #run.step((#name, #name), f); #run.step(#name, f) }));
+    assert_eq!(errors_of_steps(quote!(#twice)).len(), 1);
+    let repeated = hidden(quote!({ #run.step(#name, f) }));
+    assert_eq!(errors_of_steps(quote!(for x in y #repeated)).len(), 1);
+}
+
+#[test]
+fn the_name_of_a_step_is_a_plain_word() {
+    assert_eq!(errors_of_steps(quote!(run.step("", f))).len(), 1);
+    assert_eq!(errors_of_steps(quote!(run.step("two words", f))).len(), 1);
+    assert_eq!(errors_of_steps(quote!(run.step(("ä", i), f))).len(), 1);
+    let (longest, too_long) = ("x".repeat(100), "x".repeat(101));
+    assert_eq!(errors_of_steps(quote!(run.step(#longest, f))).len(), 0);
+    assert_eq!(errors_of_steps(quote!(run.step(#too_long, f))).len(), 1);
+}
+
+#[test]
+fn a_run_without_a_name_has_no_steps() {
+    let expansion = expand(
+        quote!(key = id, in_doubt = rerun),
+        quote!(
+            async fn ship(_: &mut Run<'_, Db>, id: i64) -> Result<(), E> {
+                run.step("a", f);
+                run.step("a", f)
+            }
+        ),
+    );
+    assert!(!expansion.contains("compile_error"), "{expansion}");
 }

@@ -64,6 +64,7 @@ const _: () = {
         }
     }
     impl ::idem_runtime::Job for ProcessPayment {
+        type Kind = ::idem_runtime::job::Atomic;
         type Output = Receipt;
         type Error = PaymentError;
         const SPEC: ::idem_runtime::job::JobSpec = ::idem_runtime::job::JobSpec::new(
@@ -73,6 +74,7 @@ const _: () = {
                 table: "payments",
                 column: "id",
             })
+            .undo()
             .on_busy(
                 ::idem_runtime::job::OnBusy::Wait(
                     ::core::time::Duration::from_millis(10000u64),
@@ -82,8 +84,7 @@ const _: () = {
                 ::idem_runtime::job::Retain::For(
                     ::core::time::Duration::from_millis(604800000u64),
                 ),
-            )
-            .undo();
+            );
         fn key(
             &self,
         ) -> ::core::result::Result<

@@ -7,15 +7,28 @@ use syn::{ExprLit, Lit, LitStr, Pat, PatTupleStruct};
 use super::params::Params;
 use super::scan;
 use crate::errors::Errors;
-use crate::model::{Adopt, AdoptCase, RawArm};
+use crate::model::{Adopt, AdoptCase, Kind, RawArm};
 
 /// Checks every case and finds the parameters that it names.
-pub(crate) fn adopt(arms: &[RawArm], params: &Params, errors: &mut Errors) -> Vec<Adopt> {
-    arms.iter().filter_map(|arm| adopt_one(arm, params, errors)).collect()
+pub(crate) fn adopt(
+    arms: &[RawArm],
+    kind: Option<&Kind>,
+    params: &Params,
+    errors: &mut Errors,
+) -> Vec<Adopt> {
+    arms.iter().filter_map(|arm| adopt_one(arm, kind, params, errors)).collect()
 }
 
-fn adopt_one(arm: &RawArm, params: &Params, errors: &mut Errors) -> Option<Adopt> {
+fn adopt_one(arm: &RawArm, kind: Option<&Kind>, params: &Params, errors: &mut Errors) -> Option<Adopt> {
     let case = match &arm.pat {
+        Pat::TupleStruct(pat)
+            if pat.path.is_ident("constraint") && matches!(kind, Some(Kind::Leased { .. })) =>
+        {
+            let message = "`constraint` cannot stand on a leased job, which has no transaction to undo; \
+                           write `adopt(pattern => value)`, or insert in a `run.tx_step(...)`";
+            errors.push(pat, message);
+            return None;
+        }
         Pat::TupleStruct(pat) if pat.path.is_ident("constraint") => constraint(pat, arm, errors)?,
         Pat::Wild(_) | Pat::Ident(_) if arm.guard.is_none() && takes_all(&arm.pat) => {
             let message =
@@ -71,7 +84,7 @@ fn names_in(tokens: &TokenStream, pat: &Pat, params: &Params) -> Vec<Ident> {
     let pat = pat.to_token_stream();
     let args = params.args.iter().map(|arg| &arg.ident);
     args.chain(&params.state_names)
-        .chain(&params.tx_name)
+        .chain(&params.handle_name)
         .filter(|name| scan::mentions(tokens.clone(), name) && !scan::mentions(pat.clone(), name))
         .cloned()
         .collect()

@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::{Expr, ExprCall, ExprLit, ExprPath, Lit};
 
 use super::options::{Given, Options};
-use super::params::Params;
+use super::params::{First, Params};
 use super::{scan, value};
 use crate::errors::Errors;
 use crate::model::{Fingerprint, Key};
@@ -151,11 +151,14 @@ impl Walk<'_> {
             );
             return self.fault(name, &with_example(message, self.params));
         }
-        if self.params.tx_name.as_ref() == Some(name) {
-            let message = format!(
-                "{} cannot name the transaction `{name}`, which is another in every run",
-                self.subject
-            );
+        if self.params.handle_name.as_ref() == Some(name) {
+            let message = match self.params.first {
+                First::Run(_) => format!("{} cannot name `{name}`: every run is another", self.subject),
+                First::Tx(_) | First::Other | First::Unclear => format!(
+                    "{} cannot name the transaction `{name}`, which is another in every run",
+                    self.subject
+                ),
+            };
             return self.fault(name, &with_example(message, self.params));
         }
         if text.starts_with(char::is_uppercase) {

@@ -1,4 +1,4 @@
-//! `lock` and `on_busy`.
+//! `lock`, for each kind of job, and `on_busy`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use syn::{Expr, Member};
 
 use super::duration::duration;
 use super::key::uses;
-use super::options::Given;
+use super::options::{Given, Options};
 use super::params::Params;
 use super::{scan, value};
 use crate::errors::Errors;
@@ -16,12 +16,16 @@ use crate::suggest;
 
 const LOCKS: &[&str] = &["row", "advisory", "none"];
 const ROW_FORM: &str = "write `row(payments.id = payment_id)`";
-const ON_BUSY: &[&str] = &["wait", "skip", "error"];
+const LEASE_FORM: &str = "write `lock = lease(\"30s\")`";
+const LEASE: Duration = Duration::from_secs(30);
+/// Three heartbeats of 100 ms; one that is late is then no lost claim.
+const LEASE_MIN: Duration = Duration::from_millis(300);
+const ON_BUSY: &[&str] = &["wait", "skip", "error", "reschedule"];
 const WAIT: OnBusy = OnBusy::Wait(Duration::from_secs(10));
 
-/// Returns how runs of one key keep out of each other's way.
-pub(crate) fn lock(given: Option<&Given>, params: &Params, errors: &mut Errors) -> Lock {
-    let Some(Given { expr, .. }) = given else { return Lock::Row };
+/// Returns how runs of one key of an atomic job keep out of each other's way.
+pub(crate) fn lock(options: &Options, params: &Params, errors: &mut Errors) -> Lock {
+    let Some(Given { expr, .. }) = &options.lock else { return Lock::Row };
     let (word, args) = match (value::word(expr), value::call(expr)) {
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
@@ -33,7 +37,14 @@ pub(crate) fn lock(given: Option<&Given>, params: &Params, errors: &mut Errors) 
     match (word.to_string().as_str(), args) {
         ("row", None) => return Lock::Row,
         ("advisory", None) => return Lock::Advisory,
-        ("none", None) => return Lock::None,
+        ("none", None) => {
+            if let Some(on_busy) = &options.on_busy {
+                let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
+                               remove one of them";
+                errors.push(&on_busy.name, message);
+            }
+            return Lock::None;
+        }
         ("row", Some(args)) => {
             let mut args = args.iter();
             match (args.next(), args.next()) {
@@ -45,7 +56,8 @@ pub(crate) fn lock(given: Option<&Given>, params: &Params, errors: &mut Errors) 
             errors.push(expr, format_args!("`{word}` takes nothing; write `lock = {word}`"));
         }
         ("lease", _) => {
-            let message = "`lease` is for leased jobs, which are not available yet; write `lock = row`";
+            let message = "`lease` cannot stand on an atomic job, which holds its key by its transaction; \
+                           write `lock = row`";
             errors.push(expr, message);
         }
         (other, _) => {
@@ -53,6 +65,55 @@ pub(crate) fn lock(given: Option<&Given>, params: &Params, errors: &mut Errors) 
         }
     }
     Lock::Row
+}
+
+/// Returns how long a claim of a leased job lasts without a heartbeat.
+pub(crate) fn lease(given: Option<&Given>, errors: &mut Errors) -> Duration {
+    let Some(Given { expr, .. }) = given else { return LEASE };
+    let (word, args) = match (value::word(expr), value::call(expr)) {
+        (Some(word), _) => (word, None),
+        (None, Some((word, args))) => (word, Some(args)),
+        (None, None) => {
+            errors.push(expr, format_args!("`lock` of a leased job must be a lease; {LEASE_FORM}"));
+            return LEASE;
+        }
+    };
+    match (word.to_string().as_str(), args) {
+        ("lease", Some(args)) => match (args.first(), args.len()) {
+            (Some(limit), 1) => return lease_of(limit, errors),
+            _ => errors.push(expr, format_args!("`lease` takes one duration; {LEASE_FORM}")),
+        },
+        ("lease", None) => errors.push(word, format_args!("`lease` must say how long; {LEASE_FORM}")),
+        ("row", Some(_)) => {
+            let message = format!(
+                "`row(...)` cannot stand on a leased job, which has no transaction to hold a row by; {LEASE_FORM}"
+            );
+            errors.push(expr, message);
+        }
+        ("row" | "advisory" | "none", _) => {
+            let message = format!(
+                "`{word}` cannot stand on a leased job, which holds its key by a lease; {LEASE_FORM}"
+            );
+            errors.push(expr, message);
+        }
+        (other, _) => {
+            let instead = suggest::closest(other, &["lease"])
+                .map_or_else(|| format!("; {LEASE_FORM}"), |meant| format!("; did you mean `{meant}`?"));
+            errors.push(word, format_args!("there is no lock `{word}`{instead}"));
+        }
+    }
+    LEASE
+}
+
+fn lease_of(limit: &Expr, errors: &mut Errors) -> Duration {
+    let Some(lease) = duration("`lease`", "lease(\"30s\")", limit, errors) else { return LEASE };
+    if lease < LEASE_MIN {
+        let message = "`lease` cannot be shorter than three heartbeats of 100 ms each; \
+                       write `lease(\"300ms\")` or more";
+        errors.push(limit, message);
+        return LEASE;
+    }
+    lease
 }
 
 /// Reads `table.column = value`, with or without a schema.
@@ -108,7 +169,7 @@ pub(crate) fn on_busy(given: Option<&Given>, errors: &mut Errors) -> OnBusy {
             "skip" => return OnBusy::Skip,
             "error" => return OnBusy::Error,
             "wait" => errors.push(word, "`wait` must say how long; write `wait(\"10s\")`"),
-            "reschedule" => not_available(expr, errors),
+            "reschedule" => errors.push(word, "`reschedule` must say how long; write `reschedule(\"5s\")`"),
             other => errors.push(
                 word,
                 format_args!("`on_busy` cannot be `{word}`{}", suggest::instead_of(other, ON_BUSY)),
@@ -117,7 +178,7 @@ pub(crate) fn on_busy(given: Option<&Given>, errors: &mut Errors) -> OnBusy {
         return WAIT;
     }
     let Some((word, args)) = value::call(expr) else {
-        errors.push(expr, "`on_busy` must be `wait(\"10s\")`, `skip` or `error`");
+        errors.push(expr, "`on_busy` must be `wait(\"10s\")`, `skip`, `error` or `reschedule(\"5s\")`");
         return WAIT;
     };
     match (word.to_string().as_str(), args.first(), args.len()) {
@@ -125,7 +186,13 @@ pub(crate) fn on_busy(given: Option<&Given>, errors: &mut Errors) -> OnBusy {
             return duration("`wait`", "wait(\"10s\")", limit, errors).map_or(WAIT, OnBusy::Wait);
         }
         ("wait", _, _) => errors.push_at(expr.span(), "`wait` takes one duration; write `wait(\"10s\")`"),
-        ("reschedule", _, _) => not_available(expr, errors),
+        ("reschedule", Some(delay), 1) => {
+            return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
+                .map_or(WAIT, OnBusy::Reschedule);
+        }
+        ("reschedule", _, _) => {
+            errors.push_at(expr.span(), "`reschedule` takes one duration; write `reschedule(\"5s\")`");
+        }
         ("skip" | "error", _, _) => {
             errors.push(expr, format_args!("`{word}` takes nothing; write `on_busy = {word}`"))
         }
@@ -137,8 +204,4 @@ pub(crate) fn on_busy(given: Option<&Given>, errors: &mut Errors) -> OnBusy {
         }
     }
     WAIT
-}
-
-fn not_available(expr: &Expr, errors: &mut Errors) {
-    errors.push(expr, "`reschedule` is not available yet; write `on_busy = wait(\"10s\")`");
 }

@@ -4,6 +4,7 @@ mod adopt;
 mod attrs;
 mod duration;
 mod key;
+mod kind;
 mod lock;
 mod names;
 mod options;
@@ -12,12 +13,14 @@ mod retain;
 mod returns;
 mod scan;
 mod signature;
+mod steps;
 mod value;
 
 use crate::errors::Errors;
 use crate::model::{Broken, Function, Job, RawFunction, RawOption, Spec};
 
 use self::options::Options;
+use self::params::First;
 
 /// Checks every rule, and returns the job, or what is known of it if `errors` has any.
 ///
@@ -38,30 +41,44 @@ pub(crate) fn job(
     let krate = options.krate(errors);
     let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);
     let key = key::key(&options, &sig.ident, &params, errors);
+    let kind = kind::kind(&sig.ident, &params, &options, errors);
     let spec = Spec {
         name: names::job_name(&sig.ident, options.name.as_ref(), errors),
-        lock: lock::lock(options.lock.as_ref(), &params, errors),
         on_busy: lock::on_busy(options.on_busy.as_ref(), errors),
         retain: retain::retain(options.retain.as_ref(), errors),
         timeout: retain::timeout(options.timeout.as_ref(), errors),
     };
     let fingerprint = key::fingerprint(options.fingerprint.as_ref(), &key, &params, errors);
     let check = options.check.as_ref().and_then(|check| value::path(check, errors));
-    let adopt = adopt::adopt(&options.adopt, &params, errors);
+    let adopt = adopt::adopt(&options.adopt, kind.as_ref(), &params, errors);
     let replay = options.replay.iter().flat_map(|replay| replay.patterns.clone()).collect();
+    if let (First::Run(_), Some(run)) = (&params.first, &params.handle_name) {
+        steps::check(&function.body, run, errors);
+    }
 
     let attrs = attrs::sort(&function.attrs);
-    match (struct_name, params.tx, returns) {
-        (Some(struct_name), Some(tx), Some(returns)) if errors.is_empty() => {
+    match (struct_name, kind, returns) {
+        (Some(struct_name), Some(kind), Some(returns)) if errors.is_empty() => {
             let RawFunction { vis, sig, body, .. } = function;
-            let function = Function { attrs, vis, ident: sig.ident, tx, params: params.valid, returns, body };
-            Ok(Box::new(Job { krate, function, struct_name, spec, key, fingerprint, check, adopt, replay }))
+            let function = Function { attrs, vis, ident: sig.ident, params: params.valid, returns, body };
+            Ok(Box::new(Job {
+                krate,
+                function,
+                struct_name,
+                kind,
+                spec,
+                key,
+                fingerprint,
+                check,
+                adopt,
+                replay,
+            }))
         }
-        (struct_name, tx, returns) => Err(Box::new(Broken {
+        (struct_name, _, returns) => Err(Box::new(Broken {
             krate,
             struct_name,
             params: params.args,
-            db: tx.map(|tx| tx.db),
+            atomic_on: params.first.atomic_on(),
             returns,
             function: attrs::without_helpers(function),
             body_can_be_checked: can_be_checked && !params.unchecked,

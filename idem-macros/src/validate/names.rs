@@ -13,8 +13,8 @@ const NAME_CHARS_MAX: usize = 100;
 /// Names that every module has: a struct of such a name would hide them.
 const PRELUDE: &[&str] = &[
     "Self", "Option", "Result", "String", "Vec", "Box", "Send", "Sync", "Sized", "Copy", "Clone", "Drop",
-    "Fn", "FnMut", "FnOnce", "Default", "Iterator", "Extend", "From", "Into", "Eq", "Ord", "Tx", "Done",
-    "Idem", "Job", "Error",
+    "Fn", "FnMut", "FnOnce", "Default", "Iterator", "Extend", "From", "Into", "Eq", "Ord", "Tx", "Run",
+    "Done", "Idem", "Job", "Error",
 ];
 
 /// Returns the stable identity of the job: `name = "…"`, or the name of the function.
@@ -42,7 +42,8 @@ pub(crate) fn job_name(function: &Ident, given: Option<&Given>, errors: &mut Err
     }
 }
 
-fn fault(name: &str) -> Option<String> {
+/// Tells what is wrong with the name of a job or of a step.
+pub(crate) fn fault(name: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
     if name.is_empty() {
         return Some(String::from("must not be empty"));

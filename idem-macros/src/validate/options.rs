@@ -14,6 +14,8 @@ const NAMES: &[&str] = &[
     "job",
     "lock",
     "on_busy",
+    "in_doubt",
+    "drift",
     "retain",
     "fingerprint",
     "check",
@@ -24,7 +26,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Options of the design that come later.
-const LATER: &[&str] = &["unique", "unique_by", "on_duplicate", "schedule", "drift"];
+const LATER: &[&str] = &["unique", "unique_by", "on_duplicate", "schedule"];
 
 /// An option `name = expr`.
 pub(crate) struct Given {
@@ -46,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) job: Option<Given>,
     pub(crate) lock: Option<Given>,
     pub(crate) on_busy: Option<Given>,
+    pub(crate) in_doubt: Option<Given>,
+    pub(crate) drift: Option<Given>,
     pub(crate) retain: Option<Given>,
     pub(crate) fingerprint: Option<Given>,
     pub(crate) check: Option<Given>,
@@ -77,6 +81,8 @@ impl Options {
             "job" => &mut self.job,
             "lock" => &mut self.lock,
             "on_busy" => &mut self.on_busy,
+            "in_doubt" => &mut self.in_doubt,
+            "drift" => &mut self.drift,
             "retain" => &mut self.retain,
             "fingerprint" => &mut self.fingerprint,
             "check" => &mut self.check,
@@ -120,11 +126,7 @@ impl Options {
 
     fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
         let text = name.to_string();
-        if text == "in_doubt" {
-            let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, so none is \
-                           ever in doubt; remove it";
-            errors.push(name, message);
-        } else if LATER.contains(&text.as_str()) {
+        if LATER.contains(&text.as_str()) {
             errors.push(name, format_args!("`{name}` is not available yet; remove it"));
         } else {
             errors
@@ -148,10 +150,8 @@ impl Options {
 
     /// Finds options that cannot stand together.
     pub(crate) fn check_contradictions(&self, errors: &mut Errors) {
-        let is = |given: &Option<Given>, word: &str| {
-            given.as_ref().is_some_and(|given| value::word(&given.expr).is_some_and(|value| value == word))
-        };
-        if is(&self.retain, "none") {
+        let retain = self.retain.as_ref().and_then(|retain| value::word(&retain.expr));
+        if retain.is_some_and(|retain| retain == "none") {
             for replay in &self.replay {
                 let message = "`replay` cannot stand with `retain = none`: nothing is recorded that could be \
                                replayed; remove one of them";
@@ -163,13 +163,6 @@ impl Options {
                 errors.push(&fingerprint.name, message);
             }
         }
-        if is(&self.lock, "none")
-            && let Some(on_busy) = &self.on_busy
-        {
-            let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
-                           remove one of them";
-            errors.push(&on_busy.name, message);
-        }
     }
 }
 
@@ -180,6 +173,8 @@ fn example(name: &str) -> &'static str {
         "job" => "job = ProcessPayment",
         "lock" => "lock = row",
         "on_busy" => "on_busy = wait(\"10s\")",
+        "in_doubt" => "in_doubt = rerun",
+        "drift" => "drift = resume",
         "retain" => "retain = \"7d\"",
         "fingerprint" => "fingerprint = args",
         "check" => "check = already_done",

@@ -1,4 +1,4 @@
-//! The parameters: the transaction first, then owned arguments and `#[state]` references.
+//! The parameters: the transaction or the run first, then owned arguments and `#[state]` references.
 
 use proc_macro2::Ident;
 use quote::ToTokens;
@@ -7,21 +7,19 @@ use syn::{Attribute, FnArg, GenericArgument, Pat, PatType, PathArguments, Signat
 
 use super::{attrs, scan};
 use crate::errors::Errors;
-use crate::model::{Arg, BrokenParam, Param, State, TxParam};
+use crate::model::{Arg, BrokenParam, Handle, Param, State};
 use crate::suggest;
-
-const LEASED: &str = "leased jobs are not available yet; take `tx: &mut Tx<'_, Db>` as the first parameter";
 
 /// The parameters that are as they must be, and the names of all.
 #[derive(Default)]
 pub(crate) struct Params {
-    pub(crate) tx: Option<TxParam>,
+    pub(crate) first: First,
     /// Arguments and states without mistakes, in the written order.
     pub(crate) valid: Vec<Param>,
     /// All arguments, also those with mistakes.
     pub(crate) args: Vec<BrokenParam>,
     pub(crate) state_names: Vec<Ident>,
-    pub(crate) tx_name: Option<Ident>,
+    pub(crate) handle_name: Option<Ident>,
     /// Whether there is a mistake that rustc would report as well.
     pub(crate) unchecked: bool,
 }
@@ -32,30 +30,109 @@ impl Params {
     }
 }
 
+/// What the first parameter is; a handle that has a mistake is `None`.
+#[derive(Default)]
+pub(crate) enum First {
+    Tx(Option<Handle>),
+    Run(Option<Handle>),
+    /// Neither of them.
+    #[default]
+    Other,
+    /// Nothing that can be told, which has been reported.
+    Unclear,
+}
+
+impl First {
+    /// Returns the database of an atomic job.
+    pub(crate) fn atomic_on(self) -> Option<Type> {
+        match self {
+            First::Tx(tx) => tx.map(|tx| tx.db),
+            First::Run(_) | First::Other | First::Unclear => None,
+        }
+    }
+}
+
+/// The types of handles, by the last segments of their paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HandleType {
+    Tx,
+    Run,
+}
+
+impl HandleType {
+    fn name(self) -> &'static str {
+        match self {
+            HandleType::Tx => "Tx",
+            HandleType::Run => "Run",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            HandleType::Tx => "transaction",
+            HandleType::Run => "run",
+        }
+    }
+
+    /// Returns the name that a parameter of this type has in examples.
+    fn example(self) -> &'static str {
+        match self {
+            HandleType::Tx => "tx",
+            HandleType::Run => "run",
+        }
+    }
+
+    fn of(ty: &Type) -> Option<(HandleType, &TypePath)> {
+        [HandleType::Tx, HandleType::Run].into_iter().find_map(|it| Some((it, named(ty, it.name())?)))
+    }
+}
+
 /// Tells the parameters apart and checks each.
 pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
     let mut params = Params::default();
-    let (mut seen_tx, mut has_self) = (false, false);
+    let mut seen: Option<HandleType> = None;
     for (at, input) in sig.inputs.iter().enumerate() {
         let param = match input {
             FnArg::Receiver(receiver) => {
                 let message =
                     "a job cannot take `self`; write a free function and take what it needs as `#[state]`";
                 errors.push(receiver, message);
-                has_self = true;
+                params.first = First::Unclear;
                 continue;
             }
             FnArg::Typed(param) => param,
         };
         let is_state = param.attrs.iter().any(is_state);
-        if !is_state && (named(&param.ty, "Tx").is_some() || (at == 0 && cannot_but_mean_tx(&param.ty))) {
-            if std::mem::replace(&mut seen_tx, true) {
-                errors.push(param, "a job has one transaction; remove this parameter");
-            } else {
-                params.tx_name = name_of(&param.pat).cloned();
-                params.unchecked |= named(&param.ty, "Tx").is_none_or(|path| database(path).is_none());
-                params.tx = tx(param, at > usize::from(has_self), errors);
+        if !is_state && let Some((ty, path)) = HandleType::of(&param.ty) {
+            match seen.replace(ty) {
+                None => {
+                    params.handle_name = name_of(&param.pat).cloned();
+                    params.unchecked |= database(path).is_none();
+                    // Behind a `self` it would be the first parameter of a free function.
+                    let late = at > usize::from(sig.receiver().is_some());
+                    let handle = handle(ty, path, param, late, errors);
+                    params.first = match ty {
+                        HandleType::Tx => First::Tx(handle),
+                        HandleType::Run => First::Run(handle),
+                    };
+                }
+                Some(first) if first == ty => {
+                    errors.push(param, format_args!("a job has one {}; remove this parameter", ty.noun()));
+                }
+                Some(_) => {
+                    errors.push(param, "a job takes a `Tx` or a `Run`, not both; remove one of them");
+                    params.first = First::Unclear;
+                }
             }
+            continue;
+        }
+        if !is_state && at == 0 && is_mut(&param.ty) {
+            params.first = First::Unclear;
+            params.handle_name = name_of(&param.pat).cloned();
+            params.unchecked = true;
+            let message = "a job takes nothing by `&mut` but its transaction or its run; \
+                           write `tx: &mut Tx<'_, Postgres>` or `run: &mut Run<'_, Postgres>`";
+            errors.push(&param.ty, message);
             continue;
         }
         check_attrs(param, errors);
@@ -77,9 +154,6 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             }
             params.valid.extend(arg.map(Param::Arg));
         }
-    }
-    if !seen_tx && !has_self {
-        errors.push(&sig.ident, LEASED);
     }
     params
 }
@@ -104,29 +178,35 @@ fn named<'a>(ty: &'a Type, name: &str) -> Option<&'a TypePath> {
     }
 }
 
-/// Tells whether a first parameter is meant as the transaction: no argument is `&mut`.
-fn cannot_but_mean_tx(ty: &Type) -> bool {
+fn is_mut(ty: &Type) -> bool {
     matches!(scan::peel(ty), Type::Reference(reference) if reference.mutability.is_some())
 }
 
-fn tx(param: &PatType, late: bool, errors: &mut Errors) -> Option<TxParam> {
-    let Some(path) = named(&param.ty, "Tx") else {
-        errors.push(&param.ty, LEASED);
-        return None;
-    };
-    let name = name_of(&param.pat).map_or_else(|| String::from("tx"), ToString::to_string);
+fn handle(
+    handle: HandleType,
+    path: &TypePath,
+    param: &PatType,
+    late: bool,
+    errors: &mut Errors,
+) -> Option<Handle> {
+    let (noun, type_name, example) = (handle.noun(), handle.name(), handle.example());
+    let name = name_of(&param.pat).map_or_else(|| String::from(example), ToString::to_string);
     let Some(db) = database(path) else {
         errors.push(
             &param.ty,
-            format_args!("`Tx` must name its database; write `{name}: &mut Tx<'_, Postgres>`"),
+            format_args!(
+                "`{type_name}` must name its database; write `{name}: &mut {type_name}<'_, Postgres>`"
+            ),
         );
         return None;
     };
-    let is_mut = matches!(scan::peel(&param.ty), Type::Reference(reference)
+    let is_plain_mut = matches!(scan::peel(&param.ty), Type::Reference(reference)
         if reference.mutability.is_some() && matches!(scan::peel(&reference.elem), Type::Path(_)));
-    if !is_mut {
-        let message =
-            format!("`{name}` must be a `&mut` reference; write `{name}: &mut Tx<'_, {}>`", scan::text(db));
+    if !is_plain_mut {
+        let message = format!(
+            "`{name}` must be a `&mut` reference; write `{name}: &mut {type_name}<'_, {}>`",
+            scan::text(db)
+        );
         errors.push(&param.ty, message);
         return None;
     }
@@ -137,11 +217,11 @@ fn tx(param: &PatType, late: bool, errors: &mut Errors) -> Option<TxParam> {
     if !matches!(&*param.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none())
         && !matches!(&*param.pat, Pat::Wild(_))
     {
-        errors.push(&param.pat, "the transaction must be a plain name; write `tx`");
+        errors.push(&param.pat, format_args!("the {noun} must be a plain name; write `{example}`"));
         return None;
     }
     check_attrs(param, errors);
-    Some(TxParam {
+    Some(Handle {
         attrs: lint_levels(param),
         pat: (*param.pat).clone(),
         ident: name_of(&param.pat).cloned(),
@@ -150,7 +230,7 @@ fn tx(param: &PatType, late: bool, errors: &mut Errors) -> Option<TxParam> {
     })
 }
 
-/// Returns the last type argument of `Tx<'_, Db>`.
+/// Returns the last type argument of `Tx<'_, Db>` and `Run<'_, Db>`.
 fn database(path: &TypePath) -> Option<&Type> {
     let PathArguments::AngleBracketed(args) = &path.path.segments.last()?.arguments else {
         return None;

@@ -47,6 +47,34 @@ whole! {
     }
 }
 
+macro_rules! leased {
+    ($name:ident($run:ident: $db:ty, $arg:ident: $ty:ty) steps $($step:literal)+, in_doubt $in_doubt:expr) => {
+        #[idempotent(key = $arg, in_doubt = $in_doubt)]
+        async fn $name($run: &mut Run<'_, $db>, $arg: $ty) -> Result<$ty, String> {
+            $($run.step($step, async |_| Ok::<_, String>($arg)).await?;)+
+            for i in 0..2 {
+                $run.step(("turn", i), async |_| Ok::<_, String>(i)).await?;
+            }
+            Ok($arg)
+        }
+    };
+    ($name:ident($arg:ident: $ty:ty) lease $lease:literal, probe $probe:path) => {
+        #[idempotent(key = $arg, in_doubt = probe($probe), lock = lease($lease))]
+        async fn $name($arg: $ty) -> Result<$ty, String> {
+            Ok($arg)
+        }
+    };
+}
+
+leased!(five(run: Memory, id: i64) steps "a" "b", in_doubt rerun);
+leased!(six(id: i64) lease "10s", probe look::up);
+
+mod look {
+    pub(crate) async fn up(_: String, job: &crate::Six) -> Result<Option<i64>, String> {
+        Ok(Some(job.id))
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let idem = Idem::memory().build().unwrap();
@@ -57,4 +85,6 @@ async fn main() {
     assert_eq!(*three(&idem, 0).await.unwrap(), 5);
     assert!(three(&idem, 1).await.is_err());
     assert_eq!(*four(&idem, 6).await.unwrap(), 6);
+    assert_eq!(*five(&idem, 7).await.unwrap(), 7);
+    assert_eq!(*six(&idem, 8).await.unwrap(), 8);
 }

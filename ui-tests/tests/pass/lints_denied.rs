@@ -60,6 +60,52 @@ async fn private_and_unused(_tx: &mut Tx<'_, Memory>, id: i64) -> Result<i64, Fa
     Ok(id)
 }
 
+async fn found(key: String, job: &Copied, gateway: &Gateway) -> Result<Option<i64>, Failure> {
+    let Gateway = gateway;
+    Ok((key.len() == 1).then_some(job.id))
+}
+
+async fn current(job: &Copied, gateway: &Gateway) -> Result<Option<i64>, Failure> {
+    let Gateway = gateway;
+    Ok((job.id == 0).then_some(0))
+}
+
+/// Copies.
+#[idempotent(
+    key = id,
+    job = Copied,
+    in_doubt = probe(found),
+    check = current,
+    adopt(Failure::Duplicate => id),
+    replay(Failure::Declined(_)),
+    lock = lease("10s"),
+)]
+pub async fn copy(id: i64, mut note: String, _unused: u8, #[state] gateway: &Gateway) -> Result<i64, Failure> {
+    note.push('.');
+    let Gateway = gateway;
+    Ok(id)
+}
+
+/// Calls.
+#[idempotent(key = id, in_doubt = rerun, adopt(Failure::Duplicate => id), drift = resume)]
+pub async fn call(run: &mut Run<'_, Memory>, id: i64) -> Result<i64, Failure> {
+    run.step("call", async |_| Ok(id)).await
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn without_steps_and_unused(id: i64) -> Result<i64, &'static str> {
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn with_steps_and_unused(_run: &mut Run<'_, Memory>, id: i64) -> Result<i64, Undescribed> {
+    Ok(id)
+}
+
+/// An error that says nothing of itself.
+#[derive(Clone, Copy)]
+pub struct Undescribed;
+
 /// A key.
 #[derive(Clone, Copy, Debug, KeyPart)]
 pub struct Id(i64);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use idem_runtime::job::{JobSpec, Lock, OnBusy, Retain};
+use idem_runtime::job::{Drift, InDoubt, JobSpec, Lock, OnBusy, Retain};
 use idem_runtime::prelude::*;
 use idem_runtime::store::RowValue;
 
@@ -33,6 +33,37 @@ async fn sync(_: &mut Tx<'_, Memory>, id: i64, name: String) -> Result<i64, Stri
     Ok(id)
 }
 
+#[idempotent(key = id, on_busy = reschedule("5s"))]
+async fn later(_: &mut Tx<'_, Memory>, id: i64) -> Result<i64, String> {
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn leased_defaults(id: i64) -> Result<i64, String> {
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = probe = leased::look, lock = lease("300ms"), on_busy = reschedule("1m"), timeout = "1s")]
+async fn leased_written(id: i64) -> Result<i64, String> {
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn steps_defaults(_: &mut Run<'_, Memory>, id: i64) -> Result<i64, String> {
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = rerun, drift = park, retain = forever, replay(_), adopt(text if text == "x" => id))]
+async fn steps_written(_: &mut Run<'_, Memory>, id: i64) -> Result<i64, String> {
+    Ok(id)
+}
+
+mod leased {
+    pub(crate) async fn look(_: String, _: &crate::LeasedWritten) -> Result<Option<i64>, String> {
+        Ok(None)
+    }
+}
+
 fn main() {
     assert_eq!(Defaults::SPEC, JobSpec::new("defaults"));
     assert_eq!(Defaults { id: 1 }.row(), None);
@@ -52,4 +83,19 @@ fn main() {
     let lock = Lock::BusinessRow { table: "users", column: "name" };
     assert_eq!(SyncJob::SPEC, JobSpec::new("sync").lock(lock).on_busy(OnBusy::Error).retain(Retain::None));
     assert_eq!(SyncJob { id: 1, name: String::from("n") }.row(), Some(RowValue::Text(String::from("n"))));
+
+    assert_eq!(Later::SPEC, JobSpec::new("later").on_busy(OnBusy::Reschedule(Duration::from_secs(5))));
+
+    assert_eq!(LeasedDefaults::SPEC, JobSpec::leased("leased_defaults"));
+    let written = JobSpec::leased("leased_written")
+        .lock(Lock::Lease(Duration::from_millis(300)))
+        .in_doubt(InDoubt::Probe)
+        .on_busy(OnBusy::Reschedule(Duration::from_secs(60)))
+        .timeout(Duration::from_secs(1));
+    assert_eq!(LeasedWritten::SPEC, written);
+
+    assert_eq!(StepsDefaults::SPEC, JobSpec::leased("steps_defaults").steps().in_doubt(InDoubt::Park));
+    // There is no transaction to undo when an error is adopted or replayed.
+    let written = JobSpec::leased("steps_written").steps().drift(Drift::Park).retain(Retain::Forever);
+    assert_eq!(StepsWritten::SPEC, written);
 }

@@ -12,6 +12,12 @@ pub async fn r#match(r#try: &mut Tx<'_, Memory>, r#type: i64, r#loop: r#Struct) 
     Ok(r#type + i64::from(r#loop.r#fn))
 }
 
+#[idempotent(key = r#type, in_doubt = rerun, adopt(error if error.is_empty() => r#type + i64::from(r#try.attempt())))]
+pub async fn r#while(r#try: &mut Run<'_, Memory>, r#type: i64) -> Result<i64, String> {
+    let r#loop = 2;
+    r#try.step("loop", async |_| Ok(r#type + r#loop)).await
+}
+
 fn main() {
     use idem_runtime::Job as _;
     let job = Match { r#type: 1, r#loop: Struct { r#fn: 2 } };
@@ -22,4 +28,5 @@ fn main() {
         idem_runtime::job::Lock::BusinessRow { table: "match", column: "type" }
     );
     let _ = |idem: &Idem<Memory>, r#loop| drop(r#match(idem, 1, r#loop));
+    let _ = |idem: &Idem<Memory>| drop(r#while(idem, 1));
 }

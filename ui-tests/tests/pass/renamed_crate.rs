@@ -3,10 +3,10 @@ extern crate idem_runtime as renamed;
 /// Hides the default path: nothing generated may use it.
 mod idem_runtime {}
 
-use renamed::{Done, Error, Idem, KeyPart, Provides, Tx, idempotent};
+use renamed::{Done, Error, Idem, KeyPart, Provides, Run, Tx, idempotent};
 use renamed::store::memory::Memory;
 
-#[derive(KeyPart, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, KeyPart, serde::Serialize, serde::Deserialize)]
 #[key_part(crate = renamed)]
 pub struct OrderId(u32);
 
@@ -47,9 +47,37 @@ pub async fn ship(
         id => Ok(id),
     }
 }
+async fn found(_: String, job: &Copied, _: &Gateway) -> Result<Option<u32>, String> {
+    Ok((job.order.0 == 9).then_some(9))
+}
 
+async fn current(job: &Copied, _: &Gateway) -> Result<Option<u32>, String> {
+    Ok((job.order.0 == 8).then_some(8))
+}
+
+#[idempotent(
+    key = order,
+    job = Copied,
+    crate = renamed,
+    in_doubt = probe(found),
+    check = current,
+    adopt(error if error == "twice" => order.0),
+    replay(_),
+    lock = lease("5s"),
+    on_busy = reschedule("1s"),
+)]
+pub async fn sync(order: OrderId, #[state] gateway: &Gateway) -> Result<u32, String> {
+    let _ = gateway;
+    Ok(order.0)
+}
+
+#[idempotent(key = order, crate = renamed, in_doubt = park, drift = park)]
+pub async fn fulfil(run: &mut Run<'_, Memory>, order: u32) -> Result<u32, String> {
+    run.step("charge", async |_| Ok(order)).await
+}
 
 fn main() {
     let _ = |idem: &Idem<Memory, App>| drop(ship(idem, OrderId(1), 2, String::new()));
+    let _ = |idem: &Idem<Memory, App>| drop((sync(idem, OrderId(1)), fulfil(idem, 2)));
     let _: fn(Done<u32>, Error<String>, &Idem<Memory, App>) = |_, _, _| ();
 }

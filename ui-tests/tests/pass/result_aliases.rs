@@ -37,6 +37,24 @@ async fn four(_: &mut Tx<'_, Memory>, id: u8) -> ::core::result::Result<u8, Fail
     Ok(id)
 }
 
+#[idempotent(key = id, in_doubt = probe(look), check = look_first, adopt(Failure::Twice => id))]
+async fn five(id: i64) -> R<i64> {
+    Err(if id == 0 { Failure::Down } else { Failure::Twice })
+}
+
+async fn look(_: String, _: &Five) -> R<Option<i64>> {
+    Ok(None)
+}
+
+async fn look_first(_: &Five) -> R<Option<i64>> {
+    Ok(None)
+}
+
+#[idempotent(key = id, in_doubt = rerun, replay(_))]
+async fn six(run: &mut Run<'_, Memory>, id: u8) -> io::Result<u8> {
+    run.step("only", async |_| io::Result::<u8>::Err(id.to_string())).await
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let idem = Idem::memory().build().unwrap();
@@ -48,4 +66,9 @@ async fn main() {
         assert!(matches!(three(&idem, 3).await, Err(Error::Job(text)) if text == "3"));
     }
     assert_eq!(*four(&idem, 2).await.unwrap(), 2);
+    assert!(matches!(five(&idem, 0).await, Err(Error::Job(Failure::Down))));
+    assert!(five(&idem, 1).await.unwrap().is_adopted());
+    for _ in 0..2 {
+        assert!(matches!(six(&idem, 3).await, Err(Error::Job(text)) if text == "3"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use idem_runtime::prelude::*;
 
-#[idempotent(key = id, on_busy = reschedule("5s"))]
+#[idempotent(key = id, on_busy = reschedule("0s"))]
 async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String> {
     Ok(())
 }

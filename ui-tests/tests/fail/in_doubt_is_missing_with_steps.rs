@@ -3,7 +3,7 @@
 use idem_runtime::prelude::*;
 
 #[idempotent(key = id)]
-async fn charge(run: &mut Run<'_, u8>, id: i64) -> Result<(), String> {
+async fn charge(run: &mut Run<'_, Memory>, id: i64) -> Result<(), String> {
     Ok(())
 }
 

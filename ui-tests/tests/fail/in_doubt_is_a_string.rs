@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id, in_doubt = "park")]
+async fn charge(run: &mut Run<'_, Memory>, id: i64) -> Result<(), String> {
+    Ok(())
+}
+
+fn main() {}

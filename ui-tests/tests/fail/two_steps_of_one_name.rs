@@ -1,0 +1,11 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn charge(run: &mut Run<'_, Memory>, id: i64) -> Result<(), String> {
+    run.step("charge", async |_| Ok::<_, String>(())).await?;
+    run.step("charge", async |_| Ok(())).await
+}
+
+fn main() {}
