@@ -221,7 +221,7 @@ where
                 InDoubt::Probe => {
                     // Whatever ends the probe leaves the doubt.
                     held.release.in_doubt = true;
-                    let probe = job.probe(self.call.key.outbound(""), self.context.state);
+                    let probe = job.probe(self.context.state);
                     if let Some(value) = held.ask(&interrupt, probe).await? {
                         return held.complete(Settled::Adopted(value), vec![]).await;
                     }
