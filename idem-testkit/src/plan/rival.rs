@@ -108,7 +108,7 @@ where
     let store = Idem::builder(world.lab.pool(1)).build().map_err(Trouble::store)?.store().clone();
     let key = world.key()?;
     let job = store.enrol("default", J::SPEC.name).await.map_err(Trouble::store)?;
-    let fingerprint = Job::fingerprint(&world.job()).map_err(|error| Trouble::Store(error.to_string()))?;
+    let fingerprint = world.job().fingerprint().map_err(|error| Trouble::Store(error.to_string()))?;
     let lock = KeyLock::None;
     let claim = Claim { key: &key, lock, wait: PATIENCE, records: true, row: None, undo: false };
     let Begun::Open { tx, .. } = store.begin(&claim).await.map_err(Trouble::store)? else {

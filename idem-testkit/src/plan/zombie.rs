@@ -95,7 +95,7 @@ where
         proxy.cut();
         world.timeline.note('-', "cuts the connection of A");
         let successor = world.recover('B').await?;
-        let zombie = wake_up(&worker, &mut run, scenario.limit).await?;
+        let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
         drop(run);
         // What it still holds goes with its last connections.
         proxy.cut();
@@ -133,6 +133,7 @@ where
         let Some(mut world) = World::new(scenario).await? else { break };
         let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
         let mut run = Box::pin(worker.idem.run(world.job()));
+        let began = tokio::time::Instant::now();
         let (mut has_the_key, mut is_in_tx) = (false, false);
         let at = loop {
             match worker.watch.step(&mut run, PATIENCE).await {
@@ -153,6 +154,7 @@ where
                         break Some(at);
                     }
                 }
+                Step::Blocked if began.elapsed() < scenario.limit => {}
                 Step::Blocked => {
                     let (at, timeline) = (worker.watch.last(), world.timeline.moments());
                     return Err(Trouble::Hung { at, timeline });
@@ -167,7 +169,7 @@ where
         worker.watch.freeze();
         world.timeline.note('-', "lets the lease of A pass");
         let successor = world.recover_after_a_death('B').await?;
-        let zombie = wake_up(&worker, &mut run, scenario.limit).await?;
+        let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
         drop(run);
         let differences = judge_zombie(&world, oracle, successor, zombie).await?;
         if !differences.is_empty() {

@@ -2,6 +2,15 @@
 
 mod broken;
 
+/// Declares faults without a state.
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $name:ident;)+) => {
+        $($(#[$doc])+ #[derive(Default)] pub(crate) struct $name;)+
+    };
+}
+
+mod lease;
+
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -12,20 +21,16 @@ use async_trait::async_trait;
 use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyHash, KeyParts};
-use idem_runtime::record::{JobId, NewRecord, Outcome, Record};
-use idem_runtime::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowValue, StoreTx, Swept};
+use idem_runtime::record::{Hold, JobId, NewRecord, Outcome, Record};
+use idem_runtime::store::{
+    Begun, Claim, Committed, Database, Found, Held, KeyLock, RowValue, StoreTx, Swept, TxStep,
+};
 use idem_runtime::{StoreError, StoreErrorKind};
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd, TransactionEnd};
 use sqlx::Sqlite;
 
 pub(crate) use self::broken::{BrokenStore, Fault, Good};
-
-/// Declares faults without a state.
-macro_rules! faults {
-    ($($(#[$doc:meta])+ $name:ident;)+) => {
-        $($(#[$doc])+ #[derive(Default)] pub(super) struct $name;)+
-    };
-}
+pub(crate) use self::lease::*;
 
 faults! {
     /// Commits the effect and forgets the record.
@@ -243,6 +248,10 @@ impl<D: Database, L: Send> StoreTx<D> for WithLock<D, L> {
 
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
         self.tx.commit(record).await
+    }
+
+    async fn commit_step(self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        self.tx.commit_step(hold, step).await
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {

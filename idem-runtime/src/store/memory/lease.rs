@@ -9,7 +9,7 @@ use super::{Data, MemoryStore, Stored};
 use crate::error::StoreError;
 use crate::job::Retain;
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, State, StepRecord, holds};
+use crate::record::{Entry, Epoch, Event, Hold, State, StepRecord, holds, next};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow, UnfinishedFilter,
     UnfinishedRow, Watch,
@@ -85,7 +85,8 @@ impl LeaseStore for MemoryStore {
     ) -> Result<Option<Vec<StepRecord>>, StoreError> {
         let mut data = self.data();
         let still_so = |entry: &Entry| {
-            (entry.state, entry.epoch, entry.token) == (found.state, found.epoch, found.token)
+            next(entry.state, Event::Begin).is_ok()
+                && (entry.state, entry.epoch, entry.token) == (found.state, found.epoch, found.token)
         };
         let Some(entry) = data.entry(claim.key.hash()).filter(still_so) else { return Ok(None) };
         let stored = data.claimed(claim, entry.steps.clone());
@@ -125,6 +126,7 @@ impl LeaseStore for MemoryStore {
             stored.lease_until = None;
         };
         match *change {
+            Change::BeginStep { seq, .. } if stored.steps.iter().any(|step| step.seq == seq) => {}
             Change::BeginStep { seq, name } => put_step(&mut stored.steps, seq, name, None),
             Change::EndStep { seq, name, result } => put_step(&mut stored.steps, seq, name, Some(result)),
             Change::ForgetStep { seq } => {

@@ -1,4 +1,7 @@
 //! The SQL text of leased jobs.
+//!
+//! Parameters are written `$1`, not `?1`: where a statement does not use all numbers, SQLite makes up nameless
+//! parameters for those between the `?`s, and sqlx counts these against the statements that follow in the text.
 
 use std::fmt::Write as _;
 
@@ -11,8 +14,8 @@ use crate::store::{Lease, Settings, UnfinishedFilter};
 /// The store's clock in milliseconds. SQLite's own counts seconds where it is not asked for more.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
-/// The run `?2, ?3` has the key `?1`.
-const HOLDS: &str = "key = ?1 AND epoch = ?2 AND token = ?3 AND outcome = 3";
+/// The run `$2, $3` has the key `$1`.
+const HOLDS: &str = "key = $1 AND epoch = $2 AND token = $3 AND outcome = 3";
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -37,7 +40,7 @@ pub(super) fn schema(settings: &Settings) -> String {
 
 /// The SQL of leased jobs, with the tables' names.
 pub(super) struct LeaseStatements {
-    /// The entry of key `?1`, and its steps.
+    /// The entry of key `$1`, and its steps.
     pub(super) entry: SqlStr,
     /// Makes the record of a claim, if the key has none.
     pub(super) claim: SqlStr,
@@ -66,49 +69,49 @@ impl LeaseStatements {
         let [records, jobs, steps, audits, outbox] =
             ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
-        let select_steps = format!("SELECT seq, name, result FROM {steps} WHERE key = ?1 ORDER BY seq");
+        let select_steps = format!("SELECT seq, name, result FROM {steps} WHERE key = $1 ORDER BY seq");
         let put_step = format!(
-            "INSERT INTO {steps} (key, seq, name, result) SELECT ?1, ?4, ?5, ?6 FROM {records} WHERE {HOLDS} \
-             ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result"
+            "INSERT INTO {steps} (key, seq, name, result) SELECT $1, $4, $5, $6 FROM {records} WHERE {HOLDS} \
+             ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result RETURNING 1 AS idem_held"
         );
         let guarded = |sql: &str| safe(format!("{}; {sql}; COMMIT", begin_held(&records, HOLDS)));
         LeaseStatements {
-            entry: safe(format!("SELECT {} FROM {records} WHERE key = ?1; {select_steps}", columns())),
+            entry: safe(format!("SELECT {} FROM {records} WHERE key = $1; {select_steps}", columns())),
             claim: safe(format!(
                 "INSERT INTO {records} (key, job, fingerprint, outcome, completed_at, readable, result, epoch, token, \
-                 attempts, lease_until) VALUES (?1, ?2, ?3, 3, unixepoch(), ?4, x'', ?5, ?6, ?7, {NOW} + ?8) \
+                 attempts, lease_until) VALUES ($1, $2, $3, 3, unixepoch(), $4, x'', $5, $6, $7, {NOW} + $8) \
                  ON CONFLICT DO NOTHING"
             )),
             take_over: safe(format!(
                 "BEGIN IMMEDIATE; \
-                 UPDATE {records} SET job = ?2, fingerprint = ?3, outcome = 3, completed_at = unixepoch(), \
-                 expires_at = NULL, readable = ?4, result = x'', epoch = ?5, token = ?6, attempts = ?7, \
-                 lease_until = {NOW} + ?8 \
-                 WHERE key = ?1 AND coalesce(epoch, 0) = ?9 AND coalesce(token, 0) = ?10 AND outcome BETWEEN ?11 AND ?12 \
+                 UPDATE {records} SET job = $2, fingerprint = $3, outcome = 3, completed_at = unixepoch(), \
+                 expires_at = NULL, readable = $4, result = x'', epoch = $5, token = $6, attempts = $7, \
+                 lease_until = {NOW} + $8 \
+                 WHERE key = $1 AND coalesce(epoch, 0) = $9 AND coalesce(token, 0) = $10 AND outcome BETWEEN $11 AND $12 \
                  AND CASE WHEN outcome = 3 THEN lease_until <= {NOW} WHEN outcome < 3 THEN expires_at <= unixepoch() \
                  ELSE TRUE END RETURNING 1 AS idem_held; {select_steps}; COMMIT"
             )),
             end_step: guarded(&put_step),
             put_step: safe(format!("RELEASE idem_body; {put_step}")),
             begin_step: guarded(&format!(
-                "INSERT INTO {steps} (key, seq, name) SELECT ?1, ?4, ?5 FROM {records} WHERE {HOLDS} \
+                "INSERT INTO {steps} (key, seq, name) SELECT $1, $4, $5 FROM {records} WHERE {HOLDS} \
                  ON CONFLICT DO NOTHING"
             )),
             forget_step: guarded(&format!(
-                "DELETE FROM {steps} WHERE key = ?1 AND seq = ?4 AND result IS NULL \
+                "DELETE FROM {steps} WHERE key = $1 AND seq = $4 AND result IS NULL \
                  AND EXISTS (SELECT 1 FROM {records} WHERE {HOLDS})"
             )),
             end: guarded(&format!(
-                "UPDATE {records} SET outcome = ?4, result = ?5, completed_at = unixepoch(), lease_until = NULL \
+                "UPDATE {records} SET outcome = $4, result = $5, completed_at = unixepoch(), lease_until = NULL \
                  WHERE {HOLDS}"
             )),
             audit: safe(format!(
-                "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = ?1 ORDER BY id"
+                "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
             )),
             tasks: safe(format!(
-                "SELECT number, id, job, key, payload FROM {outbox} WHERE number > ?1 ORDER BY number LIMIT ?2"
+                "SELECT number, id, job, key, payload FROM {outbox} WHERE number > $1 ORDER BY number LIMIT $2"
             )),
-            delete_task: safe(format!("DELETE FROM {outbox} WHERE number = ?1")),
+            delete_task: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             records,
             jobs,
             steps,
@@ -117,8 +120,8 @@ impl LeaseStatements {
         }
     }
 
-    /// Writes the outcome `?4` with result `?5`, deletes the steps, and puts `tasks` tasks into the outbox. A task
-    /// takes four parameters, from `?6` on.
+    /// Writes the outcome `$4` with result `$5`, deletes the steps, and puts `tasks` tasks into the outbox. A task
+    /// takes four parameters, from `$6` on.
     pub(super) fn settle(&self, expires_at: &str, tasks: usize) -> SqlStr {
         let LeaseStatements { records, steps, outbox, .. } = self;
         let mut sql = begin_held(records, HOLDS);
@@ -127,7 +130,7 @@ impl LeaseStatements {
             push(
                 &mut sql,
                 format_args!(
-                    "; INSERT INTO {outbox} (id, job, key, payload, at) SELECT ?{id}, ?{job}, ?{key}, ?{payload}, \
+                    "; INSERT INTO {outbox} (id, job, key, payload, at) SELECT ${id}, ${job}, ${key}, ${payload}, \
                      unixepoch() FROM {records} WHERE {HOLDS}"
                 ),
             );
@@ -135,8 +138,8 @@ impl LeaseStatements {
         push(
             &mut sql,
             format_args!(
-                "; DELETE FROM {steps} WHERE key = ?1 AND EXISTS (SELECT 1 FROM {records} WHERE {HOLDS}); \
-                 UPDATE {records} SET outcome = ?4, result = ?5, completed_at = unixepoch(), \
+                "; DELETE FROM {steps} WHERE key = $1 AND EXISTS (SELECT 1 FROM {records} WHERE {HOLDS}); \
+                 UPDATE {records} SET outcome = $4, result = $5, completed_at = unixepoch(), \
                  expires_at = {expires_at}, lease_until = NULL WHERE {HOLDS}; COMMIT"
             ),
         );
@@ -157,36 +160,36 @@ impl LeaseStatements {
         AssertSqlSafe(sql).into_sql_str()
     }
 
-    /// Lists what has no outcome in namespace `?1`, of job `?2` if it is not null, at most `?3`.
+    /// Lists what has no outcome in namespace `$1`, of job `$2` if it is not null, at most `$3`.
     pub(super) fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> SqlStr {
         let LeaseStatements { records, jobs, .. } = self;
         let states = in_states(filter.states, NOW);
         let sql = format!(
             "SELECT {}, r.key, r.readable, j.name, unixepoch() - r.completed_at AS since \
              FROM {records} r JOIN {jobs} j ON j.id = r.job \
-             WHERE r.outcome > 2 AND {states} AND j.namespace = ?1 AND (?2 IS NULL OR j.name = ?2) \
-             ORDER BY r.completed_at LIMIT ?3",
+             WHERE r.outcome > 2 AND {states} AND j.namespace = $1 AND ($2 IS NULL OR j.name = $2) \
+             ORDER BY r.completed_at LIMIT $3",
             columns()
         );
         AssertSqlSafe(sql).into_sql_str()
     }
 
-    /// Gives the parked key `?1` of epoch `?2` the state `?3` with `?4`, and notes action `?5` and `?6`. Step `?7` gets
-    /// result `?8`, or goes if that is null.
+    /// Gives the parked key `$1` of epoch `$2` the state `$3` with `$4`, and notes action `$5` and `$6`. Step `$7` gets
+    /// result `$8`, or goes if that is null.
     pub(super) fn resolve(&self, state: State, expires_at: &str) -> SqlStr {
         let LeaseStatements { records, steps, audits, .. } = self;
-        let parked = format!("key = ?1 AND epoch = ?2 AND outcome = {}", state_code(State::Parked));
+        let parked = format!("key = $1 AND epoch = $2 AND outcome = {}", state_code(State::Parked));
         let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
         // The steps of a key that is done are not needed any more.
         let all = match state {
-            State::Completed => format!("DELETE FROM {steps} WHERE key = ?1 AND {is_parked}; "),
+            State::Completed => format!("DELETE FROM {steps} WHERE key = $1 AND {is_parked}; "),
             _ => String::new(),
         };
         AssertSqlSafe(format!(
-            "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT ?1, ?2, ?5, ?6, unixepoch() WHERE {is_parked}; \
-             UPDATE {steps} SET result = ?8 WHERE key = ?1 AND name = ?7 AND {is_parked}; \
-             DELETE FROM {steps} WHERE key = ?1 AND name = ?7 AND result IS NULL AND {is_parked}; {all}\
-             UPDATE {records} SET outcome = ?3, result = ?4, completed_at = unixepoch(), expires_at = {expires_at} \
+            "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $2, $5, $6, unixepoch() WHERE {is_parked}; \
+             UPDATE {steps} SET result = $8 WHERE key = $1 AND name = $7 AND {is_parked}; \
+             DELETE FROM {steps} WHERE key = $1 AND name = $7 AND result IS NULL AND {is_parked}; {all}\
+             UPDATE {records} SET outcome = $3, result = $4, completed_at = unixepoch(), expires_at = {expires_at} \
              WHERE {parked}; COMMIT",
             begin_held(records, &parked)
         ))

@@ -117,10 +117,11 @@ impl StoreTx<Sqlite> for SqliteTx {
             .bind(step.seq)
             .bind(step.name)
             .bind(step.result)
-            .execute(&mut *self.connection)
+            // A count of rows would include what statements before it have left.
+            .fetch_all(&mut *self.connection)
             .await;
         let ended = match write {
-            Ok(done) if done.rows_affected() == 0 => return self.rollback().await.map(|()| Held::Lost),
+            Ok(rows) if rows.is_empty() => return self.rollback().await.map(|()| Held::Lost),
             Ok(_) => end(&mut self.connection, "COMMIT").await,
             Err(error) => Err(error),
         };

@@ -92,12 +92,8 @@ async fn keys_without_an_outcome_are_listed<D: Database>(trial: Trial<D>) -> Out
         let rows = listed(&[state], Some("listed"), 10).await?;
         let hashes: Vec<_> = rows.iter().map(|row| row.hash).collect();
         ensure_eq!(hashes, vec![trial.key(name).hash()], "the keys that are {state:?} are");
-        let row = &rows[0];
-        ensure_eq!(
-            (row.entry.state, &*row.job, &*row.key),
-            (state, "listed", trial.key(name).readable()),
-            "listed is"
-        );
+        let (row, key) = (&rows[0], trial.key(name));
+        ensure_eq!((row.entry.state, &*row.job, &*row.key), (state, "listed", key.readable()), "listed is");
         let is_old = row.since >= Duration::from_secs(12 * 60 * 60);
         ensure_eq!(is_old, state != State::Running, "{state:?} for {:?}, which is long", row.since);
     }
