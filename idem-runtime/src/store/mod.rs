@@ -346,9 +346,13 @@ pub fn kept_by_a_run() -> StoreError {
 ///
 /// Longer than a thousand years is for ever too: no database's clock reaches that far.
 pub fn retain_millis(retain: Retain) -> Option<i64> {
-    const MAX: i64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;
     match retain {
-        Retain::For(duration) => i64::try_from(duration.as_millis()).ok().filter(|millis| *millis <= MAX),
+        Retain::For(duration) => {
+            i64::try_from(duration.as_millis()).ok().filter(|millis| *millis <= RETAIN_MILLIS_MAX)
+        }
         Retain::Forever | Retain::None => None,
     }
 }
+
+/// A thousand years.
+const RETAIN_MILLIS_MAX: i64 = 1_000 * 366 * 24 * 60 * 60 * 1_000;

@@ -5,6 +5,8 @@
 //! connection. sqlx believes all the time that the connection is in a transaction; idem begins and
 //! ends the real one with messages of its own.
 
+mod lease;
+mod lease_statements;
 mod statements;
 mod tx;
 
@@ -15,6 +17,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Column, Connection, MySql, MySqlPool, Row};
 use tracing::{debug, info};
 
+use self::lease_statements::LeaseStatements;
 use self::statements::Statements;
 use self::tx::MySqlTx;
 use super::sql::{
@@ -29,6 +32,7 @@ use crate::record::{JobId, Record};
 pub struct MySqlStore {
     connections: Connections<MySql>,
     statements: Arc<Statements>,
+    lease_statements: Arc<LeaseStatements>,
 }
 
 impl MySqlStore {
@@ -38,6 +42,7 @@ impl MySqlStore {
         MySqlStore {
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
+            lease_statements: Arc::new(LeaseStatements::new(&settings)),
         }
     }
 }
@@ -60,6 +65,8 @@ pub(super) struct Session {
     database: String,
     /// The place of the records, once it was needed.
     place: Option<u64>,
+    /// The session refuses to lock a row that has changed since its transaction first read.
+    snapshots: bool,
     /// The lock of the last key that the session was asked to lock.
     claimed: Option<KeyHash>,
 }
@@ -71,10 +78,21 @@ impl Driver for MySql {
     async fn set_up(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
         // sqlx counts this transaction for ever; the server ends it right below.
         std::mem::forget(connection.begin().await?);
-        let rows = message(connection, "COMMIT; SELECT CONNECTION_ID() AS id, DATABASE() AS db").await?;
-        let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        let rows = message(
+            connection,
+            "COMMIT; SELECT CONNECTION_ID() AS id, DATABASE() AS db; \
+             SHOW VARIABLES WHERE Variable_name = 'innodb_snapshot_isolation' AND Value = 'ON'",
+        )
+        .await?;
+        let (row, snapshots) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
         let database = row.try_get::<Option<String>, _>("db")?.unwrap_or_default();
-        Ok(Session { id: row.try_get("id")?, database, place: None, claimed: None })
+        Ok(Session {
+            id: row.try_get("id")?,
+            database,
+            place: None,
+            snapshots: !snapshots.is_empty(),
+            claimed: None,
+        })
     }
 
     fn dropped(session: Session, pool: &sqlx::Pool<Self>) {
@@ -238,8 +256,13 @@ impl Store<MySql> for MySqlStore {
                     Err(error) => return Err(failed(error)),
                 }
             }
-            let tx =
-                MySqlTx { connection, statements: Arc::clone(&self.statements), lock, expired: read.expired };
+            let tx = MySqlTx {
+                connection,
+                statements: Arc::clone(&self.statements),
+                lease_statements: Arc::clone(&self.lease_statements),
+                lock,
+                expired: read.expired,
+            };
             return Ok(Begun::Open { tx: Box::new(tx), found: read.found });
         }
     }

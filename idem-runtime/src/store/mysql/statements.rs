@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::lease_statements;
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
@@ -23,12 +24,12 @@ pub(super) struct Statements {
 }
 
 /// Milliseconds since 1970 by the server's clock, whatever the session's time zone.
-const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
 
 /// A body may end the transaction behind idem's back: with a COMMIT of its own, with a statement that
 /// commits implicitly, or by a deadlock, after which the server rolls back and goes on without a
 /// transaction. The savepoint is gone then, and releasing it fails.
-const CHECK_OPEN: &str = "RELEASE SAVEPOINT idem_body";
+pub(super) const CHECK_OPEN: &str = "RELEASE SAVEPOINT idem_body";
 
 impl Statements {
     pub(super) fn new(settings: &Settings) -> Self {
@@ -47,7 +48,10 @@ impl Statements {
         );
         Statements {
             get: AssertSqlSafe(get(&records, "?")).into_sql_str(),
-            migrations: vec![Migration { sql: schema }],
+            migrations: vec![
+                Migration { sql: schema },
+                Migration { sql: lease_statements::schema(settings) },
+            ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INT NOT NULL PRIMARY KEY,\n    \
                  applied_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n) ENGINE = InnoDB;"
@@ -104,7 +108,7 @@ impl Statements {
                 "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE NOWAIT;SAVEPOINT idem_body"
             );
         }
-        let seconds = wait.as_secs().clamp(1, 100_000_000);
+        let seconds = wait_seconds(wait);
         format!(
             "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {seconds};\
              SELECT 1 AS idem_row FROM {table} WHERE {column} = {value} FOR UPDATE;\
@@ -133,13 +137,11 @@ impl Statements {
             &mut sql,
             format_args!(
                 "INSERT INTO {records} (`key`, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
-                 VALUES (x'{key}',{job},{fingerprint},{outcome},{NOW},{NOW} + {retain},{readable},x'"
+                 VALUES (x'{key}',{job},{fingerprint},{outcome},{NOW},{NOW} + {retain},{readable},"
             ),
         );
-        for byte in new.result {
-            push(&mut sql, format_args!("{byte:02x}"));
-        }
-        push(&mut sql, format_args!("');COMMIT;{}", unlock(lock)));
+        push_bytes(&mut sql, new.result);
+        push(&mut sql, format_args!(");COMMIT;{}", unlock(lock)));
         sql
     }
 
@@ -208,7 +210,7 @@ fn get(records: &str, key: &str) -> String {
     )
 }
 
-fn unlock(lock: KeyHash) -> String {
+pub(super) fn unlock(lock: KeyHash) -> String {
     format!("DO RELEASE_LOCK('idem:{lock}')")
 }
 
@@ -216,21 +218,33 @@ fn after(cursor: Option<KeyHash>) -> String {
     cursor.map_or_else(|| String::from("TRUE"), |key| format!("`key` > x'{key}'"))
 }
 
-fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
     sql.write_fmt(text).expect("a string takes everything");
 }
 
+/// Writes bytes as a literal.
+pub(super) fn push_bytes(sql: &mut String, bytes: &[u8]) {
+    sql.reserve(bytes.len() * 2 + 3);
+    sql.push_str("x'");
+    for byte in bytes {
+        push(sql, format_args!("{byte:02x}"));
+    }
+    sql.push('\'');
+}
+
+/// Returns a wait in what `innodb_lock_wait_timeout` counts in.
+pub(super) fn wait_seconds(wait: Duration) -> u64 {
+    wait.as_secs().clamp(1, 100_000_000)
+}
+
 /// Writes a text literal that means the same whatever `sql_mode` says about backslashes.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || " _.,:;@/+#=()-".contains(c);
     if text.chars().all(plain) {
         return format!("'{text}'");
     }
-    let mut sql = String::from("_utf8mb4 x'");
-    for byte in text.bytes() {
-        push(&mut sql, format_args!("{byte:02x}"));
-    }
-    sql.push('\'');
+    let mut sql = String::from("_utf8mb4 ");
+    push_bytes(&mut sql, text.as_bytes());
     sql
 }
 

@@ -8,17 +8,19 @@ use sqlx::MySql;
 use sqlx::mysql::MySqlConnection;
 use tracing::debug;
 
+use super::lease_statements::LeaseStatements;
 use super::statements::Statements;
 use super::{message, number};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::NewRecord;
+use crate::record::{Hold, NewRecord};
 use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
-use crate::store::{Committed, StoreTx};
+use crate::store::{Committed, Held, StoreTx, TxStep};
 
 pub(super) struct MySqlTx {
     pub(super) connection: Leased<MySql>,
     pub(super) statements: Arc<Statements>,
+    pub(super) lease_statements: Arc<LeaseStatements>,
     /// The name of the key's lock.
     pub(super) lock: KeyHash,
     /// A record of the key is there whose time is over.
@@ -78,6 +80,26 @@ impl StoreTx<MySql> for MySqlTx {
                     _ => Err(driver_error("recording the result", error)),
                 }
             }
+        }
+    }
+
+    async fn commit_step(mut self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
+        let snapshots = self.connection.session().snapshots;
+        let sql = self.lease_statements.commit_step(hold, step, self.lock, snapshots);
+        match message(&mut self.connection, sql).await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(Held::Yes)
+            }
+            Err(error) if broke(&error) => Ok(Held::Unknown),
+            // The only column in the message that may be given no value and takes none is the key of the step.
+            Err(error) if number(&error) == Some(1048) => self.rollback().await.map(|()| Held::Lost),
+            // What the message sets in the session may still be set, so the connection is closed, not given back.
+            Err(error) if number(&error) == Some(1305) => Err(ended_by_body().caused_by(error)),
+            Err(error) => Err(driver_error("recording a step", error)),
         }
     }
 

@@ -4,6 +4,8 @@
 //! rides with `COMMIT`, and the statements are prepared in the session. sqlx believes all the time
 //! that the connection is in a transaction; idem begins and ends the real one with messages of its own.
 
+mod lease;
+mod lease_statements;
 mod statements;
 mod tx;
 
@@ -16,6 +18,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, Row};
 use tracing::{debug, info};
 
+use self::lease_statements::LeaseStatements;
 use self::statements::Statements;
 use self::tx::PostgresTx;
 use super::sql::{
@@ -31,6 +34,7 @@ use crate::record::{JobId, Record};
 pub struct PostgresStore {
     connections: Connections<Postgres>,
     statements: Arc<Statements>,
+    lease_statements: Arc<LeaseStatements>,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
     /// The pool is made for a transaction pooler: sqlx must be told there to keep no prepared statement
@@ -49,6 +53,7 @@ impl PostgresStore {
             pooled: pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
+            lease_statements: Arc::new(LeaseStatements::new(&settings)),
             unprepared: AtomicBool::new(false),
         }
     }
@@ -120,6 +125,7 @@ impl PostgresStore {
         let tx = PostgresTx {
             connection,
             statements: Arc::clone(&self.statements),
+            lease_statements: Arc::clone(&self.lease_statements),
             prepared: !self.unprepared.load(Ordering::Relaxed),
             expired: read.expired,
         };
@@ -370,8 +376,7 @@ impl Store<Postgres> for PostgresStore {
         let seen: i64 = row.try_get("seen").map_err(failed)?;
         let deleted: i64 = row.try_get("deleted").map_err(failed)?;
         let last: Option<uuid::Uuid> = row.try_get("last").map_err(failed)?;
-        let cursor =
-            last.filter(|_| seen == i64::from(limit)).map(|last| KeyHash::from_bytes(*last.as_bytes()));
+        let cursor = last.filter(|_| seen == i64::from(limit)).map(key_of_uuid);
         Ok(Swept { deleted: u64::try_from(deleted).unwrap_or(0), cursor })
     }
 }
@@ -443,6 +448,10 @@ fn read_packed(text: &str) -> Result<Read, sqlx::Error> {
     let (outcome, fingerprint, result, expired) =
         record().ok_or_else(|| sqlx::Error::Decode("a record is not in idem's own form".into()))?;
     Ok(Read::of(read_record(outcome, fingerprint, result)?, expired))
+}
+
+fn key_of_uuid(uuid: uuid::Uuid) -> KeyHash {
+    KeyHash::from_bytes(*uuid.as_bytes())
 }
 
 fn bytes_of_hex(digits: &str) -> Option<Vec<u8>> {

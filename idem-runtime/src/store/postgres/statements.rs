@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::{SessionLock, lock_timeout_millis};
+use super::{SessionLock, lease_statements, lock_timeout_millis};
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
@@ -63,7 +63,10 @@ impl Statements {
         );
         Statements {
             get: AssertSqlSafe(get).into_sql_str(),
-            migrations: vec![Migration { sql: schema }],
+            migrations: vec![
+                Migration { sql: schema },
+                Migration { sql: lease_statements::schema(settings) },
+            ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version integer PRIMARY KEY,\n    \
                  applied_at timestamptz NOT NULL DEFAULT now()\n);"
@@ -276,11 +279,11 @@ fn get_packed(records: &str, key: &str) -> String {
     )
 }
 
-fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
     sql.write_fmt(text).expect("a string takes everything");
 }
 
-fn push_bytes(sql: &mut String, bytes: &[u8]) {
+pub(super) fn push_bytes(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     sql.reserve(bytes.len() * 2 + 6);
     // With two backslashes it is the same whatever `standard_conforming_strings` says.

@@ -8,16 +8,18 @@ use sqlx::Postgres;
 use sqlx::postgres::PgConnection;
 use tracing::debug;
 
+use super::lease_statements::{LOST, LeaseStatements};
 use super::statements::Statements;
 use super::{message, sqlstate};
 use crate::error::StoreError;
-use crate::record::NewRecord;
+use crate::record::{Hold, NewRecord};
 use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
-use crate::store::{Committed, StoreTx};
+use crate::store::{Committed, Held, StoreTx, TxStep};
 
 pub(super) struct PostgresTx {
     pub(super) connection: Leased<Postgres>,
     pub(super) statements: Arc<Statements>,
+    pub(super) lease_statements: Arc<LeaseStatements>,
     /// The session has the prepared statements.
     pub(super) prepared: bool,
     /// A record of the key is there whose time is over.
@@ -84,6 +86,30 @@ impl StoreTx<Postgres> for PostgresTx {
         }
     }
 
+    async fn commit_step(mut self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
+        let sql = self.lease_statements.commit_step(hold, step);
+        match message(&mut self.connection, sql).await {
+            Ok(_) => {
+                self.connection.give_back();
+                Ok(Held::Yes)
+            }
+            Err(error) if broke(&error) => Ok(Held::Unknown),
+            Err(error) if is_lost(&error) => self.rollback().await.map(|()| Held::Lost),
+            Err(error) => {
+                if let Err(rollback) = self.rollback().await {
+                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                }
+                match sqlstate(&error).as_deref() {
+                    Some("25P01") => Err(ended_by_body().caused_by(error)),
+                    _ => Err(driver_error("recording a step", error)),
+                }
+            }
+        }
+    }
+
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
         match message(&mut self.connection, "ROLLBACK").await {
             Ok(_) => {
@@ -93,4 +119,11 @@ impl StoreTx<Postgres> for PostgresTx {
             Err(error) => Err(driver_error("rolling back", error)),
         }
     }
+}
+
+/// Tells whether the statement failed that fails where the run does not have its key: whatever else could not be
+/// read as a number, as in a trigger of the user's that was deferred, does not begin like that.
+fn is_lost(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("22P02")
+        && error.as_database_error().is_some_and(|error| error.message().contains(LOST))
 }

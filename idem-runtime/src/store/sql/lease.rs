@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::unknown_outcome;
 use crate::fingerprint::Fingerprint;
+use crate::job::Retain;
 use crate::record::{Entry, Epoch, Hold, Outcome, State, Token};
-use crate::store::Lease;
+use crate::store::{Lease, RETAIN_MILLIS_MAX, retain_millis};
 
 const RUNNING: i16 = 3;
 const FAILED: i16 = 4;
@@ -75,6 +76,13 @@ impl EntryColumns {
             steps: Vec::new(),
         })
     }
+}
+
+/// Turns a lease into the milliseconds that a store adds to its clock.
+///
+/// Longer than a thousand years is as good as that: no database's clock reaches much farther.
+pub(in crate::store) fn lease_millis(lease: Duration) -> i64 {
+    retain_millis(Retain::For(lease)).unwrap_or(RETAIN_MILLIS_MAX)
 }
 
 /// Writes the condition that a record is in one of these states. `now` is the store's clock, as `lease_until` has it.

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
 pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
-pub(super) use self::lease::{EntryColumns, in_states, lost, state_code, state_codes};
+pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
 use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};

@@ -1,0 +1,436 @@
+//! The SQL text of leased jobs. What must be one transaction is one message.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use super::statements::{CHECK_OPEN, NOW, literal, push, push_bytes, unlock, wait_seconds};
+use crate::job::Retain;
+use crate::key::KeyHash;
+use crate::record::{Entry, Hold, State, Token};
+use crate::store::sql::{in_states, lease_millis, state_code, state_codes};
+use crate::store::{
+    Change, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
+};
+
+/// Returns the SQL that makes the tables.
+pub(super) fn schema(settings: &Settings) -> String {
+    let [records, steps, audit, outbox] =
+        ["records", "steps", "audit", "outbox"].map(|name| settings.table(name));
+    let schema =
+        settings.schema.as_ref().map_or_else(|| String::from("DATABASE()"), |schema| format!("'{schema}'"));
+    let prefix = &settings.table_prefix;
+    // The server commits each of these by itself, and a migration that was cut off is made again from its beginning.
+    // All columns come by one statement, so there are all or none of them; MySQL cannot be told to add those
+    // only that are missing, so it is asked whether they are. No index finds what has no outcome: the servers have none
+    // for a part of a table, and one on every record would be paid for by atomic jobs.
+    format!(
+        "SET @idem_migrate = IF((SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = {schema} \
+         AND table_name = '{prefix}records' AND column_name = 'lease_until') > 0, 'DO 0', \
+         'ALTER TABLE {records} ADD COLUMN epoch BIGINT, ADD COLUMN token BIGINT, ADD COLUMN attempts INT, \
+         ADD COLUMN lease_until BIGINT');\n\
+         PREPARE idem_migrate FROM @idem_migrate;\n\
+         EXECUTE idem_migrate;\n\
+         DEALLOCATE PREPARE idem_migrate;\n\
+         CREATE TABLE IF NOT EXISTS {steps} (\n    `key` BINARY(16) NOT NULL,\n    seq INT NOT NULL,\n    \
+         name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,\n    result LONGBLOB,\n    \
+         PRIMARY KEY (`key`, seq)\n) ENGINE = InnoDB;\n\
+         CREATE TABLE IF NOT EXISTS {audit} (\n    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,\n    \
+         `key` BINARY(16) NOT NULL,\n    epoch BIGINT NOT NULL,\n    action TEXT CHARACTER SET utf8mb4 NOT NULL,\n    \
+         why TEXT CHARACTER SET utf8mb4 NOT NULL,\n    at BIGINT NOT NULL,\n    \
+         INDEX (`key`, id)\n) ENGINE = InnoDB;\n\
+         CREATE TABLE IF NOT EXISTS {outbox} (\n    number BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,\n    \
+         id BINARY(16) NOT NULL,\n    job VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    \
+         `key` VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    payload LONGBLOB NOT NULL,\n    \
+         at BIGINT NOT NULL\n) ENGINE = InnoDB;\n"
+    )
+}
+
+/// The SQL of leased jobs, with the tables' names.
+pub(super) struct LeaseStatements {
+    /// The entry of key `?`: a row for each of its steps, or one without.
+    pub(super) entry: SqlStr,
+    records: String,
+    jobs: String,
+    steps: String,
+    audits: String,
+    outbox: String,
+}
+
+impl LeaseStatements {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let [records, jobs, steps, audits, outbox] =
+            ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
+        let entry = AssertSqlSafe(entry(&records, &steps, "?")).into_sql_str();
+        LeaseStatements { entry, records, jobs, steps, audits, outbox }
+    }
+
+    /// Makes the record of a claim if the key has none, tells whether it did, and reads the entry.
+    pub(super) fn claim(&self, claim: &LeaseClaim<'_>) -> String {
+        let LeaseStatements { records, steps, .. } = self;
+        let LeaseClaim { job, epoch, attempts, .. } = claim;
+        let (key, fingerprint, token) = (claim.key.hash(), claim.fingerprint.to_bits(), claim.token.0);
+        let (readable, lease) = (literal(claim.key.readable()), lease_millis(claim.lease));
+        format!(
+            "BEGIN;INSERT IGNORE INTO {records} (`key`, job, fingerprint, outcome, completed_at, readable, result, epoch, \
+             token, attempts, lease_until) VALUES (x'{key}', {job}, {fingerprint}, {running}, {NOW}, {readable}, '', \
+             {epoch}, {token}, {attempts}, {NOW} + {lease});{CHANGED};COMMIT;{}",
+            entry(records, steps, &format!("x'{key}'")),
+            running = state_code(State::Running),
+        )
+    }
+
+    /// Takes a key over if it is still as it was found, tells whether it was, and reads the entry.
+    ///
+    /// The entry is read when the take-over is committed: a plain read inside could be of an earlier moment, and a
+    /// step that was under way until then must be among what is read.
+    pub(super) fn take_over(&self, claim: &LeaseClaim<'_>, found: &Entry) -> String {
+        let LeaseStatements { records, steps, .. } = self;
+        let LeaseClaim { job, epoch, attempts, .. } = claim;
+        let (key, fingerprint, token) = (claim.key.hash(), claim.fingerprint.to_bits(), claim.token.0);
+        let (readable, lease) = (literal(claim.key.readable()), lease_millis(claim.lease));
+        let (first, last) = state_codes(found.state);
+        // The columns are set in this order, and the condition is about what they were before.
+        format!(
+            "BEGIN;UPDATE {records} SET job = {job}, fingerprint = {fingerprint}, outcome = {running}, \
+             completed_at = {NOW}, expires_at = NULL, readable = {readable}, result = '', epoch = {epoch}, \
+             token = {token}, attempts = {attempts}, lease_until = {NOW} + {lease} \
+             WHERE `key` = x'{key}' AND COALESCE(epoch, 0) = {} AND COALESCE(token, 0) = {} \
+             AND outcome BETWEEN {first} AND {last} \
+             AND CASE WHEN outcome = {running} THEN lease_until <= {NOW} \
+             WHEN outcome < {running} THEN expires_at <= {NOW} ELSE TRUE END;{CHANGED};COMMIT;{}",
+            found.epoch,
+            found.token.0,
+            entry(records, steps, &format!("x'{key}'")),
+            running = state_code(State::Running),
+        )
+    }
+
+    /// Renews leases; `leases` is in the order of the keys, in which the records are locked, so that two such
+    /// statements cannot wait for each other. Returns as `token` those whose run has the key, and whether they were
+    /// `renewed`: not if somebody has them locked, and they are not waited for.
+    pub(super) fn renew(&self, leases: &[Lease], locked: Locked) -> String {
+        let records = &self.records;
+        let among = self.among(leases);
+        let mut sql = format!("SET @idem_now = {NOW};");
+        match locked {
+            // The servers skip what is locked only where they read, and the limit makes them do that first.
+            Locked::Skip => push(
+                &mut sql,
+                format_args!(
+                    "UPDATE (SELECT r.`key`, l.millis FROM {among} LIMIT {} FOR UPDATE SKIP LOCKED) AS held \
+                     STRAIGHT_JOIN {records} AS r ON r.`key` = held.`key` \
+                     SET r.lease_until = @idem_now + held.millis;",
+                    leases.len()
+                ),
+            ),
+            // The server waits in whole seconds; the variable is the session's.
+            Locked::Wait(limit) => push(
+                &mut sql,
+                format_args!(
+                    "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {};\
+                     UPDATE {among} SET r.lease_until = @idem_now + l.millis;\
+                     SET innodb_lock_wait_timeout = @idem_wait;",
+                    wait_seconds(limit)
+                ),
+            ),
+        }
+        push(
+            &mut sql,
+            format_args!("SELECT r.token, r.lease_until = @idem_now + l.millis AS renewed FROM {among}"),
+        );
+        sql
+    }
+
+    /// Returns the same without renewing, and without waiting for anybody.
+    pub(super) fn still_held(&self, leases: &[Lease]) -> String {
+        format!("SELECT r.token, FALSE AS renewed FROM {}", self.among(leases))
+    }
+
+    /// Joins leases with the records whose run has the key, in this order.
+    fn among(&self, leases: &[Lease]) -> String {
+        let mut sql = String::from("(");
+        for (at, Lease { hold, length }) in leases.iter().enumerate() {
+            let Hold { key, epoch, token: Token(token) } = hold;
+            let millis = lease_millis(*length);
+            // The names of the first row are those of all.
+            let row = match at {
+                0 => format_args!(
+                    "SELECT x'{key}' AS `key`, {epoch} AS epoch, {token} AS token, {millis} AS millis"
+                ),
+                _ => format_args!(" UNION ALL SELECT x'{key}', {epoch}, {token}, {millis}"),
+            };
+            push(&mut sql, row);
+        }
+        push(
+            &mut sql,
+            format_args!(
+                ") AS l STRAIGHT_JOIN {} AS r ON r.`key` = l.`key` AND r.epoch = l.epoch AND r.token = l.token \
+                 AND r.outcome = {}",
+                self.records,
+                state_code(State::Running)
+            ),
+        );
+        sql
+    }
+
+    /// Makes a change if the run has the key, and tells whether it has.
+    pub(super) fn change(&self, hold: &Hold, change: &Change<'_>) -> String {
+        let LeaseStatements { records, steps, .. } = self;
+        let (key, holds) = (hold.key, holds(hold));
+        let mut sql = String::with_capacity(512);
+        sql.push_str("BEGIN;");
+        match *change {
+            // One statement: what it changes is what it asks for.
+            Change::Fail { trouble } => self.push_end(&mut sql, State::Failed, trouble, None, &holds),
+            Change::Park { parked } => self.push_end(&mut sql, State::Parked, parked, None, &holds),
+            Change::BeginStep { seq, name } => {
+                push_held(&mut sql, records, &holds);
+                let name = literal(name);
+                push(
+                    &mut sql,
+                    format_args!(
+                        "INSERT INTO {steps} (`key`, seq, name) SELECT x'{key}', {seq}, {name} \
+                         FROM (SELECT 1 AS held FROM {records} WHERE {holds}) AS held ON DUPLICATE KEY UPDATE seq = {seq};"
+                    ),
+                );
+            }
+            Change::EndStep { seq, name, result } => {
+                push_held(&mut sql, records, &holds);
+                push(
+                    &mut sql,
+                    format_args!("INSERT INTO {steps} (`key`, seq, name, result) SELECT x'{key}', {seq}, "),
+                );
+                sql.push_str(&literal(name));
+                sql.push_str(", ");
+                push_bytes(&mut sql, result);
+                push(
+                    &mut sql,
+                    format_args!(" FROM (SELECT 1 AS held FROM {records} WHERE {holds}) AS held {UPSERT};"),
+                );
+            }
+            Change::ForgetStep { seq } => {
+                push_held(&mut sql, records, &holds);
+                push(
+                    &mut sql,
+                    format_args!(
+                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND seq = {seq} AND result IS NULL \
+                         AND EXISTS (SELECT 1 FROM {records} WHERE {holds});"
+                    ),
+                );
+            }
+            Change::Settle { outcome, result, retain, tasks } => {
+                // The lock comes first, and the steps are looked for behind it: a step that was still under way
+                // is among them then.
+                push_held(&mut sql, records, &holds);
+                self.push_tasks(&mut sql, tasks, &holds);
+                push(
+                    &mut sql,
+                    format_args!(
+                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND EXISTS (SELECT 1 FROM {records} WHERE {holds});"
+                    ),
+                );
+                let result = if retain == Retain::None { &[] } else { result };
+                self.push_end(&mut sql, outcome.state(), result, Some(retain), &holds);
+            }
+        }
+        sql.push_str("COMMIT");
+        sql
+    }
+
+    /// Writes a step in the transaction that is open and commits, if the run has the key.
+    ///
+    /// If it has not, the step would have no key, which its table does not take, and the message fails before
+    /// anything is committed. That goes for one row of values in every `sql_mode`; rows that are selected would be
+    /// corrected where the mode is not strict.
+    ///
+    /// `snapshots` says that the session refuses to lock a row which has changed since the transaction first read,
+    /// as MariaDB does by default from 11.6 on. The heartbeat changes the record all the time, so it must not refuse here.
+    pub(super) fn commit_step(
+        &self,
+        hold: &Hold,
+        step: &TxStep<'_>,
+        lock: KeyHash,
+        snapshots: bool,
+    ) -> String {
+        let LeaseStatements { records, steps, .. } = self;
+        let (key, holds) = (hold.key, holds(hold));
+        let [off, on] = match snapshots {
+            true => ["SET innodb_snapshot_isolation = OFF;", "SET innodb_snapshot_isolation = ON;"],
+            false => ["", ""],
+        };
+        let mut sql = format!(
+            "{CHECK_OPEN};{off}SELECT COUNT(*) INTO @idem_held FROM {records} WHERE {holds} FOR UPDATE;{on}\
+             INSERT INTO {steps} (`key`, seq, name, result) VALUES (IF(@idem_held = 1, x'{key}', NULL), {}, {}, ",
+            step.seq,
+            literal(step.name)
+        );
+        push_bytes(&mut sql, step.result);
+        push(&mut sql, format_args!(") {UPSERT};COMMIT;{}", unlock(lock)));
+        sql
+    }
+
+    /// Lists what has no outcome, by looking at every record.
+    pub(super) fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> String {
+        let LeaseStatements { records, jobs, .. } = self;
+        let states = in_states(filter.states, NOW);
+        let namespace = literal(filter.namespace);
+        let job = filter.job.map_or_else(String::new, |job| format!(" AND j.name = {}", literal(job)));
+        format!(
+            "SELECT {}, r.`key`, r.readable, CONVERT(j.name USING utf8mb4) AS name, {NOW} - r.completed_at AS since \
+             FROM {records} AS r JOIN {jobs} AS j ON j.id = r.job \
+             WHERE r.outcome > 2 AND {states} AND j.namespace = {namespace}{job} ORDER BY r.completed_at LIMIT {}",
+            columns(),
+            filter.limit
+        )
+    }
+
+    /// Ends the wait of a parked key, notes it in the audit, and tells whether it was parked.
+    pub(super) fn resolve(&self, resolve: &Resolve<'_>) -> String {
+        let LeaseStatements { records, steps, audits, .. } = self;
+        let (key, epoch) = (resolve.key, resolve.epoch);
+        let parked =
+            format!("`key` = x'{key}' AND epoch = {epoch} AND outcome = {}", state_code(State::Parked));
+        let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
+        let mut sql = String::from("BEGIN;");
+        push_held(&mut sql, records, &parked);
+        let (action, why) = (literal(resolve.action), literal(resolve.why));
+        push(
+            &mut sql,
+            format_args!(
+                "INSERT INTO {audits} (`key`, epoch, action, why, at) SELECT `key`, {epoch}, {action}, {why}, {NOW} \
+                 FROM {records} WHERE {parked};"
+            ),
+        );
+        match resolve.step {
+            // The steps of a key that is done are not needed any more.
+            _ if resolve.state == State::Completed => {
+                push(&mut sql, format_args!("DELETE FROM {steps} WHERE `key` = x'{key}' AND {is_parked};"));
+            }
+            Some((name, None)) => {
+                let name = literal(name);
+                push(
+                    &mut sql,
+                    format_args!(
+                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND name = {name} AND {is_parked};"
+                    ),
+                );
+            }
+            Some((name, Some(result))) => {
+                push(&mut sql, format_args!("UPDATE {steps} SET result = "));
+                push_bytes(&mut sql, result);
+                let name = literal(name);
+                push(&mut sql, format_args!(" WHERE `key` = x'{key}' AND name = {name} AND {is_parked};"));
+            }
+            None => {}
+        }
+        let retain = (resolve.state == State::Completed).then_some(resolve.retain);
+        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &parked);
+        sql.push_str("COMMIT");
+        sql
+    }
+
+    pub(super) fn audit(&self, key: KeyHash) -> String {
+        format!(
+            "SELECT epoch, action, why, {NOW} - at AS age FROM {} WHERE `key` = x'{key}' ORDER BY id",
+            self.audits
+        )
+    }
+
+    pub(super) fn tasks(&self, after: i64, limit: u32) -> String {
+        format!(
+            "SELECT number, id, job, `key`, payload FROM {} WHERE number > {after} ORDER BY number LIMIT {limit}",
+            self.outbox
+        )
+    }
+
+    pub(super) fn delete_task(&self, number: i64) -> String {
+        format!("BEGIN;DELETE FROM {} WHERE number = {number};{CHANGED};COMMIT", self.outbox)
+    }
+
+    /// Gives a record its state, and tells whether it did. `retain` is that of an outcome.
+    fn push_end(
+        &self,
+        sql: &mut String,
+        state: State,
+        payload: &[u8],
+        retain: Option<Retain>,
+        condition: &str,
+    ) {
+        let expires_at = match retain.map(|retain| (retain, retain_millis(retain))) {
+            Some((Retain::None, _)) => String::from(NOW),
+            Some((_, Some(millis))) => format!("{NOW} + {millis}"),
+            Some((_, None)) | None => String::from("NULL"),
+        };
+        push(sql, format_args!("UPDATE {} SET outcome = {}, result = ", self.records, state_code(state)));
+        push_bytes(sql, payload);
+        push(
+            sql,
+            format_args!(
+                ", completed_at = {NOW}, lease_until = NULL, expires_at = {expires_at} WHERE {condition};{CHANGED};"
+            ),
+        );
+    }
+
+    /// Puts tasks into the outbox, in order.
+    fn push_tasks(&self, sql: &mut String, tasks: &[NewTask], holds: &str) {
+        let LeaseStatements { records, outbox, .. } = self;
+        for NewTask { id, job, key, payload } in tasks {
+            let (job, key) = (literal(job), literal(key));
+            push(
+                sql,
+                format_args!(
+                    "INSERT INTO {outbox} (id, job, `key`, payload, at) SELECT x'{id}', {job}, {key}, "
+                ),
+            );
+            push_bytes(sql, payload);
+            push(sql, format_args!(", {NOW} FROM {records} WHERE {holds};"));
+        }
+    }
+}
+
+/// What becomes of a record that somebody has locked.
+#[derive(Clone, Copy)]
+pub(super) enum Locked {
+    /// It is left out.
+    Skip,
+    /// It is waited for, so long and no longer.
+    Wait(Duration),
+}
+
+/// Tells whether the statement before it has found its row. sqlx asks the server to count a row that was found
+/// although it is as it was.
+const CHANGED: &str = "SELECT ROW_COUNT() AS idem_held";
+
+/// A step that is there already gets the result; both servers know this form.
+const UPSERT: &str = "ON DUPLICATE KEY UPDATE result = VALUES(result)";
+
+/// The columns of an entry.
+fn columns() -> String {
+    format!(
+        "r.outcome, r.fingerprint, r.result, COALESCE(r.expires_at <= {NOW}, FALSE) AS expired, \
+         COALESCE(r.epoch, 0) AS epoch, COALESCE(r.token, 0) AS token, COALESCE(r.attempts, 0) AS attempts, \
+         COALESCE(r.lease_until - {NOW}, 0) AS lease_left"
+    )
+}
+
+/// Reads the entry of a key with its steps: one statement, so that they belong together.
+fn entry(records: &str, steps: &str, key: &str) -> String {
+    format!(
+        "SELECT {}, s.seq, s.name, s.result AS step_result FROM {records} AS r \
+         LEFT JOIN {steps} AS s ON s.`key` = r.`key` WHERE r.`key` = {key} ORDER BY s.seq",
+        columns()
+    )
+}
+
+/// The run has the key.
+fn holds(hold: &Hold) -> String {
+    let Hold { key, epoch, token: Token(token) } = hold;
+    let running = state_code(State::Running);
+    format!("`key` = x'{key}' AND epoch = {epoch} AND token = {token} AND outcome = {running}")
+}
+
+/// Locks a record if it is as it must be, and tells whether it is; the statements behind it ask for themselves.
+fn push_held(sql: &mut String, records: &str, condition: &str) {
+    push(sql, format_args!("SELECT 1 AS idem_held FROM {records} WHERE {condition} FOR UPDATE;"));
+}

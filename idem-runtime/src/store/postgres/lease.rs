@@ -1,0 +1,283 @@
+//! Leased jobs in PostgreSQL.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+use sqlx::{Column, Row};
+use tracing::warn;
+
+use super::lease_statements::Locked;
+use super::{
+    PostgresStore, Session, bytes_of_hex, is_lock_timeout, is_prepared_elsewhere, key_of_uuid, message,
+};
+use crate::error::StoreError;
+use crate::key::KeyHash;
+use crate::record::{Entry, Epoch, Hold, State, StepRecord};
+use crate::store::sql::{EntryColumns, broke, driver_error, lost};
+use crate::store::{
+    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
+    UnfinishedFilter, UnfinishedRow,
+};
+
+/// How long a renewal waits for records that somebody has locked.
+const RENEWAL_LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// What came of a message.
+struct Answer {
+    rows: Result<Vec<PgRow>, sqlx::Error>,
+    /// It was sent twice, and nobody knows whether the first one was heard.
+    again: bool,
+}
+
+impl PostgresStore {
+    /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
+    /// one takes its place.
+    async fn send(&self, write: impl Fn(&mut Session) -> String + Send + Sync) -> Result<Answer, StoreError> {
+        let mut again = false;
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let sql = write(connection.session());
+            let rows = message(&mut connection, sql).await;
+            match &rows {
+                Ok(_) => connection.give_back(),
+                Err(error) if connection.is_reused() && broke(error) => {
+                    again = true;
+                    continue;
+                }
+                // Its transaction did not end in order, so it is closed.
+                Err(_) => drop(connection),
+            }
+            return Ok(Answer { rows, again });
+        }
+    }
+
+    /// Sends what changes nothing, or nothing more when it is sent again.
+    async fn ask(
+        &self,
+        doing: &str,
+        write: impl Fn(&mut Session) -> String + Send + Sync,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        self.send(write).await?.rows.map_err(|error| driver_error(doing, error))
+    }
+}
+
+#[async_trait]
+impl LeaseStore for PostgresStore {
+    async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        let doing = "claiming a key";
+        loop {
+            let Answer { rows, again } = self.send(|_| self.lease_statements.claim(claim)).await?;
+            let rows = rows.map_err(|error| driver_error(doing, error))?;
+            let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
+            match entry {
+                _ if is_held(&rows) => return Ok(Claimed::New),
+                // The first message was heard.
+                Some(entry) if again && is_claim(&entry, claim) => return Ok(Claimed::New),
+                Some(entry) => return Ok(Claimed::Found(entry)),
+                // What was in the way is gone again.
+                None => {}
+            }
+        }
+    }
+
+    async fn take_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let doing = "taking a key over";
+        let Answer { rows, again } = self.send(|_| self.lease_statements.take_over(claim, found)).await?;
+        let rows = rows.map_err(|error| driver_error(doing, error))?;
+        let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
+        let taken = entry.filter(|entry| is_held(&rows) || again && is_claim(entry, claim));
+        Ok(taken.map(|entry| entry.steps))
+    }
+
+    async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        let failed = |error| driver_error("reading what is recorded of a key", error);
+        if !self.has_sessions() {
+            let rows = self
+                .ask("reading what is recorded of a key", |_| self.lease_statements.entry_text(key))
+                .await?;
+            return read_entry_and_steps(&rows).map_err(failed);
+        }
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let query = sqlx::query(self.lease_statements.entry.clone())
+                .bind(uuid::Uuid::from_bytes(*key.as_bytes()));
+            match query.fetch_all(&mut *connection).await {
+                Ok(rows) => {
+                    connection.give_back();
+                    return read_entry_and_steps(&rows).map_err(failed);
+                }
+                Err(error) if connection.is_reused() && broke(&error) => {}
+                Err(error) if is_prepared_elsewhere(&error) => {
+                    self.stop_preparing(&error);
+                    return Box::pin(self.entry(key)).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        let doing = "renewing leases";
+        let failed = |error| driver_error(doing, error);
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let renew = |locked| move |_: &mut Session| self.lease_statements.renew(leases, locked);
+        let rows = self.ask(doing, renew(Locked::Skip)).await?;
+        let mut renewed = read_tokens(&rows).map_err(failed)?;
+        let left: Vec<Lease> =
+            leases.iter().filter(|lease| !renewed.contains(&lease.hold.token.0)).copied().collect();
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Some are lost, or locked, as by a write of their own runs: those are waited for, but not by the others.
+        let wait = |_: &mut Session| self.lease_statements.renew(&left, Locked::Wait(RENEWAL_LOCK_WAIT));
+        let rows = match self.send(wait).await?.rows {
+            Ok(rows) => rows,
+            // While somebody has a record locked nobody can take the key over either, so its lease is not lost yet.
+            Err(error) if is_lock_timeout(&error) => {
+                warn!(leases = left.len(), "records are locked for long; their leases are renewed later");
+                self.ask(doing, |_| self.lease_statements.still_held(&left)).await?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        renewed.extend(read_tokens(&rows).map_err(failed)?);
+        Ok(lost(leases, &renewed))
+    }
+
+    async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        let Answer { rows, again } = self.send(|_| self.lease_statements.change(hold, change)).await?;
+        match rows {
+            Ok(rows) if is_held(&rows) => Ok(Held::Yes),
+            // It may be the first message that has ended the run.
+            Ok(_) if again => Ok(Held::Unknown),
+            Ok(_) => Ok(Held::Lost),
+            Err(error) if broke(&error) => Ok(Held::Unknown),
+            Err(error) => Err(driver_error("recording what a run did", error)),
+        }
+    }
+
+    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
+        let doing = "listing keys without an outcome";
+        let rows = self.ask(doing, |_| self.lease_statements.unfinished(filter)).await?;
+        rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        // A person's word is not sent twice: what it answers the second time would be wrong.
+        let mut connection = self.connections.lease_alive().await?;
+        let sql = self.lease_statements.resolve(resolve);
+        let rows = message(&mut connection, sql)
+            .await
+            .map_err(|error| driver_error("resolving a parked key", error))?;
+        connection.give_back();
+        Ok(is_held(&rows))
+    }
+
+    async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
+        let doing = "reading the audit of a key";
+        let rows = self.ask(doing, |_| self.lease_statements.audit(key)).await?;
+        let read = |row: &PgRow| {
+            Ok(AuditRow {
+                epoch: Epoch(row.try_get("epoch")?),
+                action: row.try_get("action")?,
+                why: row.try_get("why")?,
+                age: millis(row.try_get("age")?),
+            })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        let doing = "reading the outbox";
+        let rows = self.ask(doing, |_| self.lease_statements.tasks(after, limit)).await?;
+        let read = |row: &PgRow| {
+            let task = NewTask {
+                id: key_of_uuid(row.try_get("id")?),
+                job: row.try_get("job")?,
+                key: row.try_get("key")?,
+                payload: read_bytes(row, "payload")?.unwrap_or_default(),
+            };
+            Ok(TaskRow { number: row.try_get("number")?, task })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
+        let Answer { rows, again } = self.send(|_| self.lease_statements.delete_task(number)).await?;
+        let rows = rows.map_err(|error| driver_error("deleting a task of the outbox", error))?;
+        // Of two messages the first may have deleted it; nobody but a relay does.
+        Ok(is_held(&rows) || again)
+    }
+}
+
+fn is_held(rows: &[PgRow]) -> bool {
+    rows.iter().any(|row| row.column(0).name() == "idem_held")
+}
+
+/// Tells whether the key is claimed by this very claim.
+fn is_claim(entry: &Entry, claim: &LeaseClaim<'_>) -> bool {
+    matches!(entry.state, State::Running | State::Lapsed)
+        && (entry.epoch, entry.token) == (claim.epoch, claim.token)
+}
+
+fn read_entry_and_steps(rows: &[PgRow]) -> Result<Option<Entry>, sqlx::Error> {
+    let mut entry = None;
+    for row in rows.iter().filter(|row| row.column(0).name() == "outcome") {
+        let entry: &mut Entry = match &mut entry {
+            Some(entry) => entry,
+            none => none.insert(read_entry(row)?),
+        };
+        if let Some(seq) = row.try_get::<Option<i32>, _>("seq")? {
+            entry.steps.push(StepRecord {
+                seq: u32::try_from(seq).map_err(|error| sqlx::Error::Decode(error.into()))?,
+                name: row.try_get("name")?,
+                result: read_bytes(row, "step_result")?,
+            });
+        }
+    }
+    Ok(entry)
+}
+
+fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
+    EntryColumns {
+        outcome: row.try_get("outcome")?,
+        expired: row.try_get("expired")?,
+        epoch: row.try_get("epoch")?,
+        token: row.try_get("token")?,
+        attempts: row.try_get("attempts")?,
+        fingerprint: row.try_get("fingerprint")?,
+        lease_left: row.try_get("lease_left")?,
+        result: read_bytes(row, "result")?.unwrap_or_default(),
+    }
+    .read()
+}
+
+fn read_unfinished(row: &PgRow) -> Result<UnfinishedRow, sqlx::Error> {
+    Ok(UnfinishedRow {
+        hash: key_of_uuid(row.try_get("key")?),
+        key: row.try_get("readable")?,
+        job: row.try_get("name")?,
+        since: millis(row.try_get("since")?),
+        entry: read_entry(row)?,
+    })
+}
+
+fn read_tokens(rows: &[PgRow]) -> Result<Vec<i64>, sqlx::Error> {
+    rows.iter().map(|row| row.try_get("token")).collect()
+}
+
+fn read_bytes(row: &PgRow, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let digits: Option<&str> = row.try_get(column)?;
+    let bytes = |digits| bytes_of_hex(digits).ok_or_else(|| sqlx::Error::Decode("no hex digits".into()));
+    digits.map(bytes).transpose()
+}
+
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
