@@ -5,10 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_runtime::key::KeyHash;
 use idem_runtime::prelude::*;
-use idem_runtime::record::{Hold, State};
+use idem_runtime::record::{Entry, Hold, State, StepRecord};
 use idem_runtime::store::memory::{Memory, MemoryStore};
-use idem_runtime::store::{Change, Database, Held, Lease};
+use idem_runtime::store::{Change, Database, Held, Lease, LeaseClaim};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::faults::{BrokenStore, Fault, Good};
@@ -45,6 +46,12 @@ struct Troubles {
     /// How many writes fail for now.
     temporary: AtomicUsize,
     writes: AtomicUsize,
+    /// Questions for what is recorded that fail for now.
+    unanswered: AtomicUsize,
+    /// Take-overs whose answers are lost.
+    lost_take_overs: AtomicUsize,
+    /// Refused for good: that a key is parked.
+    parks_nothing: AtomicUsize,
 }
 
 fn take_one(counter: &AtomicUsize) -> bool {
@@ -65,8 +72,31 @@ impl<D: Database> Fault<D> for Arc<Troubles> {
         good.renew(leases).await
     }
 
+    async fn take_over(
+        &self,
+        good: &Good<D>,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let taken = good.take_over(claim, found).await?;
+        match take_one(&self.lost_take_overs) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "connection reset").temporary()),
+            false => Ok(taken),
+        }
+    }
+
+    async fn entry(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        match take_one(&self.unanswered) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "connection reset").temporary()),
+            false => good.entry(key).await,
+        }
+    }
+
     async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
         self.writes.fetch_add(1, Ordering::SeqCst);
+        if matches!(change, Change::Park { .. }) && take_one(&self.parks_nothing) {
+            return Err(StoreError::new(StoreErrorKind::Refused, "no"));
+        }
         if take_one(&self.temporary) {
             return Err(StoreError::new(StoreErrorKind::Conflict, "database is locked").temporary());
         }
@@ -336,6 +366,40 @@ async fn the_last_answer_may_be_lost_as_well() {
         assert!(work(&desk.idem, 1).await.unwrap().is_replayed());
         assert_eq!(desk.world.count("work"), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_ask_whether_it_is_done_asks_again() {
+    let desk = Troubled::new();
+    desk.troubles.though_made.store(true, Ordering::SeqCst);
+    let run = desk.start(1).await;
+    desk.troubles.lost_answers.store(1, Ordering::SeqCst);
+    desk.troubles.unanswered.store(3, Ordering::SeqCst);
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+    assert_eq!(desk.troubles.unanswered.load(Ordering::SeqCst), 0);
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn unkeyed(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    world.call("unkeyed", id.to_string()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_outlives_a_take_over_whose_answer_is_lost_and_a_park_that_is_refused() {
+    let desk = Troubled::new();
+    desk.world.answer("unkeyed", &[Err(Failure::TimedOut)]);
+    assert!(unkeyed(&desk.idem, 1).await.is_err());
+    desk.troubles.lost_take_overs.store(1, Ordering::SeqCst);
+    assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Store(_))));
+    desk.troubles.parks_nothing.store(1, Ordering::SeqCst);
+    assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Store(_) | Error::Busy(_))));
+    desk.troubles.parks_nothing.store(0, Ordering::SeqCst);
+    for _ in 0..3 {
+        desk.store.advance(Duration::from_secs(60));
+        assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Parked(_))));
+    }
+    assert_eq!(desk.world.count("unkeyed"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -309,6 +309,26 @@ async fn an_error_of_a_step_is_the_bodys_to_judge() {
     assert_eq!(*stubborn(&desk.idem, 1).await.unwrap(), "second 1");
 }
 
+#[idempotent(key = _id, in_doubt = rerun)]
+async fn tolerant(run: &mut Run<'_, Memory>, _id: i64, #[state] world: &World) -> Result<String, Failure> {
+    let _ = run.step("optional", async |key| world.call("optional", key).await).await;
+    let needed = run.step("needed", async |key| world.call("needed", key).await).await?;
+    world.call("end", needed.clone()).await?;
+    Ok(needed)
+}
+
+#[tokio::test]
+async fn a_step_whose_error_was_tolerated_leaves_the_others_in_their_places() {
+    let desk = Desk::new();
+    desk.world.answer("optional", &[Err(Failure::Refused), Err(Failure::Refused)]);
+    desk.world.answer("end", &[Err(Failure::Refused), Err(Failure::Refused)]);
+    for _ in 0..2 {
+        assert!(matches!(tolerant(&desk.idem, 1).await, Err(Error::Job(Failure::Refused))));
+    }
+    assert!(tolerant(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!((desk.world.count("optional"), desk.world.count("needed")), (1, 1));
+}
+
 #[idempotent(key = id, in_doubt = rerun)]
 async fn undoing(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<i64, Failure> {
     run.tx_step("tx", async |tx| {
