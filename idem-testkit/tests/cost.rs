@@ -366,8 +366,9 @@ mod sqlite {
         };
         let before = pages().await;
         let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
-                    INSERT INTO idem_records SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, \
-                    readable, result FROM idem_records, n";
+                    INSERT INTO idem_records (key, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
+                    SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, readable, result \
+                    FROM idem_records, n";
         sqlx::query(many).execute(&mut lab.connect().await).await.unwrap();
         let size = (pages().await - before) * 4096 / 100_000;
         println!("a record takes {size} B on disk");
