@@ -221,14 +221,64 @@ async fn check_a_take_over_sees_the_last_step<D: LabDatabase>(
     assert_eq!(rival.await.unwrap().unwrap(), Some(vec![step]));
 }
 
+/// The bytes of the log, the numbers of transactions and the notifications are the whole server's: who counts
+/// them is alone, which is to write to this.
+static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
+/// Defines a job whose run can be stopped in the middle, and the law of two processes that want its key at once.
+macro_rules! define_job {
+    ($db:ident, $insert:literal) => {
+        /// Lets the body go on.
+        static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+        static INSIDE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+
+        #[idempotent(key = id, in_doubt = rerun, lock = lease("30s"))]
+        async fn fulfil(run: &mut Run<'_, $db>, id: i64) -> Result<i64, sqlx::Error> {
+            INSIDE.add_permits(1);
+            let charge = run.step("charge", async |_| Ok::<_, sqlx::Error>(id * 2)).await?;
+            GATE.acquire().await.expect("it is never closed").forget();
+            run.tx_step("order", async |tx| {
+                sqlx::query($insert).bind(id).execute(&mut **tx).await.map(|_| ())
+            })
+            .await?;
+            run.enqueue(Fulfil { id: id + 1 }).await;
+            Ok(charge)
+        }
+
+        #[tokio::test]
+        async fn of_two_processes_one_works_and_the_other_waits_for_its_answer() {
+            let _beside = ALONE.read().await;
+            let Some(lab) = $db::lab().await else { return };
+            let [one, two] = [(); 2].map(|()| Idem::builder(lab.pool(4)).build().unwrap());
+            one.migrate().await.unwrap();
+            let mut connection = lab.connect().await;
+            sqlx::raw_sql("CREATE TABLE orders (id BIGINT NOT NULL)").execute(&mut connection).await.unwrap();
+            let first = tokio::spawn({
+                let one = one.clone();
+                async move { fulfil(&one, 7).await }
+            });
+            INSIDE.acquire().await.unwrap().forget();
+            let mut second = Box::pin(fulfil(&two, 7));
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+            assert!(early.is_err(), "the key is another run's: {early:?}");
+            GATE.add_permits(1);
+            assert!(first.await.unwrap().unwrap().is_executed());
+            let done = tokio::time::timeout(PATIENCE, second).await.expect("it is woken, or looks again");
+            let done = done.unwrap();
+            assert!(done.is_replayed());
+            assert_eq!(*done, 14);
+            assert_eq!($db::rows(&mut connection, "SELECT id FROM orders").await.unwrap(), 1);
+            assert_eq!(two.store().tasks(0, 10).await.unwrap().len(), 1);
+        }
+    };
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
     use sqlx::{AssertSqlSafe, PgConnection};
 
-    /// The bytes of the log, the numbers of transactions and the notifications are the whole server's: who counts
-    /// them is alone, which is to write to this.
-    static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+    define_job!(Postgres, "INSERT INTO orders (id) VALUES ($1)");
 
     async fn number(observer: &mut PgConnection, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(observer).await.unwrap()
@@ -492,6 +542,8 @@ mod postgres {
 mod mysql {
     use super::*;
     use sqlx::{AssertSqlSafe, MySqlConnection};
+
+    define_job!(MySql, "INSERT INTO orders (id) VALUES (?)");
 
     async fn execute(connection: &mut MySqlConnection, sql: impl Into<String>) {
         sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await.unwrap();
