@@ -354,6 +354,38 @@ mod sqlite {
         assert_eq!(commits(&lab.options()), before);
     }
 
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn call(id: i64) -> Result<i64, Infallible> {
+        Ok(id)
+    }
+
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn fulfil(run: &mut Run<'_, Sqlite>, id: i64) -> Result<i64, sqlx::Error> {
+        run.step("keyed", async |_| Ok::<_, sqlx::Error>(())).await?;
+        run.tx_step("effect", async |tx| effect(tx, id).await.map(|_| ())).await?;
+        run.step("unkeyed", async |_| Ok::<_, sqlx::Error>(())).park().await?;
+        Ok(id)
+    }
+
+    #[tokio::test]
+    async fn a_leased_job_writes_twice_and_once_more_for_each_step_and_a_replay_never() {
+        let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
+        let idem = Idem::builder(pool::<Sqlite>(lab.options())).build().unwrap();
+        idem.migrate().await.unwrap();
+        idem.enrol::<Call>().await.unwrap();
+        idem.enrol::<Fulfil>().await.unwrap();
+        let _open = lab.connect().await;
+        let before = commits(&lab.options());
+        assert!(call(&idem, 1).await.unwrap().is_executed());
+        assert_eq!(commits(&lab.options()) - before, 2);
+        assert!(fulfil(&idem, 1).await.unwrap().is_executed());
+        assert_eq!(commits(&lab.options()) - before, 2 + (2 + 1 + 1 + 2));
+        let before = commits(&lab.options());
+        assert!(call(&idem, 1).await.unwrap().is_replayed());
+        assert!(fulfil(&idem, 1).await.unwrap().is_replayed());
+        assert_eq!(commits(&lab.options()), before);
+    }
+
     #[tokio::test]
     async fn a_record_is_small() {
         let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
@@ -367,8 +399,8 @@ mod sqlite {
         let before = pages().await;
         let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
                     INSERT INTO idem_records (key, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
-                    SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, readable, result \
-                    FROM idem_records, n";
+                    SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, \
+                    readable, result FROM idem_records, n";
         sqlx::query(many).execute(&mut lab.connect().await).await.unwrap();
         let size = (pages().await - before) * 4096 / 100_000;
         println!("a record takes {size} B on disk");
