@@ -23,9 +23,7 @@ mod server;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{
-    Client, Contacts, Directory, Gateway, Mailer, PlainMailer, Printer, ProviderError,
-};
+pub use self::client::{Client, Contacts, Directory, Gateway, Mailer, PlainMailer, Printer, ProviderError};
 pub use self::process::ProviderProcess;
 pub use self::server::serve;
 
