@@ -231,9 +231,9 @@ fn place(step: Option<&str>) -> String {
 /// The steps that an earlier run recorded are not those of this code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, where this code {}; nothing more was \
+    "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, and this code {}; nothing more was \
      done; run code that has the recorded steps, or choose `drift = resume` or `drift = park`",
-    instead(.asked.as_deref())
+    instead(.recorded, .asked.as_deref())
 )]
 #[non_exhaustive]
 pub struct DriftError {
@@ -247,8 +247,12 @@ pub struct DriftError {
     pub asked: Option<String>,
 }
 
-fn instead(asked: Option<&str>) -> String {
-    asked.map_or_else(|| String::from("has come to its end"), |asked| format!("has step `{asked}`"))
+fn instead(recorded: &str, asked: Option<&str>) -> String {
+    match asked {
+        None => String::from("has come to its end"),
+        Some(asked) if asked == recorded => String::from("has it in another place"),
+        Some(asked) => format!("has step `{asked}`"),
+    }
 }
 
 /// The arguments cannot make a key or a fingerprint.

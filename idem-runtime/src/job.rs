@@ -119,10 +119,9 @@ pub trait LeasedJob<D: Database, S: Sync + 'static>: Job {
     /// Finds out whether a run that was cut off has done the work, for `in_doubt = probe(...)`.
     fn probe<'a>(
         &'a self,
-        key: String,
         state: &'a S,
     ) -> impl Future<Output = Result<Option<Self::Output>, Self::Error>> + Send + 'a {
-        let _ = (key, state);
+        let _ = state;
         async { Ok(None) }
     }
 

@@ -23,9 +23,9 @@ pub(super) fn leased_impl(job: &Job, run: Option<&Handle>, in_doubt: &InDoubt) -
             Some(quote_spanned!(Span::mixed_site()=> #any_db: #krate::store::Database,)),
         ),
     };
-    let check = job.check.as_ref().map(|path| check(job, path));
+    let check = job.check.as_ref().map(|path| question(job, "check", path));
     let probe = match in_doubt {
-        InDoubt::Probe(path) => Some(probe(job, path)),
+        InDoubt::Probe(path) => Some(question(job, "probe", path)),
         InDoubt::Rerun | InDoubt::Park => None,
     };
     let body = body::method(job);
@@ -42,32 +42,16 @@ pub(super) fn leased_impl(job: &Job, run: Option<&Handle>, in_doubt: &InDoubt) -
     }
 }
 
-fn check(job: &Job, path: &Path) -> TokenStream {
+/// Returns the method that asks the user's function whether the work is done already.
+fn question(job: &Job, name: &str, path: &Path) -> TokenStream {
     let (output, error) = halves(job);
-    let (state, state_ty) = (own("state"), own("__State"));
+    let (name, state, state_ty) = (own(name), own("state"), own("__State"));
     let states = job.function.states().map(|param| provided(&job.krate, param, &state));
     // A signature that does not fit is the path's mistake.
     let call = quote_spanned!(path.span().resolved_at(Span::mixed_site())=> #path(self, #(#states),*).await);
     quote_spanned! {Span::mixed_site()=>
-        async fn check(
+        async fn #name(
             &self,
-            #state: &#state_ty,
-        ) -> ::core::result::Result<::core::option::Option<#output>, #error> {
-            #call
-        }
-    }
-}
-
-fn probe(job: &Job, path: &Path) -> TokenStream {
-    let (output, error) = halves(job);
-    let (key, state, state_ty) = (own("key"), own("state"), own("__State"));
-    let states = job.function.states().map(|param| provided(&job.krate, param, &state));
-    let call =
-        quote_spanned!(path.span().resolved_at(Span::mixed_site())=> #path(#key, self, #(#states),*).await);
-    quote_spanned! {Span::mixed_site()=>
-        async fn probe(
-            &self,
-            #key: ::std::string::String,
             #state: &#state_ty,
         ) -> ::core::result::Result<::core::option::Option<#output>, #error> {
             #call

@@ -121,11 +121,9 @@ const _: () = {
         }
         async fn probe(
             &self,
-            key: ::std::string::String,
             state: &__State,
         ) -> ::core::result::Result<::core::option::Option<()>, SyncError> {
-            find_user(key, self, ::idem_runtime::Provides::<Mailer>::provide(state))
-                .await
+            find_user(self, ::idem_runtime::Provides::<Mailer>::provide(state)).await
         }
         async fn body(
             self,

@@ -133,9 +133,11 @@ where
                     claim = self.claim(epoch, attempts)?;
                     let asked = Instant::now();
                     let mut release = self.release(&claim);
+                    // However this run ends from here on, the doubt is not gone with it.
+                    let in_doubt = self.is_in_doubt(&found);
+                    release.in_doubt = in_doubt;
                     match self.store.take_over(&claim, &found).await? {
                         Some(steps) => {
-                            let in_doubt = self.is_in_doubt(&found);
                             debug!(job = J::SPEC.name, key = self.call.key.readable(), %epoch, "took over");
                             return Ok(Admitted::Run(Claim {
                                 release,
@@ -219,9 +221,7 @@ where
                     return Err(held.stopped(Stop::Park(Parked { step: None, reason })).await);
                 }
                 InDoubt::Probe => {
-                    // Whatever ends the probe leaves the doubt.
-                    held.release.in_doubt = true;
-                    let probe = job.probe(self.call.key.outbound(""), self.context.state);
+                    let probe = job.probe(self.context.state);
                     if let Some(value) = held.ask(&interrupt, probe).await? {
                         return held.complete(Settled::Adopted(value), vec![]).await;
                     }
@@ -239,7 +239,7 @@ where
             namespace: self.context.namespace.to_owned(),
             spec: &const { J::SPEC },
             attempt,
-            steps: Steps::new(steps),
+            steps: Steps::new(steps, J::SPEC.drift),
             tasks: Vec::new(),
             interrupt: Arc::clone(&interrupt),
         };
@@ -248,7 +248,7 @@ where
             race(&interrupt, J::SPEC.timeout, job.body(&mut view, self.context.state)).await
         };
         match raced {
-            Raced::Ended(Ok(settled)) => match core.steps.left_over(J::SPEC.drift) {
+            Raced::Ended(Ok(settled)) => match core.steps.left_over() {
                 None => held.complete(settled, core.tasks).await,
                 Some(recorded) => {
                     Err(held.stopped(Stop::Drift { recorded: recorded.to_owned(), asked: None }).await)
@@ -392,7 +392,7 @@ where
                 self.run.parked(self.writer.hold.epoch, parked.step, parked.reason).into()
             }
             Err(Stop::Lost) => Box::pin(self.stopped(Stop::Lost)).await,
-            // The doubt is on record without it, and the next run parks.
+            // The doubt stays on record, and the next run parks.
             Err(Stop::Store(error)) => self.give_up(Error::Store(error)).await,
             Err(Stop::Park(_) | Stop::Drift { .. }) => {
                 unreachable!("a write finds a lost claim or a store's error")
@@ -484,7 +484,12 @@ impl Writer {
         loop {
             let trouble = match self.store.change(&self.hold, change).await {
                 Ok(Held::Yes) => return Ok(()),
-                Ok(Held::Lost) if again && self.is_made(change).await => return Ok(()),
+                Ok(Held::Lost) if again => match self.is_made(change).await {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => return Err(Stop::Lost),
+                    Err(error) if error.is_temporary() => error,
+                    Err(error) => return Err(Stop::Store(error)),
+                },
                 Ok(Held::Lost) => return Err(Stop::Lost),
                 Ok(Held::Unknown) => StoreError::new(
                     StoreErrorKind::OutcomeUnknown,
@@ -505,18 +510,18 @@ impl Writer {
     }
 
     /// Tells whether a change that ends the run was made by an earlier try.
-    async fn is_made(&self, change: &Change<'_>) -> bool {
-        let Ok(Some(entry)) = self.store.entry(self.hold.key).await else { return false };
+    async fn is_made(&self, change: &Change<'_>) -> Result<bool, StoreError> {
+        let Some(entry) = self.store.entry(self.hold.key).await? else { return Ok(false) };
         if entry.epoch != self.hold.epoch || entry.token != self.hold.token {
-            return false;
+            return Ok(false);
         }
-        match change {
+        Ok(match change {
             // An outcome that is not kept has expired at once.
             Change::Settle { outcome, .. } => entry.state == outcome.state() || entry.state == State::Absent,
             Change::Fail { .. } => entry.state == State::Failed,
             Change::Park { .. } => entry.state == State::Parked,
             Change::BeginStep { .. } | Change::EndStep { .. } | Change::ForgetStep { .. } => false,
-        }
+        })
     }
 }
 

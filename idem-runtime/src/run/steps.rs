@@ -25,7 +25,8 @@ use crate::tx::Tx;
 ///
 /// A step is recorded when it has ended well, and a run that takes the work up again gets the recorded
 /// result instead of the effect. Code between steps runs again each time, so it must not have effects of its own,
-/// and it must come to the same steps in the same order.
+/// and it must come to the same steps in the same order. A body that goes on to other steps after the error of one
+/// may come to others next time, which is [refused](crate::job::Drift::Refuse) unless it says `drift = resume`.
 ///
 /// What the body cannot do anything about never comes back to it: if the claim is lost, the store fails, the
 /// steps have changed or a person has to look, the step does not return and the body is dropped there.
@@ -425,7 +426,7 @@ impl<D: Database> Core<D> {
     /// Finds the recorded step of this name, or the place for a new one; does not return if there can be none.
     async fn enter<T: DeserializeOwned>(&mut self, name: StepName) -> Entered<T> {
         let entered = match name.0 {
-            Ok(name) => self.steps.enter(name, self.spec.drift),
+            Ok(name) => self.steps.enter(name),
             Err(what) => Err(Misstep::Name(format!("the name of a step {what}"))),
         };
         match entered {
@@ -513,14 +514,13 @@ fn unknown(spec: &JobSpec, key: &Key, step: &str) -> StoreError {
 /// The steps of a run: those that earlier runs recorded, and how far this one has come.
 #[derive(Debug)]
 pub(super) struct Steps {
-    /// In order.
+    /// In order. A step that failed, and that the body went on behind, leaves a gap in the places.
     recorded: Vec<StepRecord>,
     /// The names of the steps that this run has come to.
     met: HashSet<String>,
-    /// How many of the recorded steps this run has come to.
-    passed: usize,
-    /// The place of the next new step.
+    /// The place of the next step.
     next: u32,
+    drift: Drift,
 }
 
 /// A step that is to be taken.
@@ -546,47 +546,52 @@ enum Misstep {
 }
 
 impl Steps {
-    pub(super) fn new(recorded: Vec<StepRecord>) -> Self {
-        let next = recorded.iter().map(|step| step.seq + 1).max().unwrap_or(0);
-        Steps { recorded, met: HashSet::new(), passed: 0, next }
+    pub(super) fn new(recorded: Vec<StepRecord>, drift: Drift) -> Self {
+        let next = match drift {
+            Drift::Refuse | Drift::Park => 0,
+            // New steps come behind all others.
+            Drift::Resume => recorded.iter().map(|step| step.seq + 1).max().unwrap_or(0),
+        };
+        Steps { recorded, met: HashSet::new(), next, drift }
     }
 
-    fn enter(&mut self, name: String, drift: Drift) -> Result<Found, Misstep> {
+    fn enter(&mut self, name: String) -> Result<Found, Misstep> {
         if !self.met.insert(name.clone()) {
             return Err(Misstep::Name(format!(
                 "two steps of one run are called `{name}`; give one another name, or an index: `(\"{name}\", i)`"
             )));
         }
-        let found = match drift {
-            Drift::Resume => self.recorded.iter().find(|step| step.name == name),
-            Drift::Refuse | Drift::Park => match self.recorded.get(self.passed) {
-                Some(step) if step.name != name => {
-                    return Err(Misstep::Drift { recorded: step.name.clone(), asked: name });
+        let seq = self.next;
+        let by_name = self.recorded.iter().find(|step| step.name == name);
+        let found = match self.drift {
+            Drift::Resume => by_name,
+            Drift::Refuse | Drift::Park => {
+                match (self.recorded.iter().find(|step| step.seq == seq), by_name) {
+                    (Some(step), _) if step.name == name => Some(step),
+                    (None, None) => None,
+                    (Some(other), _) | (None, Some(other)) => {
+                        return Err(Misstep::Drift { recorded: other.name.clone(), asked: name });
+                    }
                 }
-                found => found,
-            },
+            }
         };
-        match found {
-            None => {
-                let seq = self.next;
-                self.next += 1;
-                Ok(Found::Open(Place { seq, name, begun: false }))
-            }
-            Some(step) => {
-                self.passed += 1;
-                Ok(match &step.result {
-                    Some(result) => Found::Recorded(name, result.clone()),
-                    None => Found::Open(Place { seq: step.seq, name, begun: true }),
-                })
-            }
-        }
+        let found = match found {
+            None => Found::Open(Place { seq, name, begun: false }),
+            Some(StepRecord { result: Some(result), .. }) => Found::Recorded(name, result.clone()),
+            Some(step) => Found::Open(Place { seq: step.seq, name, begun: true }),
+        };
+        self.next += 1;
+        Ok(found)
     }
 
     /// Returns the first recorded step that a run which has come to its end has not come to.
-    pub(super) fn left_over(&self, drift: Drift) -> Option<&str> {
-        match drift {
+    pub(super) fn left_over(&self) -> Option<&str> {
+        match self.drift {
             Drift::Resume => None,
-            Drift::Refuse | Drift::Park => self.recorded.get(self.passed).map(|step| step.name.as_str()),
+            Drift::Refuse | Drift::Park => {
+                let mut names = self.recorded.iter().map(|step| step.name.as_str());
+                names.find(|name| !self.met.contains(*name))
+            }
         }
     }
 }
@@ -595,71 +600,86 @@ impl Steps {
 mod tests {
     use super::*;
 
-    fn recorded(names: &[&str]) -> Steps {
-        let step =
-            |(seq, name): (u32, &&str)| StepRecord { seq, name: (*name).to_owned(), result: Some(vec![]) };
-        Steps::new((0..).zip(names).map(step).collect())
+    /// Steps of these names, recorded in these places.
+    fn steps(recorded: &[(u32, &str)], drift: Drift) -> Steps {
+        let step = |(seq, name): &(u32, &str)| StepRecord {
+            seq: *seq,
+            name: (*name).to_owned(),
+            result: Some(vec![]),
+        };
+        Steps::new(recorded.iter().map(step).collect(), drift)
+    }
+
+    fn enter(steps: &mut Steps, name: &str) -> Result<Found, Misstep> {
+        steps.enter(name.to_owned())
     }
 
     fn open(seq: u32, name: &str) -> Result<Found, Misstep> {
         Ok(Found::Open(Place { seq, name: name.to_owned(), begun: false }))
     }
 
+    fn skipped(name: &str) -> Result<Found, Misstep> {
+        Ok(Found::Recorded(name.to_owned(), vec![]))
+    }
+
+    fn drifted(recorded: &str, asked: &str) -> Result<Found, Misstep> {
+        Err(Misstep::Drift { recorded: recorded.to_owned(), asked: asked.to_owned() })
+    }
+
     #[test]
     fn recorded_steps_are_skipped_and_new_ones_follow() {
-        let mut steps = recorded(&["a", "b"]);
-        for name in ["a", "b"] {
-            assert_eq!(
-                steps.enter(name.to_owned(), Drift::Refuse),
-                Ok(Found::Recorded(name.to_owned(), vec![]))
-            );
+        for drift in [Drift::Refuse, Drift::Park, Drift::Resume] {
+            let mut steps = steps(&[(0, "a"), (1, "b")], drift);
+            assert_eq!(enter(&mut steps, "a"), skipped("a"));
+            assert_eq!(steps.left_over(), (drift != Drift::Resume).then_some("b"));
+            assert_eq!(enter(&mut steps, "b"), skipped("b"));
+            assert_eq!(steps.left_over(), None);
+            assert!(matches!(enter(&mut steps, "c"), Ok(Found::Open(Place { seq: 2.., begun: false, .. }))));
         }
-        assert_eq!(steps.left_over(Drift::Refuse), None);
-        assert_eq!(steps.enter(String::from("c"), Drift::Refuse), open(2, "c"));
     }
 
     #[test]
     fn another_step_in_the_place_of_a_recorded_one_is_drift() {
         for drift in [Drift::Refuse, Drift::Park] {
-            let mut steps = recorded(&["a", "b"]);
-            assert!(steps.enter(String::from("a"), drift).is_ok());
-            let drifted = Misstep::Drift { recorded: String::from("b"), asked: String::from("x") };
-            assert_eq!(steps.enter(String::from("x"), drift), Err(drifted));
+            let mut replaced = steps(&[(0, "a"), (1, "b")], drift);
+            assert_eq!(enter(&mut replaced, "a"), skipped("a"));
+            assert_eq!(enter(&mut replaced, "x"), drifted("b", "x"));
+            assert_eq!(enter(&mut steps(&[(0, "a"), (1, "b")], drift), "b"), drifted("a", "b"));
         }
     }
 
     #[test]
-    fn a_recorded_step_that_never_comes_is_left_over() {
-        let mut steps = recorded(&["a", "b"]);
-        assert!(steps.enter(String::from("a"), Drift::Refuse).is_ok());
-        assert_eq!(steps.left_over(Drift::Refuse), Some("b"));
-        assert_eq!(steps.left_over(Drift::Resume), None);
+    fn a_step_that_failed_and_was_gone_on_behind_keeps_its_place() {
+        let mut again = steps(&[(1, "needed")], Drift::Refuse);
+        assert_eq!(enter(&mut again, "optional"), open(0, "optional"));
+        assert_eq!(enter(&mut again, "needed"), skipped("needed"));
+        assert_eq!(enter(&mut again, "next"), open(2, "next"));
+        // Without it, the recorded step is in another place.
+        assert_eq!(enter(&mut steps(&[(1, "needed")], Drift::Refuse), "needed"), drifted("needed", "needed"));
     }
 
     #[test]
-    fn resume_finds_steps_by_name_and_gives_new_ones_new_places() {
-        let mut steps = recorded(&["a", "b"]);
-        assert_eq!(steps.enter(String::from("x"), Drift::Resume), open(2, "x"));
-        assert_eq!(
-            steps.enter(String::from("b"), Drift::Resume),
-            Ok(Found::Recorded(String::from("b"), vec![]))
-        );
+    fn resume_finds_steps_by_name_and_gives_new_ones_places_behind_all() {
+        let mut steps = steps(&[(0, "a"), (1, "b")], Drift::Resume);
+        assert_eq!(enter(&mut steps, "x"), open(2, "x"));
+        assert_eq!(enter(&mut steps, "b"), skipped("b"));
+        assert!(matches!(enter(&mut steps, "y"), Ok(Found::Open(Place { seq: 3.., .. }))));
     }
 
     #[test]
     fn a_name_used_twice_is_refused_whether_recorded_or_not() {
-        let mut steps = recorded(&["a"]);
-        assert!(steps.enter(String::from("a"), Drift::Refuse).is_ok());
-        assert!(matches!(steps.enter(String::from("a"), Drift::Refuse), Err(Misstep::Name(_))));
-        assert!(steps.enter(String::from("b"), Drift::Refuse).is_ok());
-        assert!(matches!(steps.enter(String::from("b"), Drift::Refuse), Err(Misstep::Name(_))));
+        let mut steps = steps(&[(0, "a")], Drift::Refuse);
+        for name in ["a", "b"] {
+            assert!(enter(&mut steps, name).is_ok());
+            assert!(matches!(enter(&mut steps, name), Err(Misstep::Name(_))));
+        }
     }
 
     #[test]
     fn a_begun_step_is_in_doubt() {
         let step = StepRecord { seq: 0, name: String::from("mail"), result: None };
         let place = Place { seq: 0, name: String::from("mail"), begun: true };
-        assert_eq!(Steps::new(vec![step]).enter(String::from("mail"), Drift::Refuse), Ok(Found::Open(place)));
+        assert_eq!(enter(&mut Steps::new(vec![step], Drift::Refuse), "mail"), Ok(Found::Open(place)));
     }
 
     #[test]

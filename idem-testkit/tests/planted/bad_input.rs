@@ -14,7 +14,7 @@ use crate::harness::{clean_up, tables};
 /// Examines with all plans and returns why that is refused.
 async fn trouble<J, S>(scenario: Scenario<J, Sqlite, S>) -> Trouble
 where
-    J: idem_runtime::AtomicJob<S, Db = Sqlite>,
+    J: idem_runtime::RunOn<Sqlite, S>,
     S: Clone + Send + Sync + 'static,
 {
     match examine(&scenario, &Plan::ALL).await {

@@ -68,11 +68,11 @@ correct! {
     a_pause { "a pause between two statements", plain(Pauses { id: 42 }) }
 }
 
-fn plain<J: idem_runtime::AtomicJob<(), Db = Sqlite>>(job: J) -> Scenario<J, Sqlite> {
+fn plain<J: idem_runtime::RunOn<Sqlite, ()>>(job: J) -> Scenario<J, Sqlite> {
     Scenario::new(job).setup(tables::set_up)
 }
 
-fn with_orders<J: idem_runtime::AtomicJob<(), Db = Sqlite>>(job: J) -> Scenario<J, Sqlite> {
+fn with_orders<J: idem_runtime::RunOn<Sqlite, ()>>(job: J) -> Scenario<J, Sqlite> {
     Scenario::new(job).setup(async |lab: &idem_testkit::Lab<Sqlite>| {
         sqlx::raw_sql(
             "CREATE TABLE orders (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, at INTEGER);
@@ -87,11 +87,11 @@ fn with_orders<J: idem_runtime::AtomicJob<(), Db = Sqlite>>(job: J) -> Scenario<
     })
 }
 
-fn charged<J: idem_runtime::AtomicJob<Gateway, Db = Sqlite>>(job: J) -> Scenario<J, Sqlite, Gateway> {
+fn charged<J: idem_runtime::RunOn<Sqlite, Gateway>>(job: J) -> Scenario<J, Sqlite, Gateway> {
     Scenario::new(job).setup(tables::set_up).state(Gateway::default).observe("charges", Gateway::charges)
 }
 
-fn plain_with<J: idem_runtime::AtomicJob<Bodies, Db = Sqlite>>(job: J) -> Scenario<J, Sqlite, Bodies> {
+fn plain_with<J: idem_runtime::RunOn<Sqlite, Bodies>>(job: J) -> Scenario<J, Sqlite, Bodies> {
     Scenario::new(job).setup(tables::set_up).state(Bodies::default)
 }
 

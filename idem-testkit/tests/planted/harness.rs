@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use idem_runtime::AtomicJob;
+use idem_runtime::RunOn;
 use idem_testkit::lab::LabDatabase;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::Failure;
@@ -67,7 +67,7 @@ const TRIES: usize = 6;
 /// Checks that a full check finds the bug, and that the schedule that it prints finds it again.
 pub(crate) async fn check_found<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>)
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -95,7 +95,7 @@ where
 /// Tells whether the schedule alone finds the bug again.
 async fn replays<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>, failure: &Failure) -> bool
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -154,7 +154,7 @@ const AT_ONCE: usize = 2;
 /// Checks that no full check raises an alarm.
 pub(crate) fn check_quiet<J, D, S>(name: &str, scenario: impl Fn() -> Scenario<J, D, S> + Sync)
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
@@ -183,7 +183,7 @@ where
 /// Runs some plans; `None` if there is no server.
 async fn find<J, D, S>(bug: &Bug, scenario: &Scenario<J, D, S>, plans: &[Plan]) -> Option<Failure>
 where
-    J: AtomicJob<S, Db = D>,
+    J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {

@@ -9,7 +9,11 @@
 #[macro_use]
 mod harness;
 
-#[allow(dead_code, reason = "the broken stores of the conformance suite; some are planted here too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the broken stores of the conformance suite; some are planted here too"
+)]
 #[path = "../faults/mod.rs"]
 mod faults;
 

@@ -89,7 +89,7 @@ bugs! {
 
 fn charged<J>(job: J) -> Scenario<J, Sqlite, Gateway>
 where
-    J: idem_runtime::AtomicJob<Gateway, Db = Sqlite>,
+    J: idem_runtime::RunOn<Sqlite, Gateway>,
 {
     Scenario::new(job).setup(tables::set_up).state(Gateway::default).observe("charges", Gateway::charges)
 }

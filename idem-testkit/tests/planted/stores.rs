@@ -11,7 +11,7 @@ use idem_runtime::key::{Key, KeyHash, KeyParts};
 use idem_runtime::prelude::*;
 use idem_runtime::record::{JobId, NewRecord, Outcome, Record};
 use idem_runtime::store::{Begun, Claim, Committed, Found, KeyLock, StoreTx};
-use idem_runtime::{AtomicJob, StoreError, codec};
+use idem_runtime::{RunOn, StoreError, codec};
 use idem_testkit::Scenario;
 
 use crate::faults::{self, BrokenStore, Fault, Good, WithLock};
@@ -136,7 +136,7 @@ bugs! {
 /// A job that is right, on a store that is not.
 fn on<J>(job: J, fault: impl Fault<Sqlite>) -> Scenario<J, Sqlite, ()>
 where
-    J: AtomicJob<(), Db = Sqlite>,
+    J: RunOn<Sqlite, ()>,
 {
     let fault: Arc<dyn Fault<Sqlite>> = Arc::new(fault);
     Scenario::new(job)

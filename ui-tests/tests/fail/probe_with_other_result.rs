@@ -2,7 +2,7 @@
 
 use idem_runtime::prelude::*;
 
-async fn find(key: String, job: &Charge) -> Result<bool, String> {
+async fn find(job: &Charge) -> Result<bool, String> {
     Ok(true)
 }
 

@@ -70,7 +70,7 @@ leased!(five(run: Memory, id: i64) steps "a" "b", in_doubt rerun);
 leased!(six(id: i64) lease "10s", probe look::up);
 
 mod look {
-    pub(crate) async fn up(_: String, job: &crate::Six) -> Result<Option<i64>, String> {
+    pub(crate) async fn up(job: &crate::Six) -> Result<Option<i64>, String> {
         Ok(Some(job.id))
     }
 }

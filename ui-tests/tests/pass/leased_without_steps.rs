@@ -59,9 +59,9 @@ async fn is_current(job: &SyncUser, limit: &Limit, _: &Mailer) -> Result<Option<
     Ok((job.user > limit.0).then_some(0))
 }
 
-async fn find_user(key: String, job: &SyncUser, _: &Limit, _: &Mailer) -> Result<Option<u32>, Failure> {
+async fn find_user(job: &SyncUser, _: &Limit, _: &Mailer) -> Result<Option<u32>, Failure> {
     tokio::task::yield_now().await;
-    Ok((key.len() == 1).then_some(job.user))
+    Ok((job.user == 1).then_some(job.user))
 }
 
 /// A job without steps runs wherever the records are, and callers may leave that open as well.

@@ -60,9 +60,9 @@ async fn private_and_unused(_tx: &mut Tx<'_, Memory>, id: i64) -> Result<i64, Fa
     Ok(id)
 }
 
-async fn found(key: String, job: &Copied, gateway: &Gateway) -> Result<Option<i64>, Failure> {
+async fn found(job: &Copied, gateway: &Gateway) -> Result<Option<i64>, Failure> {
     let Gateway = gateway;
-    Ok((key.len() == 1).then_some(job.id))
+    Ok((job.id == 1).then_some(job.id))
 }
 
 async fn current(job: &Copied, gateway: &Gateway) -> Result<Option<i64>, Failure> {

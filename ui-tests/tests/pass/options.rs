@@ -59,7 +59,7 @@ async fn steps_written(_: &mut Run<'_, Memory>, id: i64) -> Result<i64, String> 
 }
 
 mod leased {
-    pub(crate) async fn look(_: String, _: &crate::LeasedWritten) -> Result<Option<i64>, String> {
+    pub(crate) async fn look(_: &crate::LeasedWritten) -> Result<Option<i64>, String> {
         Ok(None)
     }
 }

@@ -47,7 +47,7 @@ pub async fn ship(
         id => Ok(id),
     }
 }
-async fn found(_: String, job: &Copied, _: &Gateway) -> Result<Option<u32>, String> {
+async fn found(job: &Copied, _: &Gateway) -> Result<Option<u32>, String> {
     Ok((job.order.0 == 9).then_some(9))
 }
 

@@ -42,7 +42,7 @@ async fn five(id: i64) -> R<i64> {
     Err(if id == 0 { Failure::Down } else { Failure::Twice })
 }
 
-async fn look(_: String, _: &Five) -> R<Option<i64>> {
+async fn look(_: &Five) -> R<Option<i64>> {
     Ok(None)
 }
 

@@ -119,15 +119,15 @@ impl LeaseStore for MySqlStore {
         }
         let mut sorted = leases.to_vec();
         sorted.sort_unstable_by_key(|lease| lease.hold.key);
-        let rows = self.ask(doing, || self.lease_statements.renew(&sorted, Locked::Skip)).await?;
+        let renew = |leases: &[Lease], locked| self.lease_statements.renew(leases, locked, RENEWAL_LOCK_WAIT);
+        let rows = self.ask(doing, || renew(&sorted, Locked::Skip)).await?;
         let (mut held, locked) = read_tokens(&rows).map_err(failed)?;
         if locked.is_empty() {
             return Ok(lost(leases, &held));
         }
         // As by a write of their own runs: those are waited for, but not by the others.
         sorted.retain(|lease| locked.contains(&lease.hold.token.0));
-        let wait = || self.lease_statements.renew(&sorted, Locked::Wait(RENEWAL_LOCK_WAIT));
-        let rows = match self.send(wait).await?.rows {
+        let rows = match self.send(|| renew(&sorted, Locked::Wait)).await?.rows {
             Ok(rows) => rows,
             // While somebody has a record locked nobody can take the key over either, so its lease is not lost yet.
             Err(error) if is_lock_timeout(&error) => {

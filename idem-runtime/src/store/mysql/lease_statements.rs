@@ -98,48 +98,38 @@ impl LeaseStatements {
              WHERE `key` = x'{key}' AND COALESCE(epoch, 0) = {} AND COALESCE(token, 0) = {} \
              AND outcome BETWEEN {first} AND {last} \
              AND CASE WHEN outcome = {running} THEN lease_until <= {NOW} \
-             WHEN outcome < {running} THEN expires_at <= {NOW} ELSE TRUE END;{CHANGED};COMMIT;{}",
+             WHEN outcome < {running} THEN expires_at <= {NOW} ELSE outcome = {failed} END;{CHANGED};COMMIT;{}",
             found.epoch,
             found.token.0,
             entry(records, steps, &format!("x'{key}'")),
             running = state_code(State::Running),
+            failed = state_code(State::Failed),
         )
     }
 
     /// Renews leases; `leases` is in the order of the keys, in which the records are locked, so that two such
     /// statements cannot wait for each other. Returns as `token` those whose run has the key, and whether they were
-    /// `renewed`: not if somebody has them locked, and they are not waited for.
-    pub(super) fn renew(&self, leases: &[Lease], locked: Locked) -> String {
+    /// `renewed`: not if somebody has them locked, and they are not waited for. Nothing is waited for longer than `limit`.
+    pub(super) fn renew(&self, leases: &[Lease], locked: Locked, limit: Duration) -> String {
         let records = &self.records;
         let among = self.among(leases);
-        let mut sql = format!("SET @idem_now = {NOW};");
-        match locked {
+        let update = match locked {
             // The servers skip what is locked only where they read, and the limit makes them do that first.
-            Locked::Skip => push(
-                &mut sql,
-                format_args!(
-                    "UPDATE (SELECT r.`key`, l.millis FROM {among} LIMIT {} FOR UPDATE SKIP LOCKED) AS held \
-                     STRAIGHT_JOIN {records} AS r ON r.`key` = held.`key` \
-                     SET r.lease_until = @idem_now + held.millis;",
-                    leases.len()
-                ),
+            Locked::Skip => format!(
+                "(SELECT r.`key`, l.millis FROM {among} LIMIT {} FOR UPDATE SKIP LOCKED) AS l \
+                 STRAIGHT_JOIN {records} AS r FORCE INDEX (PRIMARY) ON r.`key` = l.`key`",
+                leases.len()
             ),
-            // The server waits in whole seconds; the variable is the session's.
-            Locked::Wait(limit) => push(
-                &mut sql,
-                format_args!(
-                    "SET @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {};\
-                     UPDATE {among} SET r.lease_until = @idem_now + l.millis;\
-                     SET innodb_lock_wait_timeout = @idem_wait;",
-                    wait_seconds(limit)
-                ),
-            ),
-        }
-        push(
-            &mut sql,
-            format_args!("SELECT r.token, r.lease_until = @idem_now + l.millis AS renewed FROM {among}"),
-        );
-        sql
+            Locked::Wait => among.clone(),
+        };
+        // The server waits in whole seconds; the variable is the session's.
+        format!(
+            "SET @idem_now = {NOW}, @idem_wait = @@innodb_lock_wait_timeout, innodb_lock_wait_timeout = {};\
+             UPDATE {update} SET r.lease_until = @idem_now + l.millis;\
+             SET innodb_lock_wait_timeout = @idem_wait;\
+             SELECT r.token, r.lease_until = @idem_now + l.millis AS renewed FROM {among}",
+            wait_seconds(limit)
+        )
     }
 
     /// Returns the same without renewing, and without waiting for anybody.
@@ -147,7 +137,8 @@ impl LeaseStatements {
         format!("SELECT r.token, FALSE AS renewed FROM {}", self.among(leases))
     }
 
-    /// Joins leases with the records whose run has the key, in this order.
+    /// Joins leases with the records whose run has the key, in this order. The records are found by their keys
+    /// whatever the server thinks: looking at all of them, as it would while there are few, would lock them all.
     fn among(&self, leases: &[Lease]) -> String {
         let mut sql = String::from("(");
         for (at, Lease { hold, length }) in leases.iter().enumerate() {
@@ -165,8 +156,8 @@ impl LeaseStatements {
         push(
             &mut sql,
             format_args!(
-                ") AS l STRAIGHT_JOIN {} AS r ON r.`key` = l.`key` AND r.epoch = l.epoch AND r.token = l.token \
-                 AND r.outcome = {}",
+                ") AS l STRAIGHT_JOIN {} AS r FORCE INDEX (PRIMARY) ON r.`key` = l.`key` AND r.epoch = l.epoch \
+                 AND r.token = l.token AND r.outcome = {}",
                 self.records,
                 state_code(State::Running)
             ),
@@ -394,8 +385,8 @@ impl LeaseStatements {
 pub(super) enum Locked {
     /// It is left out.
     Skip,
-    /// It is waited for, so long and no longer.
-    Wait(Duration),
+    /// It is waited for.
+    Wait,
 }
 
 /// Tells whether the statement before it has found its row. sqlx asks the server to count a row that was found

@@ -17,7 +17,7 @@ use crate::record::{Entry, Epoch, Hold, State, StepRecord};
 use crate::store::sql::{EntryColumns, broke, driver_error, lost};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
-    UnfinishedFilter, UnfinishedRow,
+    UnfinishedFilter, UnfinishedRow, Watch,
 };
 
 /// How long a renewal waits for records that somebody has locked.
@@ -151,7 +151,9 @@ impl LeaseStore for PostgresStore {
     }
 
     async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
-        let Answer { rows, again } = self.send(|_| self.lease_statements.change(hold, change)).await?;
+        let Answer { rows, again } = self
+            .send(|session| self.lease_statements.change(hold, change, self.bell_in(session, hold.key)))
+            .await?;
         match rows {
             Ok(rows) if is_held(&rows) => Ok(Held::Yes),
             // It may be the first message that has ended the run.
@@ -171,7 +173,8 @@ impl LeaseStore for PostgresStore {
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         // A person's word is not sent twice: what it answers the second time would be wrong.
         let mut connection = self.connections.lease_alive().await?;
-        let sql = self.lease_statements.resolve(resolve);
+        let bell = self.bell_in(connection.session(), resolve.key);
+        let sql = self.lease_statements.resolve(resolve, bell);
         let rows = message(&mut connection, sql)
             .await
             .map_err(|error| driver_error("resolving a parked key", error))?;
@@ -213,6 +216,17 @@ impl LeaseStore for PostgresStore {
         let rows = rows.map_err(|error| driver_error("deleting a task of the outbox", error))?;
         // Of two messages the first may have deleted it; nobody but a relay does.
         Ok(is_held(&rows) || again)
+    }
+
+    async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
+        // Behind a transaction pooler the locks and the listening would be another client's.
+        if !self.has_sessions() {
+            return Ok(None);
+        }
+        let mut connection = self.connections.lease().await?;
+        let bell = self.bell_in(connection.session(), key);
+        connection.give_back();
+        Ok(self.watches.begin(bell).await.map(|watch| Box::new(watch) as _))
     }
 }
 

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::lock_timeout_millis;
 use super::statements::{literal, push, push_bytes};
+use super::watch::Bell;
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
@@ -99,12 +100,13 @@ impl LeaseStatements {
              WHERE key = '{key}' AND coalesce(epoch, 0) = '{}' AND coalesce(token, 0) = '{}' \
              AND outcome BETWEEN {first} AND {last} \
              AND CASE WHEN outcome = {running} THEN lease_until <= clock_timestamp() \
-             WHEN outcome < {running} THEN expires_at <= clock_timestamp() ELSE TRUE END \
+             WHEN outcome < {running} THEN expires_at <= clock_timestamp() ELSE outcome = {failed} END \
              RETURNING 1 AS idem_held;{};COMMIT",
             found.epoch,
             found.token.0,
             self.entry_text(key),
             running = state_code(State::Running),
+            failed = state_code(State::Failed),
         )
     }
 
@@ -164,15 +166,21 @@ impl LeaseStatements {
     }
 
     /// Makes a change if the run has the key, and tells whether it has.
-    pub(super) fn change(&self, hold: &Hold, change: &Change<'_>) -> String {
+    pub(super) fn change(&self, hold: &Hold, change: &Change<'_>, bell: Bell) -> String {
         let LeaseStatements { records, steps, .. } = self;
         let (key, holds) = (hold.key, holds(hold));
         let mut sql = String::with_capacity(512);
         sql.push_str(BEGIN);
         match *change {
             // One statement: what it changes is what it asks for.
-            Change::Fail { trouble } => self.push_end(&mut sql, State::Failed, trouble, None, &holds),
-            Change::Park { parked } => self.push_end(&mut sql, State::Parked, parked, None, &holds),
+            Change::Fail { trouble } => {
+                self.push_end(&mut sql, State::Failed, trouble, None, &holds);
+                sql.push_str(&bell.ring());
+            }
+            Change::Park { parked } => {
+                self.push_end(&mut sql, State::Parked, parked, None, &holds);
+                sql.push_str(&bell.ring());
+            }
             Change::BeginStep { seq, name } => {
                 push_held(&mut sql, records, &holds);
                 let name = literal(name);
@@ -211,6 +219,7 @@ impl LeaseStatements {
                 );
                 let result = if retain == Retain::None { &[] } else { result };
                 self.push_end(&mut sql, outcome.state(), result, Some(retain), &holds);
+                sql.push_str(&bell.ring());
             }
         }
         sql.push_str("COMMIT");
@@ -248,7 +257,7 @@ impl LeaseStatements {
     }
 
     /// Ends the wait of a parked key, notes it in the audit, and tells whether it was parked.
-    pub(super) fn resolve(&self, resolve: &Resolve<'_>) -> String {
+    pub(super) fn resolve(&self, resolve: &Resolve<'_>, bell: Bell) -> String {
         let LeaseStatements { records, steps, audits, .. } = self;
         let (key, epoch) = (resolve.key, resolve.epoch);
         let parked =
@@ -288,6 +297,7 @@ impl LeaseStatements {
         }
         let retain = (resolve.state == State::Completed).then_some(resolve.retain);
         self.push_end(&mut sql, resolve.state, resolve.payload, retain, &parked);
+        sql.push_str(&bell.ring());
         sql.push_str("COMMIT");
         sql
     }

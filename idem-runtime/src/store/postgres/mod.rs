@@ -8,6 +8,7 @@ mod lease;
 mod lease_statements;
 mod statements;
 mod tx;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use tracing::{debug, info};
 use self::lease_statements::LeaseStatements;
 use self::statements::Statements;
 use self::tx::PostgresTx;
+use self::watch::{Bell, Watches};
 use super::sql::{
     Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations,
     read_record,
@@ -35,6 +37,7 @@ pub struct PostgresStore {
     connections: Connections<Postgres>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
+    watches: Watches,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
     /// The pool is made for a transaction pooler: sqlx must be told there to keep no prepared statement
@@ -51,6 +54,7 @@ impl PostgresStore {
         };
         PostgresStore {
             pooled: pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
+            watches: Watches::new(pool.clone()),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
@@ -97,11 +101,21 @@ impl PostgresStore {
 
     /// Returns how the key is locked in this session.
     fn lock_in<'s>(&self, session: &'s mut Session, claim: &Claim<'_>) -> SessionLock<'s> {
-        let Session { schema, place, lock_timeout, claimed, .. } = session;
-        let place = *place.get_or_insert_with(|| self.statements.place(schema));
-        let number = claim.key.hash().at(place).lock_number();
+        let number = claim.key.hash().at(self.place_in(session)).lock_number();
+        let Session { lock_timeout, claimed, .. } = session;
         *claimed = self.has_sessions().then_some(number);
         SessionLock { number, lock_timeout }
+    }
+
+    /// Returns the place of the records in this session.
+    fn place_in(&self, session: &mut Session) -> u64 {
+        let Session { schema, place, .. } = session;
+        *place.get_or_insert_with(|| self.statements.place(schema))
+    }
+
+    /// Returns what tells that a claim of the key has ended.
+    fn bell_in(&self, session: &mut Session, key: KeyHash) -> Bell {
+        Bell::new(key, self.place_in(session))
     }
 
     /// Waits for the lock of the key inside the transaction, and reads again under it.

@@ -1,0 +1,249 @@
+//! Effects whose outcome nobody knows: had again, asked for, or left to a person.
+
+use idem_runtime::prelude::*;
+use idem_runtime::record::{Epoch, State};
+use idem_runtime::store::memory::Memory;
+use idem_runtime::{Resolution, StoreErrorKind};
+
+use super::world::{Desk, Failure, World};
+
+#[idempotent(key = id, in_doubt = park)]
+async fn parking(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    world.call("callee", id.to_string()).await
+}
+
+#[idempotent(key = id, in_doubt = probe(find))]
+async fn probing(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    world.call("callee", id.to_string()).await
+}
+
+async fn find(job: &Probing, world: &World) -> Result<Option<String>, Failure> {
+    world.call("probe", job.id.to_string()).await?;
+    Ok(world.keys("callee").contains(&job.id.to_string()).then(|| String::from("found")))
+}
+
+fn parked<T: std::fmt::Debug>(answer: Result<Done<T>, Error<Failure>>) -> idem_runtime::Parked {
+    match answer {
+        Err(Error::Parked(parked)) => parked,
+        other => panic!("what is in doubt answered {other:?}"),
+    }
+}
+
+/// Drops a run that stands in its call, after the call has had its effect or before.
+async fn cut_off(desk: &Desk, run: tokio::task::JoinHandle<()>) {
+    desk.world.arrival().await;
+    run.abort();
+    let _ = run.await;
+    desk.world.open("callee");
+    // The drop frees the key in a task of its own.
+    while desk.idem.unfinished(&[State::Running], 1).await.unwrap().len() == 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+macro_rules! start {
+    ($desk:ident, $job:ident) => {{
+        $desk.world.close("callee");
+        let idem = $desk.idem.clone();
+        tokio::spawn(async move {
+            let _ = $job(&idem, 1).await;
+        })
+    }};
+}
+
+#[tokio::test]
+async fn a_job_that_was_cut_off_is_parked_and_never_runs_by_itself() {
+    let desk = Desk::new();
+    let run = start!(desk, parking);
+    cut_off(&desk, run).await;
+    for _ in 0..3 {
+        let parked = parked(parking(&desk.idem, 1).await);
+        assert_eq!((parked.step, parked.epoch), (None, Epoch(2)));
+    }
+    assert_eq!(desk.world.count("callee"), 0);
+}
+
+#[tokio::test]
+async fn a_lapsed_lease_is_a_doubt_too() {
+    let desk = Desk::new();
+    desk.world.close("callee");
+    let idem = desk.idem.clone();
+    let run = tokio::spawn(async move { parking(&idem, 1).await });
+    desk.world.arrival().await;
+    desk.store.advance(std::time::Duration::from_secs(3_600));
+    parked(parking(&desk.other(), 1).await);
+    desk.world.open("callee");
+    assert!(matches!(run.await.unwrap(), Err(Error::LostClaim(_))));
+    assert_eq!(desk.world.count("callee"), 1);
+    parked(parking(&desk.other(), 1).await);
+}
+
+#[tokio::test]
+async fn an_error_leaves_the_doubt_unless_it_is_final() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(matches!(parking(&desk.idem, 1).await, Err(Error::Job(Failure::TimedOut))));
+    parked(parking(&desk.idem, 1).await);
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[tokio::test]
+async fn a_person_says_that_it_is_done_and_everybody_gets_that_result() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(parking(&desk.idem, 1).await.is_err());
+    parked(parking(&desk.idem, 1).await);
+    let listed = desk.idem.parked(10).await.unwrap();
+    assert_eq!((listed.len(), &*listed[0].job, &*listed[0].key), (1, "parking", "1"));
+    let (key, epoch) = (listed[0].hash, listed[0].epoch);
+
+    let wrong = Resolution::done(&7).unwrap();
+    let refused =
+        desk.idem.resolve::<Parking>(key, epoch, wrong, "ada").await.expect_err("a number is no text");
+    assert_eq!(refused.kind(), StoreErrorKind::Unreadable);
+    let done = || Resolution::done(&String::from("receipt 9")).unwrap();
+    let stale =
+        desk.idem.resolve::<Parking>(key, Epoch(1), done(), "ada").await.expect_err("the epoch is stale");
+    assert_eq!(stale.kind(), StoreErrorKind::Stale);
+    assert!(stale.to_string().contains("epoch 2, not 1"), "{stale}");
+    parked(parking(&desk.idem, 1).await);
+
+    desk.idem.resolve::<Parking>(key, epoch, done(), "ada saw it in the callee's log").await.unwrap();
+    assert_eq!(parking(&desk.idem, 1).await.unwrap(), Done::Replayed("receipt 9".into()));
+    let again = desk.idem.resolve::<Parking>(key, epoch, done(), "ada").await.expect_err("it is resolved");
+    assert_eq!(again.kind(), StoreErrorKind::Stale);
+    let explained = desk.idem.explain(&Parking { id: 1 }).await.unwrap().expect("it is on record");
+    let audit: Vec<_> = explained.audit.iter().map(|note| (&*note.action, &*note.why)).collect();
+    assert_eq!(audit, [("done", "ada saw it in the callee's log")]);
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[tokio::test]
+async fn a_person_says_that_it_did_not_happen_and_it_runs_once_more() {
+    let desk = Desk::new();
+    let run = start!(desk, parking);
+    cut_off(&desk, run).await;
+    let parked = parked(parking(&desk.idem, 1).await);
+    let listed = desk.idem.parked(10).await.unwrap();
+    desk.idem.resolve::<Parking>(listed[0].hash, parked.epoch, Resolution::rerun(), "ada").await.unwrap();
+    assert!(parking(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_the_effect_adopts_it() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(probing(&desk.idem, 1).await.is_err());
+    assert_eq!(desk.world.count("probe"), 0, "a first run has nothing to ask for");
+    assert_eq!(probing(&desk.idem, 1).await.unwrap(), Done::Adopted("found".into()));
+    assert_eq!(probing(&desk.idem, 1).await.unwrap(), Done::Replayed("found".into()));
+    assert_eq!((desk.world.count("callee"), desk.world.count("probe")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_nothing_lets_the_job_run() {
+    let desk = Desk::new();
+    let run = start!(desk, probing);
+    cut_off(&desk, run).await;
+    assert!(probing(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!((desk.world.count("callee"), desk.world.count("probe")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_leaves_the_doubt() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    desk.world.answer("probe", &[Err(Failure::Refused), Err(Failure::Refused)]);
+    assert!(probing(&desk.idem, 1).await.is_err());
+    for _ in 0..2 {
+        assert!(matches!(probing(&desk.idem, 1).await, Err(Error::Job(Failure::Refused))));
+    }
+    assert!(probing(&desk.idem, 1).await.unwrap().is_adopted());
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn stepping(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<String, Failure> {
+    run.step("before", async |key| world.call("before", key).await).await?;
+    let sure = |error: &Failure| *error == Failure::Refused;
+    let parcel =
+        run.step("parcel", async |_| world.call("callee", id.to_string()).await).park().not_done_if(sure);
+    let parcel = parcel.await?;
+    world.call("end", parcel.clone()).await?;
+    Ok(parcel)
+}
+
+#[tokio::test]
+async fn a_step_in_doubt_parks_and_a_person_gives_its_result() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(stepping(&desk.idem, 1).await.is_err());
+    let parked = parked(stepping(&desk.idem, 1).await);
+    assert_eq!(parked.step.as_deref(), Some("parcel"));
+    assert!(parked.to_string().contains("step `parcel`"), "{parked}");
+    let explained = desk.idem.explain(&Stepping { id: 1 }).await.unwrap().expect("it is on record");
+    let steps: Vec<_> = explained.steps.iter().map(|step| (&*step.name, step.is_done)).collect();
+    assert_eq!(steps, [("before", true), ("parcel", false)]);
+
+    let done = Resolution::done(&String::from("parcel 9")).unwrap();
+    desk.idem.resolve::<Stepping>(explained.hash, explained.epoch, done, "ada").await.unwrap();
+    assert_eq!(stepping(&desk.idem, 1).await.unwrap(), Done::Executed("parcel 9".into()));
+    assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_step_that_a_person_found_undone_is_taken_once_more() {
+    let desk = Desk::new();
+    let run = start!(desk, stepping);
+    cut_off(&desk, run).await;
+    let parked = parked(stepping(&desk.idem, 1).await);
+    let listed = desk.idem.parked(10).await.unwrap();
+    desk.idem.resolve::<Stepping>(listed[0].hash, parked.epoch, Resolution::rerun(), "ada").await.unwrap();
+    assert!(stepping(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 1));
+}
+
+#[tokio::test]
+async fn an_error_that_is_certain_leaves_no_doubt() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::Refused), Err(Failure::Refused)]);
+    assert!(matches!(stepping(&desk.idem, 1).await, Err(Error::Job(Failure::Refused))));
+    assert!(matches!(stepping(&desk.idem, 1).await, Err(Error::Job(Failure::Refused))));
+    assert!(stepping(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[tokio::test]
+async fn a_step_that_is_done_is_in_no_doubt_however_the_run_ends() {
+    let desk = Desk::new();
+    desk.world.answer("end", &[Err(Failure::TimedOut)]);
+    assert!(stepping(&desk.idem, 1).await.is_err());
+    assert!(stepping(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.world.count("callee"), 1);
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn asking(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<String, Failure> {
+    let found = || world.keys("callee").first().map(|_| String::from("found"));
+    let asked = run.step("mail", async |_| world.call("callee", id.to_string()).await).probe(async |key| {
+        world.call("probe", key).await?;
+        Ok(found())
+    });
+    let mail = asked.await?;
+    world.call("end", "").await?;
+    run.step("keyed", async |key| world.call("keyed", key).await).rerun().await?;
+    Ok(mail)
+}
+
+#[tokio::test]
+async fn a_step_is_probed_with_the_key_of_its_call() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    desk.world.answer("keyed", &[Err(Failure::TimedOut)]);
+    assert!(asking(&desk.idem, 1).await.is_err());
+    assert!(asking(&desk.idem, 1).await.is_err(), "the keyed call fails");
+    assert_eq!(*asking(&desk.idem, 1).await.unwrap(), "found");
+    assert_eq!((desk.world.count("callee"), desk.world.count("probe"), desk.world.count("keyed")), (1, 1, 2));
+    assert!(desk.world.keys("probe")[0].starts_with("idem_"));
+}

@@ -1,0 +1,457 @@
+//! Who has the key: heartbeats, lost claims, and stores that are in trouble.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idem_runtime::key::KeyHash;
+use idem_runtime::prelude::*;
+use idem_runtime::record::{Entry, Hold, State, StepRecord};
+use idem_runtime::store::memory::{Memory, MemoryStore};
+use idem_runtime::store::{Change, Database, Held, Lease, LeaseClaim};
+use idem_runtime::{StoreError, StoreErrorKind};
+
+use super::faults::{BrokenStore, Fault, Good};
+use super::world::{Desk, Failure, World};
+
+#[idempotent(key = id, in_doubt = rerun, lock = lease("30s"), on_busy = error)]
+async fn work(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    let _dropped = OnDrop(world);
+    world.call("work", id.to_string()).await
+}
+
+/// Tells the world that a body is gone.
+struct OnDrop<'w>(&'w World);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.note("a body is gone");
+    }
+}
+
+/// A store in memory whose trouble is made by hand.
+#[derive(Default)]
+struct Troubles {
+    renewals: AtomicUsize,
+    renewed: AtomicUsize,
+    /// Renewals fail.
+    renews_nothing: AtomicBool,
+    /// Renewals never come back.
+    hangs: AtomicBool,
+    /// How many writes are made to look lost.
+    lost_answers: AtomicUsize,
+    /// Those writes are made all the same.
+    though_made: AtomicBool,
+    /// How many writes fail for now.
+    temporary: AtomicUsize,
+    writes: AtomicUsize,
+    /// Questions for what is recorded that fail for now.
+    unanswered: AtomicUsize,
+    /// Take-overs whose answers are lost.
+    lost_take_overs: AtomicUsize,
+    /// Refused for good: that a key is parked.
+    parks_nothing: AtomicUsize,
+}
+
+fn take_one(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for Arc<Troubles> {
+    async fn renew(&self, good: &Good<D>, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending().await
+        }
+        if self.renews_nothing.load(Ordering::SeqCst) {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "no route to host").temporary());
+        }
+        self.renewed.fetch_add(leases.len(), Ordering::SeqCst);
+        good.renew(leases).await
+    }
+
+    async fn take_over(
+        &self,
+        good: &Good<D>,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let taken = good.take_over(claim, found).await?;
+        match take_one(&self.lost_take_overs) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "connection reset").temporary()),
+            false => Ok(taken),
+        }
+    }
+
+    async fn entry(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Entry>, StoreError> {
+        match take_one(&self.unanswered) {
+            true => Err(StoreError::new(StoreErrorKind::Unavailable, "connection reset").temporary()),
+            false => good.entry(key).await,
+        }
+    }
+
+    async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        if matches!(change, Change::Park { .. }) && take_one(&self.parks_nothing) {
+            return Err(StoreError::new(StoreErrorKind::Refused, "no"));
+        }
+        if take_one(&self.temporary) {
+            return Err(StoreError::new(StoreErrorKind::Conflict, "database is locked").temporary());
+        }
+        if take_one(&self.lost_answers) {
+            if self.though_made.load(Ordering::SeqCst) {
+                good.change(hold, change).await?;
+            }
+            return Ok(Held::Unknown);
+        }
+        good.change(hold, change).await
+    }
+}
+
+struct Troubled {
+    store: MemoryStore,
+    world: World,
+    troubles: Arc<Troubles>,
+    idem: Idem<Memory, World>,
+}
+
+impl Troubled {
+    fn new() -> Self {
+        let (store, world, troubles) = (MemoryStore::new(), World::default(), Arc::new(Troubles::default()));
+        let broken = BrokenStore { good: Arc::new(store.clone()), fault: Arc::new(Arc::clone(&troubles)) };
+        let idem = Idem::with_store(Arc::new(broken)).state(world.clone()).build().unwrap();
+        Troubled { store, world, troubles, idem }
+    }
+
+    /// Starts a run and returns when it stands in its call.
+    async fn start(&self, id: i64) -> tokio::task::JoinHandle<Result<Done<String>, Error<Failure>>> {
+        self.world.close("work");
+        let idem = self.idem.clone();
+        let run = tokio::spawn(async move { work(&idem, id).await });
+        self.world.arrival().await;
+        run
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_at_each_third_of_it_and_no_longer_than_the_run() {
+    let desk = Troubled::new();
+    let run = desk.start(1).await;
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    assert_eq!(desk.troubles.renewals.load(Ordering::SeqCst), 9);
+    desk.world.open("work");
+    run.await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(desk.troubles.renewals.load(Ordering::SeqCst), 9, "nobody is left to be renewed");
+    // The task has ended with its last run; another run starts it again.
+    let run = desk.start(2).await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(desk.troubles.renewals.load(Ordering::SeqCst), 11);
+    run.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_runs_are_renewed_in_a_handful_of_statements() {
+    let desk = Troubled::new();
+    desk.world.close("work");
+    let mut runs = tokio::task::JoinSet::new();
+    for id in 0..1_000 {
+        let idem = desk.idem.clone();
+        runs.spawn(async move { work(&idem, id).await });
+        // Not all at once: they begin over six seconds.
+        if id % 100 == 0 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+    }
+    for _ in 0..1_000 {
+        desk.world.arrival().await;
+    }
+    let (before, renewed) =
+        (desk.troubles.renewals.load(Ordering::SeqCst), desk.troubles.renewed.load(Ordering::SeqCst));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let renewals = desk.troubles.renewals.load(Ordering::SeqCst) - before;
+    let renewed = desk.troubles.renewed.load(Ordering::SeqCst) - renewed;
+    println!("1,000 leases over 30 s: {renewals} statements, {renewed} renewals");
+    assert!(renewals <= 15, "{renewals} statements in 30 s");
+    assert!(renewed >= 3_000, "{renewed} renewals in 30 s");
+    desk.world.open("work");
+    assert_eq!(runs.join_all().await.iter().filter(|run| run.is_ok()).count(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_overtaken_is_cancelled_and_says_so() {
+    let desk = Desk::new();
+    desk.world.close("work");
+    let idem = desk.idem.clone();
+    let run = tokio::spawn(async move { work(&idem, 1).await });
+    desk.world.arrival().await;
+    assert!(matches!(work(&desk.other(), 1).await, Err(Error::Busy(_))), "a live lease is not taken over");
+    desk.store.advance(Duration::from_secs(31));
+    let other = desk.other();
+    let successor = tokio::spawn(async move { work(&other, 1).await });
+    desk.world.arrival().await;
+    match run.await.unwrap() {
+        Err(Error::LostClaim(lost)) => assert_eq!((lost.job, &*lost.key, lost.epoch.0), ("work", "1", 1)),
+        other => panic!("a run that was overtaken answered {other:?}"),
+    }
+    assert_eq!(desk.world.count("a body is gone"), 1, "the body was not dropped");
+    desk.world.open("work");
+    assert!(successor.await.unwrap().unwrap().is_executed());
+    assert!(work(&desk.idem, 1).await.unwrap().is_replayed());
+    assert_eq!(desk.world.count("work"), 1);
+}
+
+#[idempotent(key = id, in_doubt = rerun, lock = lease("1s"))]
+async fn blocking(run: &mut Run<'_, Memory>, id: i64, #[state] gate: &Blockade) -> Result<i64, Failure> {
+    if gate.blocks.swap(false, Ordering::SeqCst) {
+        gate.stands.lock().unwrap().send(()).unwrap();
+        // No await: nothing else of this thread goes on, the heartbeat included.
+        gate.goes_on.lock().unwrap().recv().unwrap();
+    }
+    run.tx_step("effect", async |tx| {
+        tx.set(format!("by epoch {}", if gate.blocks.load(Ordering::SeqCst) { 0 } else { 1 }), "");
+        Ok::<_, Failure>(())
+    })
+    .await?;
+    gate.effects.fetch_add(1, Ordering::SeqCst);
+    Ok(id)
+}
+
+struct Blockade {
+    blocks: AtomicBool,
+    stands: std::sync::Mutex<mpsc::Sender<()>>,
+    goes_on: std::sync::Mutex<mpsc::Receiver<()>>,
+    effects: AtomicUsize,
+}
+
+#[test]
+fn a_body_that_blocks_its_thread_past_its_lease_changes_nothing_when_it_wakes() {
+    let store = MemoryStore::new();
+    let (stands, has_stood) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let gate = Arc::new(Blockade {
+        blocks: AtomicBool::new(true),
+        stands: std::sync::Mutex::new(stands),
+        goes_on: std::sync::Mutex::new(goes_on),
+        effects: AtomicUsize::new(0),
+    });
+    let run_on_a_thread = |store: MemoryStore, gate: Arc<Blockade>| {
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let idem = Idem::with_store(Arc::new(store)).state(App { gate }).build().unwrap();
+                blocking(&idem, 1).await
+            })
+        })
+    };
+    let blocked = run_on_a_thread(store.clone(), Arc::clone(&gate));
+    has_stood.recv().unwrap();
+    store.advance(Duration::from_secs(2));
+    let successor = run_on_a_thread(store.clone(), Arc::clone(&gate)).join().unwrap();
+    assert!(successor.unwrap().is_executed());
+    go_on.send(()).unwrap();
+    let woken = blocked.join().unwrap();
+    assert!(matches!(woken, Err(Error::LostClaim(_))), "a run that woke up too late answered {woken:?}");
+    assert_eq!(store.effects().len(), 1);
+    assert_eq!(gate.effects.load(Ordering::SeqCst), 1);
+}
+
+struct App {
+    gate: Arc<Blockade>,
+}
+
+impl Provides<Blockade> for App {
+    fn provide(&self) -> &Blockade {
+        &self.gate
+    }
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn panicking(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    if world.call("panics", "").await.is_err() {
+        panic!("a bug");
+    }
+    Ok(id.to_string())
+}
+
+#[tokio::test]
+async fn a_body_that_panics_leaves_the_key_free() {
+    let desk = Desk::new();
+    desk.world.answer("panics", &[Err(Failure::Refused)]);
+    let idem = desk.idem.clone();
+    let run = tokio::spawn(async move { panicking(&idem, 1).await });
+    assert!(run.await.expect_err("the body panics").is_panic());
+    // The key is freed in a task of its own.
+    while !desk.idem.unfinished(&[State::Running], 1).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let failed = desk.idem.unfinished(&[State::Failed], 1).await.unwrap();
+    assert_eq!(failed[0].error.as_deref(), Some("the run panicked"));
+    assert!(panicking(&desk.idem, 1).await.unwrap().is_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_costs_nothing() {
+    let desk = Troubled::new();
+    let run = desk.start(1).await;
+    desk.troubles.renews_nothing.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(desk.troubles.renewals.load(Ordering::SeqCst) >= 4, "it is tried again soon");
+    desk.troubles.renews_nothing.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_store_is_away_for_a_whole_lease_gives_up() {
+    for hangs in [false, true] {
+        let desk = Troubled::new();
+        let began = tokio::time::Instant::now();
+        let run = desk.start(1).await;
+        desk.troubles.renews_nothing.store(!hangs, Ordering::SeqCst);
+        desk.troubles.hangs.store(hangs, Ordering::SeqCst);
+        let answer = run.await.unwrap();
+        assert!(matches!(answer, Err(Error::LostClaim(_))), "it answered {answer:?}");
+        let took = began.elapsed();
+        assert!(
+            took >= Duration::from_secs(30) && took < Duration::from_secs(41),
+            "it gave up after {took:?}"
+        );
+        // By the store's clock nothing has passed, so the claim is live until the store says otherwise.
+        desk.troubles.hangs.store(false, Ordering::SeqCst);
+        assert!(matches!(work(&desk.idem, 1).await, Err(Error::Busy(_))));
+        desk.store.advance(Duration::from_secs(31));
+        desk.world.open("work");
+        assert!(work(&desk.idem, 1).await.unwrap().is_executed());
+    }
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn writing(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<i64, Failure> {
+    run.step("keyed", async |key| world.call("keyed", key).await).rerun().await?;
+    run.step("unkeyed", async |key| world.call("unkeyed", key).await).await?;
+    Ok(id)
+}
+
+/// The writes of [`writing`]: a step, the beginning and the end of another, the outcome.
+const WRITES: usize = 4;
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_was_lost_is_made_once() {
+    for though_made in [false, true] {
+        for lost in 1..=3 {
+            let desk = Troubled::new();
+            desk.troubles.though_made.store(though_made, Ordering::SeqCst);
+            desk.troubles.lost_answers.store(lost, Ordering::SeqCst);
+            assert!(writing(&desk.idem, 1).await.unwrap().is_executed());
+            assert!(writing(&desk.idem, 1).await.unwrap().is_replayed());
+            assert_eq!((desk.world.count("keyed"), desk.world.count("unkeyed")), (1, 1));
+            assert_eq!(desk.troubles.writes.load(Ordering::SeqCst), WRITES + lost);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_may_be_lost_as_well() {
+    for though_made in [false, true] {
+        let desk = Troubled::new();
+        desk.troubles.though_made.store(though_made, Ordering::SeqCst);
+        let run = desk.start(1).await;
+        desk.troubles.lost_answers.store(1, Ordering::SeqCst);
+        desk.world.open("work");
+        assert!(run.await.unwrap().unwrap().is_executed());
+        assert!(work(&desk.idem, 1).await.unwrap().is_replayed());
+        assert_eq!(desk.world.count("work"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_ask_whether_it_is_done_asks_again() {
+    let desk = Troubled::new();
+    desk.troubles.though_made.store(true, Ordering::SeqCst);
+    let run = desk.start(1).await;
+    desk.troubles.lost_answers.store(1, Ordering::SeqCst);
+    desk.troubles.unanswered.store(3, Ordering::SeqCst);
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+    assert_eq!(desk.troubles.unanswered.load(Ordering::SeqCst), 0);
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn unkeyed(id: i64, #[state] world: &World) -> Result<String, Failure> {
+    world.call("unkeyed", id.to_string()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_outlives_a_take_over_whose_answer_is_lost_and_a_park_that_is_refused() {
+    let desk = Troubled::new();
+    desk.world.answer("unkeyed", &[Err(Failure::TimedOut)]);
+    assert!(unkeyed(&desk.idem, 1).await.is_err());
+    desk.troubles.lost_take_overs.store(1, Ordering::SeqCst);
+    assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Store(_))));
+    desk.troubles.parks_nothing.store(1, Ordering::SeqCst);
+    assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Store(_) | Error::Busy(_))));
+    desk.troubles.parks_nothing.store(0, Ordering::SeqCst);
+    for _ in 0..3 {
+        desk.store.advance(Duration::from_secs(60));
+        assert!(matches!(unkeyed(&desk.idem, 1).await, Err(Error::Parked(_))));
+    }
+    assert_eq!(desk.world.count("unkeyed"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_busy_gets_the_write_again() {
+    let desk = Troubled::new();
+    desk.troubles.temporary.store(5, Ordering::SeqCst);
+    assert!(writing(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.troubles.writes.load(Ordering::SeqCst), WRITES + 5);
+    assert_eq!((desk.world.count("keyed"), desk.world.count("unkeyed")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_busy_is_told_to_the_caller() {
+    let desk = Troubled::new();
+    desk.troubles.temporary.store(usize::MAX, Ordering::SeqCst);
+    match writing(&desk.idem, 1).await {
+        Err(Error::Store(error)) => assert!(error.is_temporary(), "{error}"),
+        other => panic!("a store that takes no write answered {other:?}"),
+    }
+    desk.troubles.temporary.store(0, Ordering::SeqCst);
+    desk.store.advance(Duration::from_secs(60));
+    assert!(writing(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!((desk.world.count("keyed"), desk.world.count("unkeyed")), (2, 1));
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use super::*;
+
+    #[idempotent(key = id, in_doubt = rerun, lock = lease("300ms"), on_busy = error)]
+    async fn brief(id: i64, #[state] world: &World) -> Result<String, Failure> {
+        world.call("work", id.to_string()).await
+    }
+
+    #[tokio::test]
+    async fn a_lease_in_a_database_is_renewed_for_as_long_as_the_run_takes() {
+        use idem_testkit::lab::LabDatabase;
+
+        let lab = Sqlite::lab().await.expect("SQLite is always there");
+        let world = World::default();
+        let handle = || Idem::builder(lab.pool(2)).state(world.clone()).build().unwrap();
+        let (idem, other) = (handle(), handle());
+        idem.migrate().await.unwrap();
+        world.close("work");
+        let run = tokio::spawn(async move { brief(&idem, 1).await });
+        world.arrival().await;
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
+            assert!(matches!(brief(&other, 1).await, Err(Error::Busy(_))), "a live lease was taken over");
+        }
+        world.open("work");
+        assert!(run.await.unwrap().unwrap().is_executed());
+        assert!(brief(&other, 1).await.unwrap().is_replayed());
+    }
+}
