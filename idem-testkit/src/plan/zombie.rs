@@ -31,8 +31,9 @@ const MOST: usize = 1_000;
 const FIRST: &str = "after BEGIN";
 const LAST: &str = "before COMMIT";
 
-/// The window from which on a leased run has the key.
+/// The window from which on a leased run has the key, and that from which on it has done the job.
 const CLAIMED: &str = "after the key is claimed";
+const SETTLED: &str = "after the outcome is written";
 
 pub(crate) async fn run<J, D, S>(
     scenario: &Scenario<J, D, S>,
@@ -99,7 +100,7 @@ where
         drop(run);
         // What it still holds goes with its last connections.
         proxy.cut();
-        let differences = judge_zombie(&world, oracle, successor, zombie).await?;
+        let differences = judge_zombie(&world, oracle, false, successor, zombie).await?;
         if !differences.is_empty() {
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
@@ -134,11 +135,12 @@ where
         let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
         let mut run = Box::pin(worker.idem.run(world.job()));
         let began = tokio::time::Instant::now();
-        let (mut has_the_key, mut is_in_tx) = (false, false);
+        let (mut has_the_key, mut is_in_tx, mut is_done) = (false, false, false);
         let at = loop {
             match worker.watch.step(&mut run, PATIENCE).await {
                 Step::Window(at) => {
                     has_the_key |= at == CLAIMED;
+                    is_done |= at.starts_with(SETTLED);
                     is_in_tx = match at.as_str() {
                         at if at.starts_with("after BEGIN") => true,
                         at if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") => {
@@ -171,7 +173,7 @@ where
         let successor = world.recover_after_a_death('B').await?;
         let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
         drop(run);
-        let differences = judge_zombie(&world, oracle, successor, zombie).await?;
+        let differences = judge_zombie(&world, oracle, is_done, successor, zombie).await?;
         if !differences.is_empty() {
             let what = format!(
                 "the worker stood still {at}, its lease passed, and it woke up after another one had done the job"
@@ -206,9 +208,11 @@ where
     }
 }
 
+/// `was_done` says that the worker had written its outcome before it stood still.
 async fn judge_zombie<J, D, S>(
     world: &World<'_, J, D, S>,
     oracle: &Oracle,
+    was_done: bool,
     successor: Ended,
     zombie: Ended,
 ) -> Result<Vec<Difference>, Trouble>
@@ -217,8 +221,9 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    // A worker that stood still after its outcome was written has done the job: its successor replays.
-    let had_done_it = matches!(&successor, Ended::Answered(answer) if answer.how == "replayed");
+    // A worker that stood still after its outcome was written has done the job: its successor replays, or, if
+    // nothing is kept, does it once more.
+    let had_done_it = was_done || matches!(&successor, Ended::Answered(answer) if answer.how == "replayed");
     let mut differences: Vec<Difference> =
         not_as_a_zombie(&zombie).filter(|_| !had_done_it).into_iter().collect();
     let mut ended = vec![successor];
