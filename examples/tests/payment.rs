@@ -3,16 +3,20 @@
 //! The gateway is a process of its own; charges are counted in its books, and what is paid is read
 //! on a connection of its own.
 
+mod common;
+#[path = "common/urls.rs"]
+mod urls;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_examples::cli::sqlite_url;
 use idem_examples::provider::{Fault, Gateway, ProviderError, ProviderProcess};
 use idem_runtime::Error;
 use idem_testkit::lab::{Lab, LabDatabase as _};
-use sqlx::ConnectOptions as _;
 use tokio::sync::Barrier;
+
+use common::provider;
 
 const PAYMENT: i64 = 42;
 const AMOUNT_CENTS: i64 = 4_200;
@@ -41,7 +45,7 @@ macro_rules! payments_on {
             impl World {
                 async fn new() -> Option<World> {
                     let lab = Db::lab().await?;
-                    let process = gateway();
+                    let process = provider();
                     let url = $url(&lab);
                     let (_idem, pool) = set_up(&url, &process.client()).await.unwrap();
                     add_payment(&pool, PAYMENT, AMOUNT_CENTS).await.unwrap();
@@ -280,21 +284,8 @@ macro_rules! payments_on {
     };
 }
 
-payments_on!(sqlite, sqlite_lab_url, sqlite_pool, sqlite_waits);
-payments_on!(postgres, postgres_lab_url, postgres_pool, postgres_waits);
-
-fn sqlite_lab_url(lab: &Lab<sqlx::Sqlite>) -> String {
-    sqlite_url(lab.options().get_filename())
-}
-
-/// The URL with the schema of the lab, for a process of its own.
-fn postgres_lab_url(lab: &Lab<sqlx::Postgres>) -> String {
-    let lab = lab.options();
-    let mut url = lab.to_url_lossy();
-    url.query_pairs_mut().append_pair("options", lab.get_options().unwrap());
-    // A blank in a query is a plus sign there, and to others one that means itself.
-    url.as_str().replace('+', "%20")
-}
+payments_on!(sqlite, urls::sqlite, sqlite_pool, sqlite_waits);
+payments_on!(postgres, urls::postgres, postgres_pool, postgres_waits);
 
 fn sqlite_pool(lab: &Lab<sqlx::Sqlite>) -> sqlx::SqlitePool {
     lab.pool(2)
@@ -330,16 +321,9 @@ async fn postgres_waits(lab: &Lab<sqlx::Postgres>, runs: usize) {
     tokio::time::timeout(Duration::from_secs(20), all_wait).await.expect("every other run waits for a lock");
 }
 
-/// Starts a gateway, which ends with its handle or with this process.
-fn gateway() -> ProviderProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_provider"));
-    command.arg("--until-stdin-ends");
-    ProviderProcess::start(command).unwrap()
-}
-
 #[tokio::test]
 async fn the_gateway_treats_keys_as_the_big_ones_do() {
-    let process = gateway();
+    let process = provider();
     let gateway: Gateway = process.client();
     let first = gateway.charge("k1", "r1", 100).await.unwrap();
     assert_eq!(gateway.charge("k1", "r1", 100).await.unwrap(), first);

@@ -1,6 +1,7 @@
 //! Every job of the examples has a single effect: repeated, at once, through crashes and lost answers.
 
-use std::process::Command;
+mod common;
+
 use std::sync::Arc;
 
 use idem_examples::provider::{
@@ -28,9 +29,7 @@ impl World {
     fn of(trial: &Trial) -> Self {
         let mut process = None;
         let address = trial.share("provider", || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_provider"));
-            command.arg("--until-stdin-ends");
-            let started = ProviderProcess::start(command).expect("the provider starts");
+            let started = common::provider();
             let address = started.address();
             introduce(Client::new(address));
             process = Some(Arc::new(started));
