@@ -9,14 +9,21 @@
 #[macro_use]
 mod harness;
 
-#[allow(dead_code, unused_imports, reason = "the broken stores of the conformance suite; some are planted here too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the broken stores of the conformance suite; some are planted here too"
+)]
 #[path = "../faults/mod.rs"]
 mod faults;
 
 mod bad_input;
 mod correct;
+mod correct_leased;
 mod elsewhere;
 mod keys;
+mod leased;
+mod leased_stores;
 mod memory;
 mod outside;
 mod stores;
