@@ -2,53 +2,144 @@
 
 use std::collections::BTreeMap;
 
-use crate::oracle::NO_ANSWER;
+use idem_runtime::job::{JobSpec, Lock, Retain};
+
+use crate::oracle::{DRIFTED, NO_ANSWER, PARKED};
 use crate::plan::{Plan, law};
 use crate::report::Difference;
 
 const RECORD_DOES_NOT_ANSWER: &str = "the record of a run does not answer the next one: is `retain` shorter than deliveries are apart? in a \
          store, a live record is neither lost, replaced nor swept";
 
-/// Guesses the mistake from what was left. `records` tells whether the job keeps any.
-pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Option<String> {
-    let any = |what: fn(&Difference) -> bool| differences.iter().any(what);
-    let broken = |named: &str| {
-        differences.iter().any(|difference| matches!(difference, Difference::Law { law, .. } if law == named))
-    };
-    let more_effects = any(
-        |difference| matches!(difference, Difference::Effects { expected, found, .. } if found > expected),
-    );
-    let net = rows(differences);
-    let less = any(
-        |difference| matches!(difference, Difference::Effects { expected, found, .. } if found < expected),
-    ) || net.values().any(|rows| *rows < 0);
-    // A row with other values is missing and extra at once.
-    let more = more_effects || net.values().any(|rows| *rows > 0) || (!net.is_empty() && !less);
-    let answered_otherwise = any(|difference| matches!(difference, Difference::Answer { .. }));
-    let one_after_the_other = plan == Plan::Repeat;
-    let at_once = matches!(plan, Plan::Concurrent | Plan::Interleavings);
-    let interrupted = matches!(plan, Plan::Crash | Plan::Kill | Plan::LostAck);
+/// Guesses the mistake from what was left.
+pub(crate) fn of(plan: Plan, spec: &JobSpec, differences: &[Difference]) -> Option<String> {
+    let seen = Seen::of(plan, differences);
+    let leased = matches!(spec.lock, Lock::Lease(_)).then(|| leased(&seen, spec.steps)).flatten();
+    leased.or_else(|| any_job(&seen, spec.retain != Retain::None)).map(str::to_owned)
+}
 
-    let hung = any(
-        |difference| matches!(difference, Difference::Answer { found, .. } if found.starts_with(NO_ANSWER)),
-    );
+/// What is different, in kinds.
+struct Seen<'a> {
+    plan: Plan,
+    differences: &'a [Difference],
+    more_effects: bool,
+    /// Something is there that should not be.
+    more: bool,
+    /// Something is missing.
+    less: bool,
+}
 
-    let hint = if broken(law::UNRELATED_WORK) || (hung && interrupted) {
+impl<'a> Seen<'a> {
+    fn of(plan: Plan, differences: &'a [Difference]) -> Self {
+        let any = |what: fn(&Difference) -> bool| differences.iter().any(what);
+        let more_effects = any(
+            |difference| matches!(difference, Difference::Effects { expected, found, .. } if found > expected),
+        );
+        let net = rows(differences);
+        let less = any(
+            |difference| matches!(difference, Difference::Effects { expected, found, .. } if found < expected),
+        ) || net.values().any(|rows| *rows < 0);
+        // A row with other values is missing and extra at once.
+        let more = more_effects || net.values().any(|rows| *rows > 0) || (!net.is_empty() && !less);
+        Seen { plan, differences, more_effects, more, less }
+    }
+
+    fn broken(&self, named: &str) -> bool {
+        let is_named =
+            |difference: &Difference| matches!(difference, Difference::Law { law, .. } if law == named);
+        self.differences.iter().any(is_named)
+    }
+
+    /// Some run answered with a text that begins so.
+    fn answered(&self, beginning: &str) -> bool {
+        let begins_so = |difference: &Difference| matches!(difference, Difference::Answer { found, .. } if found.starts_with(beginning));
+        self.differences.iter().any(begins_so)
+    }
+
+    fn is_interrupted(&self) -> bool {
+        matches!(self.plan, Plan::Crash | Plan::Kill | Plan::LostAck)
+    }
+
+    fn is_at_once(&self) -> bool {
+        matches!(self.plan, Plan::Concurrent | Plan::Interleavings)
+    }
+}
+
+/// What only leased jobs do wrong, and their stores.
+fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
+    let interrupted = seen.is_interrupted();
+    if seen.answered(NO_ANSWER) || seen.broken(law::UNRELATED_WORK) || seen.broken(law::ONE_KEY) {
+        return None;
+    }
+    Some(if seen.answered(DRIFTED) {
+        "whoever resumes must come to the same steps in the same order: no attempt, time or chance in the name of a \
+         step, and no step behind a question that is answered otherwise the next time; a step that may be left out \
+         needs `drift = resume`"
+    } else if seen.broken(law::FENCED) {
+        "a write of a run that has lost its key was taken for made: in a store, every write of a leased run asks for \
+         its epoch and its token, and says so if the run has lost them"
+    } else if seen.broken(law::STAYS_PARKED) {
+        "a key that is parked waits until a person has looked: in a store, parking is written if the run has the key, \
+         and nothing takes a parked key over"
+    } else if seen.broken(law::ENQUEUED) {
+        "enqueue with `run.enqueue(..)`; in a store, tasks are written in the transaction of the outcome, if the run \
+         has the key"
+    } else if seen.plan == Plan::Zombie && seen.more_effects {
+        "a worker that stood still goes on with its call when its lease has passed: give the callee the key that its \
+         step is given, or `run.epoch()` if it refuses lower ones; a probe cannot see a call that is yet to come"
+    } else if seen.plan == Plan::Zombie && seen.more {
+        "a worker that stood still goes on with its writes when its lease has passed: write in `run.tx_step(..)`, \
+         whose COMMIT asks whether the run has the key"
+    } else if seen.is_at_once() && (seen.more || seen.less || seen.answered(PARKED)) {
+        "two runs had the key at once: does the body block its thread, so that the lease is not renewed? in a store, \
+         a key is claimed and taken over in one statement that asks for what was found, and leases are renewed"
+    } else if interrupted && seen.more_effects && steps {
+        "an effect outside the database happens again when the job resumes: make it a step, `run.step(..)`, and give \
+         the callee the key that its step is given; for a callee that takes none write `.park()`, or `.probe(..)`; a \
+         probe must find what the callee has done; enqueue with `run.enqueue(..)`"
+    } else if interrupted && seen.more_effects {
+        "nobody knows what a run has done that was cut off: give the callee a key that is made out of the arguments \
+         alone, or write `in_doubt = park`, or `in_doubt = probe(..)`; a probe must find what the callee has done"
+    } else if interrupted && seen.less {
+        "a run takes for done what is not, or lacks what it had: what a step returns is all that whoever resumes gets, \
+         through serde; answer the errors of a callee with `?`; `check` and a probe must find what has happened and \
+         nothing else"
+    } else if interrupted && seen.more && steps {
+        "a part of the effect commits apart from the record of its step: write it in `run.tx_step(..)`, not through a \
+         pool or in a task; and what a step returns is all that whoever resumes gets, so leave nothing in a variable"
+    } else if interrupted && seen.more {
+        "the job writes again what it has written: make the effect harmless twice, or take a `run: &mut Run<'_, Db>` \
+         and write it in `run.tx_step(..)`"
+    } else if seen.plan == Plan::Repeat && seen.more && !seen.broken(law::ONE_EXECUTES) {
+        "every run does the work: with `retain = none` no record answers, so leave `retain` out, or make the effect \
+         harmless twice, such as a call with a key that is made out of the arguments"
+    } else {
+        return None;
+    })
+}
+
+/// What jobs of every kind do wrong, and those in one transaction.
+fn any_job(seen: &Seen<'_>, records: bool) -> Option<&'static str> {
+    let Seen { plan, more_effects, more, less, .. } = *seen;
+    let (interrupted, at_once) = (seen.is_interrupted(), seen.is_at_once());
+    let answered_otherwise =
+        seen.differences.iter().any(|difference| matches!(difference, Difference::Answer { .. }));
+    Some(if seen.broken(law::UNRELATED_WORK) || (seen.answered(NO_ANSWER) && interrupted) {
         "a crash leaves a transaction open on a connection that is used again: begin through `tx.begin()`, which \
          ends with its guard, and send no BEGIN of your own; in a store, a transaction that is dropped must end"
     } else if plan == Plan::Kill && !more_effects {
         "a killed process runs no `drop` and takes its memory with it: does the job hold a lock file, tidy up on drop, \
          or keep what it needs for the next run in memory?"
-    } else if broken(law::ONE_KEY) {
+    } else if seen.broken(law::ONE_KEY) {
         "the runs had different keys: make `key` out of the arguments alone, without a clock, chance, a counter, a \
          global or the order of a map"
-    } else if !records && one_after_the_other {
+    } else if !records && plan == Plan::Repeat {
         "every run does the work, since `retain = none` keeps no record: leave `retain` out, or make the effect \
          harmless twice, such as an upsert under `tx.idempotency_key()`"
     } else if !records && at_once && more {
         "two runs at once both found nothing done, and no record decides between them: leave `retain` out; or look \
          and act under a lock, `lock = row(table.column = arg)` rather than `lock = none`"
-    } else if broken(law::ANSWERED_FROM_THE_RECORD) {
+    } else if seen.broken(law::ANSWERED_FROM_THE_RECORD) {
         RECORD_DOES_NOT_ANSWER
     } else if interrupted && more_effects {
         "an effect outside the database happens before the record commits: give the callee `tx.idempotency_key()`, \
@@ -59,7 +150,7 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
     } else if interrupted && more {
         "a part of the effect outlives a run that did not commit: do all writes through `tx`, not on another \
          connection, in a task of their own or after a COMMIT of your own, and read through `tx` what they depend on"
-    } else if broken(law::ONE_EXECUTES) || broken(law::KEPT) {
+    } else if seen.broken(law::ONE_EXECUTES) || seen.broken(law::KEPT) {
         RECORD_DOES_NOT_ANSWER
     } else if more_effects {
         "an effect outside the database happens once for every run: give the callee `tx.idempotency_key()`"
@@ -74,8 +165,7 @@ pub(crate) fn of(plan: Plan, records: bool, differences: &[Difference]) -> Optio
         "a run takes for done what is not: decide by `tx` and the record alone"
     } else {
         return None;
-    };
-    Some(hint.to_owned())
+    })
 }
 
 /// Counts by how many rows each table that differs has more than it should.

@@ -28,6 +28,12 @@ const NEXT_SECOND: Duration = Duration::from_millis(1_050);
 /// What a run that hangs is said to answer.
 pub(crate) const NO_ANSWER: &str = "no answer within the limit";
 
+/// What a run is said to answer whose recorded steps are not those of the job.
+pub(crate) const DRIFTED: &str = "the steps are not those that are recorded";
+
+/// What a run is said to answer that does not know what has become of an effect.
+pub(crate) const PARKED: &str = "it waits for a person";
+
 /// What a clean run leaves.
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
@@ -185,6 +191,21 @@ impl Oracle {
         differences
     }
 
+    /// Finds what is there more often than a clean run leaves it, in a trial that may have stopped anywhere on its way:
+    /// effects elsewhere, and rows in tables that have more of them than before a clean run and after it.
+    pub(crate) fn too_much(&self, left: &Left) -> Vec<Difference> {
+        let rows = |tables: &Tables, name: &str| tables.0.get(name).map_or(0, |table| table.rows.len());
+        let is_too_much = |difference: &Difference| match difference {
+            Difference::Extra { table, .. } => {
+                let most = rows(&self.before.tables, table).max(rows(&self.after.tables, table));
+                rows(&left.tables, table) > most
+            }
+            Difference::Effects { expected, found, .. } => found > expected,
+            _ => false,
+        };
+        self.differences(left).into_iter().filter(is_too_much).collect()
+    }
+
     /// Compares an answer with the first one of its trial, and with a clean run's if these are all alike.
     pub(crate) fn answer(&self, first: Option<&Answer>, ended: &Ended) -> Option<Difference> {
         let expected = match first {
@@ -199,7 +220,8 @@ impl Oracle {
             Ended::Answered(answer) if answer.bytes == expected.bytes => return None,
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
-            Ended::Parked(why) => format!("it waits for a person: {why}"),
+            Ended::Drifted(why) => format!("{DRIFTED}: {why}"),
+            Ended::Parked(why) => format!("{PARKED}: {why}"),
             Ended::Panicked(why) => format!("a panic: {why}"),
             Ended::Hung(at) => format!("{NO_ANSWER}; it hung at {at}"),
         };
@@ -246,7 +268,7 @@ where
     drop(worker);
     let answer = match ended {
         Some(Ended::Answered(answer)) => answer,
-        Some(Ended::Again(why) | Ended::Failed(why) | Ended::Parked(why)) => {
+        Some(Ended::Again(why) | Ended::Failed(why) | Ended::Drifted(why) | Ended::Parked(why)) => {
             return Err(Trouble::CleanRun(why));
         }
         Some(Ended::Panicked(why)) => return Err(Trouble::CleanRun(format!("the body panicked: {why}"))),

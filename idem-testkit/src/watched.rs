@@ -4,13 +4,13 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use idem_runtime::StoreError;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Found, Held, Lease, LeaseClaim, LeaseStore,
-    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow,
+    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch as KeyWatch,
 };
+use idem_runtime::{StoreError, StoreErrorKind};
 
 use crate::watch::{Ack, BODY, Watch};
 
@@ -89,7 +89,16 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
     async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
         self.watch.phase("claiming the key");
         self.watch.window("before the key is claimed").await;
-        let claimed = self.inner.claim(claim).await;
+        let claimed = match self.watch.next_ack() {
+            Ack::LostBeforeCommit(_) => Err(no_answer()),
+            ack => match (ack, self.inner.claim(claim).await) {
+                (Ack::LostAfterCommit(_), Ok(Claimed::New)) => {
+                    self.watch.note(format!("claims the key, epoch {}, but the answer is lost", claim.epoch));
+                    Err(no_answer())
+                }
+                (_, claimed) => claimed,
+            },
+        };
         match &claimed {
             Ok(Claimed::New) => self.watch.note(format!("claims the key, epoch {}", claim.epoch)),
             Ok(Claimed::Found(entry)) => self.watch.note(match entry.state {
@@ -206,9 +215,18 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
         self.inner.tasks(after, limit).await
     }
 
+    async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn KeyWatch>>, StoreError> {
+        self.inner.watch(key).await
+    }
+
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
         self.inner.delete_task(number).await
     }
+}
+
+fn no_answer() -> StoreError {
+    let text = "the connection broke, and nobody knows whether the key was claimed";
+    StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary()
 }
 
 struct WatchedTx<D: Database> {

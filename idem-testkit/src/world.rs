@@ -80,6 +80,8 @@ pub(crate) enum Ended {
     /// Another run holds the key, or the store had a temporary trouble.
     Again(String),
     Failed(String),
+    /// The steps that are recorded are not those that it came to.
+    Drifted(String),
     /// It does not know whether an effect has happened, and waits for a person.
     Parked(String),
     Panicked(String),
@@ -167,11 +169,12 @@ where
 
     /// The same where whoever had the key is dead or stands still: the lease passes meanwhile.
     pub(crate) async fn recover_after_a_death(&self, name: char) -> Result<Ended, Trouble> {
+        self.deliver(name, async || self.let_leases_lapse().await).await
+    }
+
+    pub(crate) async fn let_leases_lapse(&self) -> Result<(), Trouble> {
         let mut admin = self.lab.connect().await;
-        self.deliver(name, async || {
-            D::rows(&mut admin, D::LET_LEASES_LAPSE).await.map(|_| ()).map_err(Trouble::database)
-        })
-        .await
+        D::rows(&mut admin, D::LET_LEASES_LAPSE).await.map(drop).map_err(Trouble::database)
     }
 
     async fn deliver(
@@ -228,7 +231,7 @@ where
     }
 
     /// Waits until the tasks that a run has left behind are over, for a moment at most.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         let began = tokio::time::Instant::now();
         while alive_tasks() > self.tasks && began.elapsed() < SETTLING {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -296,6 +299,7 @@ where
             Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),
             Ran::Returned(Err(error)) => match &error {
                 Error::Busy(busy) => Ended::Again(busy.to_string()),
+                Error::Drift(drift) => Ended::Drifted(drift.to_string()),
                 Error::Parked(parked) => Ended::Parked(parked.to_string()),
                 error if error.is_retryable() => Ended::Again(describe(error)),
                 error => Ended::Failed(describe(error)),
@@ -304,7 +308,7 @@ where
         self.watch.note(match &ended {
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
             Ended::Again(why) => format!("gives up for now: {why}"),
-            Ended::Failed(why) => format!("fails: {why}"),
+            Ended::Failed(why) | Ended::Drifted(why) => format!("fails: {why}"),
             Ended::Parked(why) => format!("waits for a person: {why}"),
             Ended::Panicked(why) => format!("panics: {why}"),
             Ended::Hung(at) => format!("hangs: {at}"),

@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use idem_runtime::prelude::*;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::Report;
@@ -43,6 +45,61 @@ macro_rules! orders_on {
                 Ok(())
             }
 
+            /// A charge elsewhere, an order with a counted id here, and another job when both are there.
+            #[idempotent(key = (customer, number), in_doubt = rerun)]
+            async fn fulfil(
+                run: &mut Run<'_, $db>,
+                customer: i64,
+                number: i64,
+                #[state] provider: &Provider,
+            ) -> Result<i64, sqlx::Error> {
+                run.step("charge", async |key| provider.charge(key).await).await?;
+                run.tx_step("order", async |tx| {
+                    let insert = format!("INSERT INTO orders (customer) VALUES ({customer})");
+                    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await?;
+                    let count = format!("UPDATE customers SET orders = orders + 1 WHERE id = {customer}");
+                    sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await.map(drop)
+                })
+                .await?;
+                run.enqueue(Recount { customer }).await;
+                Ok(number)
+            }
+
+            /// A parcel from somebody who takes no key.
+            #[idempotent(key = (customer, number), in_doubt = park)]
+            async fn ship(
+                run: &mut Run<'_, $db>,
+                customer: i64,
+                number: i64,
+                #[state] provider: &Provider,
+            ) -> Result<i64, sqlx::Error> {
+                let _ = customer;
+                run.step("parcel", async |_| provider.send().await).await?;
+                Ok(number)
+            }
+
+            #[tokio::test]
+            async fn a_leased_job_passes_every_plan() {
+                let scenario = Scenario::new(Fulfil { customer: 7, number: 1 })
+                    .setup(tables)
+                    .state(Provider::default)
+                    .observe("charges", Provider::charges);
+                let Some(report) = check_single_effect(scenario).await else { return };
+                check_complete(&report, &[Plan::Rival, Plan::Kill]);
+                println!("{report}");
+            }
+
+            #[tokio::test]
+            async fn a_job_that_parks_passes_every_plan() {
+                let scenario = Scenario::new(Ship { customer: 7, number: 1 })
+                    .setup(tables)
+                    .state(Provider::default)
+                    .observe("parcels", Provider::charges);
+                let Some(report) = check_single_effect(scenario).await else { return };
+                check_complete(&report, &[Plan::Rival, Plan::Kill]);
+                println!("{report}");
+            }
+
             #[tokio::test]
             async fn a_recorded_job_passes_every_plan() {
                 let job = Order { customer: 7, number: 1 };
@@ -64,6 +121,33 @@ macro_rules! orders_on {
             }
         }
     };
+}
+
+/// Somebody elsewhere, who charges once for every key.
+#[derive(Debug, Clone, Default)]
+struct Provider(Arc<Mutex<Vec<String>>>);
+
+impl Provider {
+    async fn charge(&self, key: String) -> Result<(), sqlx::Error> {
+        tokio::task::yield_now().await;
+        let mut charges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !charges.contains(&key) {
+            charges.push(key);
+        }
+        Ok(())
+    }
+
+    /// Sends a parcel, whatever was sent before.
+    async fn send(&self) -> Result<(), sqlx::Error> {
+        tokio::task::yield_now().await;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(String::from("a parcel"));
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn charges(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
 }
 
 /// Checks that every plan hit something, except for those that may say why they did not.

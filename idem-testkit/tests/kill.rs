@@ -142,6 +142,56 @@ async fn only_what_the_schedule_says() {
     println!("hit {}, <<{schedule}>>", of_kill(&report).hit);
 }
 
+/// Sends through a step, whose outcome nobody knows when the process is killed in between.
+macro_rules! sending {
+    ($name:ident, $in_doubt:ident) => {
+        #[idempotent(key = id, in_doubt = $in_doubt)]
+        async fn $name(
+            run: &mut Run<'_, Sqlite>,
+            id: i64,
+            #[state] outbox: &Outbox,
+        ) -> Result<(), sqlx::Error> {
+            run.step("welcome", async |_| {
+                outbox.send("welcome")?;
+                tokio::task::yield_now().await;
+                Ok::<_, sqlx::Error>(())
+            })
+            .await?;
+            let sql = "INSERT INTO members (id) VALUES (?)";
+            run.tx_step("member", async |tx| sqlx::query(sql).bind(id).execute(&mut **tx).await.map(drop))
+                .await
+        }
+    };
+}
+
+sending!(welcome_or_park, park);
+sending!(welcome_again, rerun);
+
+fn sends<J: idem_runtime::RunOn<Sqlite, Outbox>>(job: J) -> Scenario<J, Sqlite, Outbox> {
+    Scenario::new(job).setup(members).state_with(Outbox::of).observe("greetings", Outbox::lines)
+}
+
+#[tokio::test]
+async fn a_leased_job_that_parks_survives_a_kill_at_every_window() {
+    let report = check_kill(sends(WelcomeOrPark { id: 42 })).await.expect("SQLite is there");
+    let kill = of_kill(&report);
+    assert!(kill.hit > 10 && kill.hit == kill.windows, "{report}");
+    assert_eq!(kill.skipped, None);
+    println!("{} children took {:?}", kill.hit + 1, kill.took);
+}
+
+#[tokio::test]
+async fn a_killed_run_that_is_run_again_without_a_key_is_caught() {
+    let examined = examine(&sends(WelcomeAgain { id: 42 }), &[Plan::Kill]).await;
+    let report = examined.expect("the scenario is sound").expect("SQLite is there");
+    let failure = report.failure.expect("the second greeting is found");
+    let effects = Difference::Effects { observer: String::from("greetings"), expected: 1, found: 2 };
+    assert_eq!(failure.differences, [effects]);
+    assert!(failure.hint.expect("there is a hint").contains("`.park()`"));
+    let said = |what: &str| failure.timeline.iter().any(|moment| moment.what.starts_with(what));
+    assert!(said("finds a claim whose lease is over"), "nobody says that a killed run failed");
+}
+
 /// Counts in the memory of its process.
 #[derive(Clone, Default)]
 struct Counter(Arc<AtomicU64>);

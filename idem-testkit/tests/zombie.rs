@@ -1,5 +1,9 @@
 //! A worker that lost its session while it stood still changes nothing, and does not say that it did.
 
+#[allow(dead_code, unused_imports, reason = "the broken stores of the conformance suite; one is tried here")]
+#[cfg(feature = "sqlite")]
+mod faults;
+
 use idem_runtime::prelude::*;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::PlanReport;
@@ -78,6 +82,45 @@ macro_rules! on_a_server {
                 let failure = report.failure.expect("the second charge is found");
                 assert_eq!(failure.schedule, "zombie/after-BEGIN");
                 assert!(failure.timeline.iter().any(|moment| moment.what == "cuts the connection of A"));
+            }
+
+            #[idempotent(key = id, in_doubt = rerun)]
+            async fn enrol_and_log(run: &mut Run<'_, $db>, id: i64) -> Result<i64, sqlx::Error> {
+                run.tx_step("enrol", async |tx| {
+                    sqlx::raw_sql("INSERT INTO members (id) VALUES (42)").execute(&mut **tx).await.map(drop)
+                })
+                .await?;
+                run.tx_step("log", async |tx| {
+                    sqlx::raw_sql("INSERT INTO log (id) VALUES (42)").execute(&mut **tx).await.map(drop)
+                })
+                .await?;
+                Ok(id)
+            }
+
+            #[tokio::test]
+            async fn a_leased_job_has_a_single_effect_although_its_lease_passes_anywhere() {
+                let scenario = Scenario::new(EnrolAndLog { id: 42 }).setup(tables);
+                let Some(report) = check_zombie(scenario).await else { return };
+                let [PlanReport { hit, windows, skipped: None, took, .. }] = &*report.plans else {
+                    panic!("{report}")
+                };
+                assert!(*hit >= 20 && hit == windows, "{report}");
+                println!("{hit} zombies took {took:?}");
+            }
+
+            /// A step that commits first and then asks whether its run has the key.
+            #[cfg(feature = "sqlite")]
+            #[tokio::test]
+            async fn a_worker_that_stands_still_in_the_transaction_of_a_step_is_tried_too() {
+                let scenario = Scenario::new(EnrolAndLog { id: 42 }).setup(tables).store(|good| {
+                    Arc::new(faults::BrokenStore { good, fault: Arc::new(faults::StepsAfterwards) })
+                });
+                let schedule = "zombie/after-BEGIN/beside";
+                let report = idem_testkit::examine_schedule(&scenario, schedule).await;
+                let Some(report) = report.expect("the scenario is sound") else { return };
+                let failure = report.failure.expect("the second row is found");
+                assert_eq!(failure.schedule, schedule);
+                assert!(failure.what.ends_with("after another one had taken the key over"), "{failure:#?}");
             }
         }
     };

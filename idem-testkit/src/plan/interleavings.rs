@@ -2,12 +2,17 @@
 //!
 //! That is every order with at most two changes of turn before one of them is done. More changes find
 //! more, but hardly any real race needs them.
+//!
+//! The key of a leased job is also taken over: so both runs also come to one whose run has died, until either has it.
 
+use std::fmt;
 use std::time::Duration;
 
 use idem_runtime::RunOn;
+use idem_runtime::job::Lock;
 
-use super::{Went, judge, wrong};
+use super::zombie::{CLAIMED, TAKEN_OVER};
+use super::{Went, judge, judge_in_doubt, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -35,54 +40,128 @@ where
     let mut went = Went { bound: Some(bound), ..Went::default() };
     let only = match only.map(parse) {
         Some(None) => return Ok(went),
-        Some(Some(turns)) => Some(turns),
+        Some(Some(schedule)) => Some(schedule),
         None => None,
     };
-    let last = oracle.windows.len() + 1;
-    for a in 0..=last {
-        let mut a_is_over = false;
-        for b in 1..=last {
-            if only.is_some_and(|only| only != (a, b)) {
-                continue;
+    let before: &[Before] = match J::SPEC.lock {
+        Lock::Lease(_) => &[Before::Nothing, Before::ADeath],
+        _ => &[Before::Nothing],
+    };
+    let last = oracle.windows.len() + 2;
+    for &before in before {
+        for a in 0..=last {
+            let mut a_is_far_enough = false;
+            for b in 1..=last {
+                if only.is_some_and(|only| only != (before, a, b)) {
+                    continue;
+                }
+                if went.hit == MOST {
+                    went.windows = (last + 1) * last;
+                    went.skipped = Some(format!("stopped after {MOST} schedules"));
+                    return Ok(went);
+                }
+                let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+                let took = match before {
+                    Before::Nothing => take_turns(&world, a, b).await?,
+                    Before::ADeath => after_a_death(&world, a, b).await?,
+                };
+                went.hit += 1;
+                let differences = match before {
+                    Before::Nothing => judge(&world, oracle, &took.ended).await?,
+                    Before::ADeath => judge_in_doubt(&world, oracle, &took.ended).await?,
+                };
+                if !differences.is_empty() {
+                    let [a_stood_at, b_stood_at] = took.stood_at;
+                    let what = format!(
+                        "two runs at once{before}: the first stood at {a_stood_at}, the second went to {b_stood_at}"
+                    );
+                    went.windows = went.hit;
+                    went.wrong = Some(wrong(&mut world, before.schedule(a, b), what, differences));
+                    return Ok(went);
+                }
+                // Who has taken a key over is in the body, and that is what the other interleavings are about.
+                let is_far_enough = |n: usize| {
+                    took.got_no_further[n] || (before == Before::ADeath && took.stood_at[n] == TAKEN_OVER)
+                };
+                a_is_far_enough = took.was_over[0] || (before == Before::ADeath && is_far_enough(0));
+                // B waits for A, or is done: going further is the same schedule.
+                if is_far_enough(1) {
+                    break;
+                }
             }
-            if went.hit == MOST {
-                went.windows = (last + 1) * last;
-                went.skipped = Some(format!("stopped after {MOST} schedules"));
-                return Ok(went);
-            }
-            let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
-            let took = take_turns(&world, a, b).await?;
-            went.hit += 1;
-            let differences = judge(&world, oracle, &took.ended).await?;
-            if !differences.is_empty() {
-                let what = format!(
-                    "two runs at once: the first stood at {}, the second went to {}",
-                    took.a_stood_at, took.b_stood_at
-                );
-                went.windows = went.hit;
-                went.wrong = Some(wrong(&mut world, format!("A{a}B{b}"), what, differences));
-                return Ok(went);
-            }
-            a_is_over = took.a_was_over;
-            // B waits for A, or is done: going further is the same schedule.
-            if took.b_got_no_further {
+            if a_is_far_enough {
                 break;
             }
-        }
-        if a_is_over {
-            break;
         }
     }
     went.windows = went.hit;
     Ok(went)
 }
 
+/// What has happened before the two runs begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// Another run has claimed the key of a leased job, and its lease has passed.
+    ADeath,
+}
+
+impl Before {
+    fn schedule(self, a: usize, b: usize) -> String {
+        match self {
+            Before::Nothing => format!("A{a}B{b}"),
+            Before::ADeath => format!("{DEATH}A{a}B{b}"),
+        }
+    }
+}
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Before::Nothing => "",
+            Before::ADeath => " after a third one had died with the key",
+        })
+    }
+}
+
+/// What a schedule after a death begins with.
+const DEATH: &str = "death-";
+
 struct Turns {
     ended: Vec<Ended>,
-    a_stood_at: String,
-    b_stood_at: String,
-    a_was_over: bool,
-    b_got_no_further: bool,
+    stood_at: [String; 2],
+    got_no_further: [bool; 2],
+    was_over: [bool; 2],
+}
+
+/// The same when a run has claimed the key and stands still for good.
+async fn after_a_death<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let dead = world.worker('D', Stop::Everywhere, Ack::Heard)?;
+    let mut run = Box::pin(dead.idem.run(world.job()));
+    let began = tokio::time::Instant::now();
+    while dead.watch.last() != CLAIMED {
+        match dead.watch.step(&mut run, PATIENCE).await {
+            Step::Blocked if began.elapsed() > world.scenario.limit => {
+                return Err(Trouble::Hung { at: dead.watch.last(), timeline: world.timeline.moments() });
+            }
+            Step::Window(_) | Step::Blocked => {}
+            Step::Ended(_) => {
+                return Err(Trouble::Store(String::from("a leased run ended without a claim")));
+            }
+        }
+    }
+    dead.watch.note("dies");
+    dead.watch.freeze();
+    world.let_leases_lapse().await?;
+    let took = take_turns(world, a, b).await;
+    // It is dropped when the key is not its own any more; what it says then changes nothing, and holds nobody up.
+    dead.watch.set_free();
+    took
 }
 
 /// Lets A take `a` steps, B `b` steps, A all others, and then B.
@@ -116,8 +195,7 @@ where
         }
         stood_at[n] = workers[n].watch.last();
     }
-    let a_was_over = ended[0].is_some();
-    let b_got_no_further = got_no_further[1];
+    let was_over = [ended[0].is_some(), ended[1].is_some()];
     let began = tokio::time::Instant::now();
     while let Some(n) = (0..2).find(|n| ended[*n].is_none()) {
         // Whoever waits lets the other one go on.
@@ -139,12 +217,15 @@ where
     for ended in ended.into_iter().flatten() {
         answers.push(world.deliver_again(ended, 'R').await?);
     }
-    let [a_stood_at, b_stood_at] = stood_at;
-    Ok(Turns { ended: answers, a_stood_at, b_stood_at, a_was_over, b_got_no_further })
+    Ok(Turns { ended: answers, stood_at, got_no_further, was_over })
 }
 
 /// Reads a schedule such as `A3B2`.
-fn parse(schedule: &str) -> Option<(usize, usize)> {
-    let (a, b) = schedule.strip_prefix('A')?.split_once('B')?;
-    Some((a.parse().ok()?, b.parse().ok()?))
+fn parse(schedule: &str) -> Option<(Before, usize, usize)> {
+    let (before, turns) = match schedule.strip_prefix(DEATH) {
+        Some(turns) => (Before::ADeath, turns),
+        None => (Before::Nothing, schedule),
+    };
+    let (a, b) = turns.strip_prefix('A')?.split_once('B')?;
+    Some((before, a.parse().ok()?, b.parse().ok()?))
 }

@@ -27,7 +27,7 @@ use idem_runtime::RunOn;
 use serde::{Deserialize, Serialize};
 
 use super::crash::{Windows, unrelated_work};
-use super::{Plan, Went, judge, wrong};
+use super::{Plan, Went, judge_in_doubt, wrong};
 use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
 use crate::oracle::Oracle;
@@ -93,7 +93,7 @@ where
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &world.lab.pool(2)).await?.into_iter().collect();
         let recovered = world.recover_after_a_death('B').await?;
-        differences.extend(judge(&world, &oracle.blind_to(&died), &[recovered]).await?);
+        differences.extend(judge_in_doubt(&world, &oracle.blind_to(&died), &[recovered]).await?);
         unseen.extend(died);
         if !differences.is_empty() {
             let what = format!("the worker's process was killed at {window}, and the job ran again");
@@ -257,6 +257,7 @@ impl Child {
                 Ended::Answered(_) => End::GotThrough,
                 Ended::Again(why)
                 | Ended::Failed(why)
+                | Ended::Drifted(why)
                 | Ended::Parked(why)
                 | Ended::Panicked(why)
                 | Ended::Hung(why) => {

@@ -2,7 +2,7 @@
 
 use idem_runtime::RunOn;
 
-use super::{Went, judge, wrong};
+use super::{Went, judge_in_doubt, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -21,7 +21,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let mut went = Went::default();
-    // A leased job commits several times; the last answer that can be lost is that of the last commit.
+    // A leased job commits several times, its claim first; the last answer that can be lost is that of the last commit.
     for number in 1..=MOST {
         let mut commits = 0;
         for (ack, schedule, what) in losses(number) {
@@ -38,7 +38,7 @@ where
             }
             (went.windows, went.hit) = (went.windows + 1, went.hit + 1);
             let ended = world.deliver_again(ended, 'B').await?;
-            let differences = judge(&world, oracle, &[ended]).await?;
+            let differences = judge_in_doubt(&world, oracle, &[ended]).await?;
             if !differences.is_empty() {
                 went.wrong = Some(wrong(&mut world, schedule, what.to_owned(), differences));
                 return Ok(went);

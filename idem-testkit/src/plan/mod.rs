@@ -143,6 +143,8 @@ pub(crate) mod law {
     pub(crate) const ONE_KEY: &str = "all runs of a job with the same arguments have one key";
     pub(crate) const KEPT: &str = "what a clean run records stays recorded";
     pub(crate) const ENQUEUED: &str = "what a clean run enqueues is enqueued as often";
+    pub(crate) const FENCED: &str = "a worker that has lost its claim fails, or answers with the record";
+    pub(crate) const STAYS_PARKED: &str = "what waits for a person waits until a person has looked";
     pub(crate) const UNRELATED_WORK: &str =
         "after a crash an unrelated write on the worker's pool is done and lasts";
 }
@@ -182,7 +184,7 @@ where
             plan,
             replay: replay(&schedule, call.test()),
             schedule,
-            hint: hint::of(plan, J::SPEC.retain != Retain::None, &wrong.differences),
+            hint: hint::of(plan, &J::SPEC, &wrong.differences),
             what: wrong.what,
             differences: wrong.differences,
             timeline: wrong.timeline,
@@ -200,6 +202,31 @@ fn replay(schedule: &str, test: Option<&str>) -> String {
     format!("IDEM_SCHEDULE={schedule} cargo test{package}{test}")
 }
 
+/// Judges runs of which one was cut off, so that nobody may know what has become of an effect: they may wait for a
+/// person then.
+pub(crate) async fn judge_in_doubt<J, D, S>(
+    world: &World<'_, J, D, S>,
+    oracle: &Oracle,
+    ended: &[Ended],
+) -> Result<Vec<Difference>, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    if !ended.iter().any(is_parked) {
+        return judge(world, oracle, ended).await;
+    }
+    let again = world.run('R').await?;
+    // Whoever parks does not know, so what is missing is missing rightly. What is there twice is not.
+    let mut differences = oracle.too_much(&world.left().await?);
+    if !is_parked(&again) {
+        let law = String::from(law::STAYS_PARKED);
+        differences.push(Difference::Law { law, found: String::from("the next run did not wait") });
+    }
+    Ok(differences)
+}
+
 /// Compares what a trial left with a clean run, asks for a replay, and compares again.
 pub(crate) async fn judge<J, D, S>(
     world: &World<'_, J, D, S>,
@@ -215,11 +242,6 @@ where
         Ended::Answered(answer) => Some(answer),
         _ => None,
     });
-    if ended.iter().any(|ended| matches!(ended, Ended::Parked(_))) {
-        // Whoever parks does not know, so what is missing is missing rightly. What is there twice is not.
-        let differences = oracle.differences(&world.left().await?);
-        return Ok(differences.into_iter().filter(is_too_much).collect());
-    }
     let mut differences: Vec<_> = ended.iter().filter_map(|ended| oracle.answer(first, ended)).collect();
     let executed = ended.iter().filter(|ended| executed(ended)).count();
     if J::SPEC.retain != Retain::None && executed > 1 {
@@ -243,12 +265,8 @@ where
     Ok(differences)
 }
 
-fn is_too_much(difference: &Difference) -> bool {
-    match difference {
-        Difference::Extra { .. } => true,
-        Difference::Effects { expected, found, .. } => found > expected,
-        _ => false,
-    }
+fn is_parked(ended: &Ended) -> bool {
+    matches!(ended, Ended::Parked(_))
 }
 
 fn executed(ended: &Ended) -> bool {

@@ -5,6 +5,7 @@
 //! so the session is what is lost: a proxy between worker and server breaks the connection.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use idem_runtime::RunOn;
 use idem_runtime::job::Lock;
 use sqlx::pool::PoolOptions;
 
-use super::{Went, judge, wrong};
+use super::{Went, judge_in_doubt, law, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -31,9 +32,14 @@ const MOST: usize = 1_000;
 const FIRST: &str = "after BEGIN";
 const LAST: &str = "before COMMIT";
 
-/// The window from which on a leased run has the key, and that from which on it has done the job.
-const CLAIMED: &str = "after the key is claimed";
+/// The window from which on a leased run has the key.
+pub(super) const CLAIMED: &str = "after the key is claimed";
+
+/// The window from which on a leased run has done the job.
 const SETTLED: &str = "after the outcome is written";
+
+/// The window from which on a run has the key that takes it over.
+pub(super) const TAKEN_OVER: &str = "after the key is taken over";
 
 pub(crate) async fn run<J, D, S>(
     scenario: &Scenario<J, D, S>,
@@ -98,9 +104,13 @@ where
         let successor = world.recover('B').await?;
         let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
         drop(run);
+        drop(worker);
         // What it still holds goes with its last connections.
         proxy.cut();
-        let differences = judge_zombie(&world, oracle, false, successor, zombie).await?;
+        // A worker whose COMMIT was done all the same has done the job: its successor replays.
+        let was_done = matches!(&successor, Ended::Answered(answer) if answer.how == "replayed");
+        let met = Met { successor, zombie };
+        let differences = judge_zombie(&world, oracle, met, was_done).await?;
         if !differences.is_empty() {
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
@@ -116,8 +126,6 @@ where
 }
 
 /// The same for a leased job: what passes is the lease, and the worker keeps its connection.
-///
-/// Inside a transaction of a step it holds locks as well, which only a death frees; see `crash` and `kill`.
 async fn leased<J, D, S>(
     scenario: &Scenario<J, D, S>,
     oracle: &Oracle,
@@ -129,63 +137,173 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let mut went = Went::default();
-    let mut hit = BTreeSet::new();
-    while hit.len() < MOST {
-        let Some(mut world) = World::new(scenario).await? else { break };
-        let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
-        let mut run = Box::pin(worker.idem.run(world.job()));
-        let began = tokio::time::Instant::now();
-        let (mut has_the_key, mut is_in_tx, mut is_done) = (false, false, false);
-        let at = loop {
-            match worker.watch.step(&mut run, PATIENCE).await {
-                Step::Window(at) => {
-                    has_the_key |= at == CLAIMED;
-                    is_done |= at.starts_with(SETTLED);
-                    is_in_tx = match at.as_str() {
-                        at if at.starts_with("after BEGIN") => true,
-                        at if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") => {
-                            false
-                        }
-                        _ => is_in_tx,
-                    };
-                    let is_wanted = match &only {
-                        Some(only) => *only == slug(&at),
-                        None => !hit.contains(&at),
-                    };
-                    if has_the_key && !is_in_tx && is_wanted {
-                        break Some(at);
-                    }
-                }
-                Step::Blocked if began.elapsed() < scenario.limit => {}
-                Step::Blocked => {
-                    let (at, timeline) = (worker.watch.last(), world.timeline.moments());
-                    return Err(Trouble::Hung { at, timeline });
-                }
-                Step::Ended(_) => break None,
-            }
+    for successor in [Successor::IsDone, Successor::HasTheKey] {
+        let only = match only {
+            None => None,
+            Some(only) => match successor.window_of(only) {
+                Some(window) => Some(window),
+                None => continue,
+            },
         };
-        let Some(at) = at else { break };
-        hit.insert(at.clone());
-        (went.hit, went.windows) = (hit.len(), hit.len());
-        worker.watch.note(format!("stands still {at}"));
-        worker.watch.freeze();
-        world.timeline.note('-', "lets the lease of A pass");
-        let successor = world.recover_after_a_death('B').await?;
-        let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
-        drop(run);
-        let differences = judge_zombie(&world, oracle, is_done, successor, zombie).await?;
-        if !differences.is_empty() {
-            let what = format!(
-                "the worker stood still {at}, its lease passed, and it woke up after another one had done the job"
-            );
-            went.wrong = Some(wrong(&mut world, slug(&at), what, differences));
-            break;
-        }
-        if only.is_some() {
-            break;
+        let mut hit = BTreeSet::new();
+        while hit.len() < MOST {
+            let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+            let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
+            let mut run = Box::pin(worker.idem.run(world.job()));
+            let wanted = |at: &str| match only {
+                Some(only) => only == slug(at),
+                None => !hit.contains(at),
+            };
+            let in_tx = successor.leaves_transactions_alone() && D::MANY_WRITERS;
+            let stands = stand_still::<J, D, S>(&worker, &mut run, scenario.limit, in_tx, wanted).await;
+            let stands = stands.map_err(|at| Trouble::Hung { at, timeline: world.timeline.moments() })?;
+            let Some(at) = stands else { break };
+            hit.insert(at.clone());
+            (went.hit, went.windows) = (went.hit + 1, went.windows + 1);
+            worker.watch.note(format!("stands still {at}"));
+            worker.watch.freeze();
+            let was_done = worker.watch.windows().iter().any(|window| window == SETTLED);
+            world.timeline.note('-', "lets the lease of A pass");
+            let met = match successor {
+                Successor::IsDone => {
+                    let ended = world.recover_after_a_death('B').await?;
+                    let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
+                    Met { successor: ended, zombie }
+                }
+                Successor::HasTheKey => beside(&world, &worker, &mut run).await?,
+            };
+            drop(run);
+            drop(worker);
+            let differences = judge_zombie(&world, oracle, met, was_done).await?;
+            if !differences.is_empty() {
+                let what =
+                    format!("the worker stood still {at}, its lease passed, and it woke up {successor}");
+                went.wrong = Some(wrong(&mut world, successor.schedule(&at), what, differences));
+                return Ok(went);
+            }
+            if only.is_some() {
+                return Ok(went);
+            }
         }
     }
     Ok(went)
+}
+
+/// How far the worker is that takes a key over when the one that stood still wakes up.
+#[derive(Debug, Clone, Copy)]
+enum Successor {
+    IsDone,
+    HasTheKey,
+}
+
+impl Successor {
+    fn schedule(self, window: &str) -> String {
+        match self {
+            Successor::IsDone => slug(window),
+            Successor::HasTheKey => format!("{}{BESIDE}", slug(window)),
+        }
+    }
+
+    /// Returns the window of a schedule, if it is one of these.
+    fn window_of(self, schedule: &str) -> Option<&str> {
+        match (self, schedule.strip_suffix(BESIDE)) {
+            (Successor::IsDone, None) => Some(schedule),
+            (Successor::HasTheKey, window) => window,
+            (Successor::IsDone, Some(_)) => None,
+        }
+    }
+
+    /// Tells whether it comes to its stand past what another run has locked in the transaction of a step.
+    fn leaves_transactions_alone(self) -> bool {
+        match self {
+            Successor::IsDone => false,
+            Successor::HasTheKey => true,
+        }
+    }
+}
+
+/// What ends a schedule whose worker wakes up beside the one that has its key.
+const BESIDE: &str = "/beside";
+
+impl fmt::Display for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Successor::IsDone => "after another one had done the job",
+            Successor::HasTheKey => "after another one had taken the key over",
+        })
+    }
+}
+
+/// Lets a leased run go on to the first window that is wanted, from its claim on. `None` if there is none; an error,
+/// which says where, if it hangs.
+async fn stand_still<J, D, S>(
+    worker: &Worker<D, S>,
+    run: &mut (impl Future<Output = Returned<J>> + Unpin),
+    limit: Duration,
+    in_tx_too: bool,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Option<String>, String>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let began = tokio::time::Instant::now();
+    let (mut has_the_key, mut is_in_tx) = (false, false);
+    loop {
+        match worker.watch.step(run, PATIENCE).await {
+            Step::Window(at) => {
+                has_the_key |= at == CLAIMED;
+                if at.starts_with(FIRST) {
+                    is_in_tx = true;
+                } else if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") {
+                    is_in_tx = false;
+                }
+                if has_the_key && (in_tx_too || !is_in_tx) && wanted(&at) {
+                    return Ok(Some(at));
+                }
+            }
+            Step::Blocked if began.elapsed() < limit => {}
+            Step::Blocked => return Err(worker.watch.last()),
+            Step::Ended(_) => return Ok(None),
+        }
+    }
+}
+
+/// Lets B take the key over, then A wake up and go on to its end, and then B. Returns how B and A ended.
+async fn beside<J, D, S>(
+    world: &World<'_, J, D, S>,
+    worker: &Worker<D, S>,
+    run: &mut (impl Future<Output = Returned<J>> + Unpin),
+) -> Result<Met, Trouble>
+where
+    J: RunOn<D, S>,
+    D: LabDatabase,
+    S: Clone + Send + Sync + 'static,
+{
+    let limit = world.scenario.limit;
+    world.let_leases_lapse().await?;
+    let successor = world.worker('B', Stop::Everywhere, Ack::Heard)?;
+    let mut second = Box::pin(successor.idem.run(world.job()));
+    let began = tokio::time::Instant::now();
+    let ended = loop {
+        match successor.watch.step(&mut second, PATIENCE).await {
+            Step::Window(at) if at == TAKEN_OVER => break None,
+            Step::Window(_) => {}
+            Step::Ended(ran) => break Some(successor.ended::<J>(ran)),
+            Step::Blocked if began.elapsed() < limit => {}
+            Step::Blocked => break Some(successor.hung()),
+        }
+    };
+    let zombie = wake_up::<_, _, J>(worker, run, limit).await?;
+    if let Some(ended) = ended {
+        return Ok(Met { successor: ended, zombie });
+    }
+    let successor = match wake_up::<_, _, J>(&successor, &mut second, limit).await? {
+        Ended::Again(_) => world.recover_after_a_death('R').await?,
+        ended => ended,
+    };
+    Ok(Met { successor, zombie })
 }
 
 /// Lets a worker that stood still go on to its end.
@@ -208,30 +326,32 @@ where
     }
 }
 
-/// `was_done` says that the worker had written its outcome before it stood still.
+/// How a worker that stood still ended, and the one that came after it.
+struct Met {
+    successor: Ended,
+    zombie: Ended,
+}
+
+/// `was_done` tells that the outcome was written before the worker stood still.
 async fn judge_zombie<J, D, S>(
     world: &World<'_, J, D, S>,
     oracle: &Oracle,
+    Met { successor, zombie }: Met,
     was_done: bool,
-    successor: Ended,
-    zombie: Ended,
 ) -> Result<Vec<Difference>, Trouble>
 where
     J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    // A worker that stood still after its outcome was written has done the job: its successor replays, or, if
-    // nothing is kept, does it once more.
-    let had_done_it = was_done || matches!(&successor, Ended::Answered(answer) if answer.how == "replayed");
     let mut differences: Vec<Difference> =
-        not_as_a_zombie(&zombie).filter(|_| !had_done_it).into_iter().collect();
+        not_as_a_zombie(&zombie).filter(|_| !was_done).into_iter().collect();
     let mut ended = vec![successor];
     // An error is the right answer of a worker that has lost its claim, so it is not compared.
-    if !matches!(zombie, Ended::Again(_) | Ended::Failed(_) | Ended::Parked(_)) {
+    if !matches!(zombie, Ended::Again(_) | Ended::Failed(_) | Ended::Drifted(_) | Ended::Parked(_)) {
         ended.push(zombie);
     }
-    differences.extend(judge(world, oracle, &ended).await?);
+    differences.extend(judge_in_doubt(world, oracle, &ended).await?);
     Ok(differences)
 }
 
@@ -239,7 +359,7 @@ where
 fn not_as_a_zombie(zombie: &Ended) -> Option<Difference> {
     match zombie {
         Ended::Answered(answer) if answer.how != "replayed" => Some(Difference::Law {
-            law: String::from("a worker that has lost its claim fails, or answers with the record"),
+            law: String::from(law::FENCED),
             found: format!("it says that it {} the job", answer.how),
         }),
         _ => None,

@@ -299,6 +299,16 @@ impl<D: Database> Fault<D> for FailureLosesSteps {
         }
         Ok(entry)
     }
+
+    async fn take_over(
+        &self,
+        good: &Good<D>,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        let taken = good.take_over(claim, found).await?;
+        Ok(taken.map(|steps| if found.state == State::Failed { Vec::new() } else { steps }))
+    }
 }
 
 #[async_trait]

@@ -227,6 +227,10 @@ pub(crate) mod gateway {
     #[derive(Debug)]
     pub(crate) struct InFlight;
 
+    /// The provider has a charge of this reference.
+    #[derive(Debug)]
+    pub(crate) struct Taken;
+
     impl Gateway {
         /// Charges, whatever has been charged before.
         pub(crate) async fn charge(&self) {
@@ -269,6 +273,28 @@ pub(crate) mod gateway {
             lock(&self.charges).push(Some(key.clone()));
             lock(&self.in_flight).retain(|other| *other != key);
             Ok(())
+        }
+
+        /// Charges, unless there is a charge of this reference: that is an error, and no answer.
+        pub(crate) async fn charge_new(&self, reference: String) -> Result<(), Taken> {
+            yield_now().await;
+            let reference = Some(reference);
+            let is_new = {
+                let mut charges = lock(&self.charges);
+                let is_new = !charges.contains(&reference);
+                if is_new {
+                    charges.push(reference);
+                }
+                is_new
+            };
+            yield_now().await;
+            if is_new { Ok(()) } else { Err(Taken) }
+        }
+
+        /// Finds the charge of this reference.
+        pub(crate) async fn find(&self, reference: String) -> bool {
+            yield_now().await;
+            lock(&self.charges).contains(&Some(reference))
         }
 
         /// Tells whether there is any charge.
@@ -349,5 +375,70 @@ pub(crate) mod tables {
     pub(crate) async fn own_connection(tx: &mut Tx<'_, Sqlite>) -> Result<SqliteConnection, sqlx::Error> {
         let file = file(tx).await?;
         SqliteConnectOptions::new().filename(file).connect().await
+    }
+}
+
+/// A provider, and the database of the jobs past their runs.
+pub(crate) mod shop {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+
+    use idem_runtime::prelude::*;
+    use idem_testkit::{Lab, Scenario, SetUpError, Trial};
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{ConnectOptions as _, Sqlite};
+
+    use super::gateway::Gateway;
+    use super::tables;
+
+    #[derive(Debug, Clone, Provides)]
+    pub(crate) struct Shop {
+        pub(crate) gateway: Gateway,
+        pub(crate) ledger: Ledger,
+    }
+
+    /// The database of the jobs, on connections of its own.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Ledger(PathBuf);
+
+    impl Ledger {
+        pub(crate) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
+            SqliteConnectOptions::new().filename(&self.0).connect().await
+        }
+
+        /// Writes and commits.
+        pub(crate) async fn entry(&self, id: i64, note: &str) -> Result<(), sqlx::Error> {
+            tables::entry(&mut self.connect().await?, id, note).await
+        }
+
+        pub(crate) async fn mark(&self, id: i64, status: &str) -> Result<(), sqlx::Error> {
+            let update = sqlx::query("UPDATE payments SET status = ? WHERE id = ?").bind(status).bind(id);
+            update.execute(&mut self.connect().await?).await.map(drop)
+        }
+
+        pub(crate) async fn status(&self, id: i64) -> Result<String, sqlx::Error> {
+            let status = sqlx::query_scalar("SELECT status FROM payments WHERE id = ?").bind(id);
+            status.fetch_one(&mut self.connect().await?).await
+        }
+    }
+
+    std::thread_local! {
+        /// The file of the trial that this thread is at: a state is made right after the set-up.
+        static FILE: RefCell<PathBuf> = const { RefCell::new(PathBuf::new()) };
+    }
+
+    async fn set_up(lab: &Lab<Sqlite>) -> Result<(), SetUpError> {
+        FILE.set(lab.options().get_filename().to_path_buf());
+        tables::set_up(lab).await
+    }
+
+    fn open(trial: &Trial) -> Shop {
+        let file = trial.share("file", || FILE.with_borrow(|file| file.display().to_string()));
+        Shop { gateway: Gateway::default(), ledger: Ledger(PathBuf::from(file)) }
+    }
+
+    /// A job that writes to the database past its run.
+    pub(crate) fn writing<J: idem_runtime::RunOn<Sqlite, Shop>>(job: J) -> Scenario<J, Sqlite, Shop> {
+        Scenario::new(job).setup(set_up).state_with(open)
     }
 }

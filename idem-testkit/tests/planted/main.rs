@@ -19,8 +19,11 @@ mod faults;
 
 mod bad_input;
 mod correct;
+mod correct_leased;
 mod elsewhere;
 mod keys;
+mod leased;
+mod leased_stores;
 mod memory;
 mod outside;
 mod stores;
