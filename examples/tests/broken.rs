@@ -4,6 +4,8 @@ mod common;
 #[path = "common/world.rs"]
 mod world;
 
+use std::path::Path;
+
 use idem_examples::provider::{
     Directory, Gateway, Mail, Mailer, PlainMail, PlainMailer, Print, Printer, ProviderError,
 };
@@ -25,7 +27,16 @@ where
 {
     let report = examine(&scenario, plans).await.expect("the scenario is sound").expect("SQLite is there");
     let text = report.to_string();
-    report.failure.unwrap_or_else(|| panic!("nothing was found:\n{text}"))
+    let failure = report.failure.unwrap_or_else(|| panic!("nothing was found:\n{text}"));
+    // The database is kept for somebody to look at, which nobody does here.
+    let kept = failure.kept.as_ref().and_then(|kept| kept.strip_prefix("sqlite://"));
+    if let Some(folder) = kept.and_then(|file| Path::new(file).parent())
+        && folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("idem_"))
+    {
+        // What stays behind is in the folder for temporary files.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    failure
 }
 
 /// Tells whether an effect happened twice.
