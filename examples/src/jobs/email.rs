@@ -4,10 +4,10 @@
 //! whoever does not know whether the mail is out sends it again: the provider says that it is, and that answer
 //! is adopted.
 //!
-//! [`send_plain_email`] goes to one that takes none. Then nothing can tell a second mail from the first, not
-//! even asking the provider: a worker that stood still may send its mail after the question. So the step is
-//! begun on record before the mail goes out, and a run that finds it begun waits for a person
-//! ([`Idem::parked`], [`Idem::resolve`]).
+//! [`send_plain_email`] goes to one that takes none, which cannot tell a second mail from the first. So the step
+//! is begun on record before the mail goes out, and a run that finds it begun waits for a person
+//! ([`Idem::parked`], [`Idem::resolve`]). Asking the provider instead (`probe`) would do after a crash. But a
+//! worker that stood still may send its mail after the question, and a person is seldom that quick.
 //!
 //! Neither has a table: the records of idem are all that is in the database.
 
