@@ -188,6 +188,25 @@ pub(super) struct Beating {
     token: Token,
 }
 
+impl Beating {
+    /// Returns a way to ask whether the lease is over.
+    pub(super) fn clock(&self) -> LeaseClock {
+        LeaseClock { shared: Arc::clone(&self.shared), token: self.token }
+    }
+}
+
+/// Tells whether a lease is over, as far as this process can tell.
+pub(super) struct LeaseClock {
+    shared: Arc<Shared>,
+    token: Token,
+}
+
+impl LeaseClock {
+    pub(super) fn is_over(&self) -> bool {
+        self.shared.state().beats.get(&self.token).is_none_or(|beat| beat.passes <= Instant::now())
+    }
+}
+
 impl Drop for Beating {
     fn drop(&mut self) {
         self.shared.state().beats.remove(&self.token);

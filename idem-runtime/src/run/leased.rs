@@ -210,8 +210,7 @@ where
         let lease = Lease { hold, length: J::SPEC.lease() };
         let beating = self.context.heart.beat(&self.store, lease, asked, Arc::clone(&interrupt));
         let writer = Writer { store: Arc::clone(&self.store), hold, patience: lease.length };
-        let mut held =
-            Holding { run: self, writer: writer.clone(), _beating: beating, release: &mut release };
+        let mut held = Holding { run: self, writer: writer.clone(), beating, release: &mut release };
 
         if in_doubt {
             match J::SPEC.in_doubt {
@@ -242,6 +241,7 @@ where
             steps: Steps::new(steps, J::SPEC.drift),
             tasks: Vec::new(),
             interrupt: Arc::clone(&interrupt),
+            clock: held.beating.clock(),
         };
         let raced = {
             let mut view = Run::new(&mut core);
@@ -281,7 +281,7 @@ struct Holding<'h, 'a, J, D: Database, S> {
     run: &'h LeasedRun<'a, J, D, S>,
     writer: Writer,
     /// The lease is renewed for as long as this is there.
-    _beating: Beating,
+    beating: Beating,
     release: &'h mut Release,
 }
 

@@ -11,13 +11,14 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
 use super::call::recordable;
+use super::heart::LeaseClock;
 use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
 use crate::codec;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::job::{Drift, InDoubt, Job, JobSpec};
 use crate::key::Key;
-use crate::record::{Epoch, Parked, StepRecord};
+use crate::record::{Epoch, Parked, StepRecord, holds};
 use crate::store::{Begun, Change, Claim, Database, Held, KeyLock, NewTask, Store, TxStep};
 use crate::tx::Tx;
 
@@ -294,6 +295,7 @@ where
         if intends && !place.begun {
             core.write(&Change::BeginStep { seq: place.seq, name: &place.name }).await;
         }
+        core.is_not_overtaken().await;
         match call(key).await {
             Ok(value) => {
                 let result = core.encode(&place.name, &value, UNRECORDED);
@@ -409,6 +411,7 @@ pub(super) struct Core<D: Database> {
     pub(super) steps: Steps,
     pub(super) tasks: Vec<NewTask>,
     pub(super) interrupt: Arc<Interrupt>,
+    pub(super) clock: LeaseClock,
 }
 
 /// What becomes of a call whose result cannot be recorded.
@@ -470,6 +473,20 @@ impl<D: Database> Core<D> {
             }
             Err(error) => self.interrupt.stop_here(Stop::Store(error)).await,
         }
+    }
+
+    /// Does not return if the process has stood still for a whole lease and another run has the key by now: its
+    /// heart notices as well, but perhaps after the call.
+    async fn is_not_overtaken(&self) {
+        if !self.clock.is_over() {
+            return;
+        }
+        let stop = match self.store.entry(self.key.hash()).await {
+            Ok(Some(entry)) if holds(&entry, &self.writer.hold) => return,
+            Ok(_) => Stop::Lost,
+            Err(error) => Stop::Store(error),
+        };
+        self.interrupt.stop_here(stop).await
     }
 
     /// Writes, or does not return.

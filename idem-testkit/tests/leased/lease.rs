@@ -9,7 +9,7 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::prelude::*;
 use idem_runtime::record::{Entry, Hold, State, StepRecord};
 use idem_runtime::store::memory::{Memory, MemoryStore};
-use idem_runtime::store::{Change, Database, Held, Lease, LeaseClaim};
+use idem_runtime::store::{Change, Database, Held, Lease, LeaseClaim, Store};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::faults::{BrokenStore, Fault, Good};
@@ -217,6 +217,62 @@ async fn blocking(run: &mut Run<'_, Memory>, id: i64, #[state] gate: &Blockade) 
     .await?;
     gate.effects.fetch_add(1, Ordering::SeqCst);
     Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = park, lock = lease("1s"))]
+async fn frozen(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<i64, Failure> {
+    run.step("unkeyed", async |_| world.call("unkeyed", id.to_string()).await).await?;
+    Ok(id)
+}
+
+/// Stands still, with its whole thread, once it has written that a step begins.
+struct Freezes {
+    once: AtomicBool,
+    stands: std::sync::Mutex<mpsc::Sender<()>>,
+    goes_on: std::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for Freezes {
+    async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
+        let held = good.change(hold, change).await;
+        if matches!(change, Change::BeginStep { .. }) && self.once.swap(false, Ordering::SeqCst) {
+            self.stands.lock().unwrap().send(()).unwrap();
+            self.goes_on.lock().unwrap().recv().unwrap();
+        }
+        held
+    }
+}
+
+#[test]
+fn a_process_that_stood_still_for_a_lease_asks_before_it_calls() {
+    let (store, world) = (MemoryStore::new(), World::default());
+    let (stands, has_stood) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let (stands, goes_on) = (std::sync::Mutex::new(stands), std::sync::Mutex::new(goes_on));
+    let freezes = Freezes { once: AtomicBool::new(true), stands, goes_on };
+    let broken = BrokenStore { good: Arc::new(store.clone()), fault: Arc::new(freezes) };
+    let run_on_a_thread = |store: Arc<dyn Store<Memory>>, world: World| {
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let idem = Idem::with_store(store).state(world).build().unwrap();
+                frozen(&idem, 1).await
+            })
+        })
+    };
+    let began = std::time::Instant::now();
+    let stood = run_on_a_thread(Arc::new(broken), world.clone());
+    has_stood.recv().unwrap();
+    store.advance(Duration::from_secs(2));
+    let successor = run_on_a_thread(Arc::new(store.clone()), world.clone()).join().unwrap();
+    assert!(matches!(successor, Err(Error::Parked(_))), "it answered {successor:?}");
+    // The lease is over by the clock of the process, too.
+    std::thread::sleep(Duration::from_millis(1_100).saturating_sub(began.elapsed()));
+    go_on.send(()).unwrap();
+    let woken = stood.join().unwrap();
+    assert!(matches!(woken, Err(Error::LostClaim(_))), "it answered {woken:?}");
+    assert_eq!(world.count("unkeyed"), 0, "it called although the key was parked");
 }
 
 struct Blockade {
