@@ -1,15 +1,16 @@
-//! What the programs have in common: where the data is, what is logged, and how the gateway is run.
+//! What the programs have in common: where the data is, what is logged, and how the provider is run.
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::gateway;
+use crate::provider::{self, ProviderProcess};
 
 /// The options of every example.
 #[derive(Debug, clap::Args)]
@@ -66,12 +67,60 @@ pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
 
-/// Serves the payment gateway, and says on stdout where.
+/// The options of an example that talks to a provider.
+#[derive(Debug, clap::Args)]
+pub struct ProviderArgs {
+    /// A provider that is running, as IP:PORT (see the program `provider`)
+    #[arg(long, value_name = "ADDRESS")]
+    provider: Option<SocketAddr>,
+    /// Be the provider
+    #[arg(long, hide = true)]
+    pub serve_provider: bool,
+}
+
+/// The provider that an example talks to.
+#[derive(Debug)]
+pub struct Provider {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// It ends with this, if the example has started it.
+    _process: Option<ProviderProcess>,
+}
+
+impl ProviderArgs {
+    /// Finds the provider, or starts this program once more as one: `cargo run --bin payment` builds no other.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub fn find(&self) -> anyhow::Result<Provider> {
+        if let Some(address) = self.provider {
+            return Ok(Provider { address, _process: None });
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--serve-provider");
+        let process = ProviderProcess::start(command).context("starting the provider")?;
+        let address = process.address();
+        println!("The provider is process {}, at {address}.", process.id());
+        Ok(Provider { address, _process: Some(process) })
+    }
+
+    /// Is the provider of the program that has started this one.
+    ///
+    /// # Errors
+    ///
+    /// There is no free port.
+    pub async fn serve(&self) -> anyhow::Result<()> {
+        serve_provider(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true).await
+    }
+}
+
+/// Serves the provider, and says on stdout where.
 ///
 /// # Errors
 ///
 /// The address is taken.
-pub async fn run_gateway(address: SocketAddr, until_stdin_ends: bool) -> anyhow::Result<()> {
+pub async fn serve_provider(address: SocketAddr, until_stdin_ends: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     println!("listening on {}", listener.local_addr()?);
     let stdin_ends = async {
@@ -82,7 +131,7 @@ pub async fn run_gateway(address: SocketAddr, until_stdin_ends: bool) -> anyhow:
         }
     };
     tokio::select! {
-        ended = gateway::serve(listener) => match ended? {},
+        ended = provider::serve(listener) => match ended? {},
         () = stdin_ends => Ok(()),
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! `jobs/` has the jobs themselves, one file a pattern, and is where to start reading. Each file is
 //! written once, over the type `Db`, and compiled for every database: [`sqlite`], [`postgres`].
-//! `demos/` is what the programs in `bin/` do with them.
+//! `demos/` is what the programs in `bin/` do with them, and [`provider`] the world outside: who takes
+//! money and sends mails.
 
 pub mod cli;
-pub mod gateway;
 pub mod postgres;
+pub mod provider;
 pub mod sqlite;
+
+/// A job that works on every database, so that it is there once.
+#[path = "jobs/user_sync.rs"]
+pub mod user_sync;

@@ -3,16 +3,20 @@
 //! The gateway is a process of its own; charges are counted in its books, and what is paid is read
 //! on a connection of its own.
 
+mod common;
+#[path = "common/urls.rs"]
+mod urls;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_examples::cli::sqlite_url;
-use idem_examples::gateway::{Fault, Gateway, GatewayError, GatewayProcess};
+use idem_examples::provider::{Fault, Gateway, ProviderError, ProviderProcess};
 use idem_runtime::Error;
 use idem_testkit::lab::{Lab, LabDatabase as _};
-use sqlx::ConnectOptions as _;
 use tokio::sync::Barrier;
+
+use common::provider;
 
 const PAYMENT: i64 = 42;
 const AMOUNT_CENTS: i64 = 4_200;
@@ -35,13 +39,13 @@ macro_rules! payments_on {
             struct World {
                 lab: Lab<Db>,
                 url: String,
-                process: GatewayProcess,
+                process: ProviderProcess,
             }
 
             impl World {
                 async fn new() -> Option<World> {
                     let lab = Db::lab().await?;
-                    let process = gateway();
+                    let process = provider();
                     let url = $url(&lab);
                     let (_idem, pool) = set_up(&url, &process.client()).await.unwrap();
                     add_payment(&pool, PAYMENT, AMOUNT_CENTS).await.unwrap();
@@ -79,12 +83,12 @@ macro_rules! payments_on {
                 /// Checks that the gateway charged once, and that the row names that charge.
                 async fn check_charged_once(&self) -> String {
                     let books = self.gateway().books().await.unwrap();
-                    let [charge] = books.charges_of(&reference(PAYMENT))[..] else {
+                    let [charge] = books.of(&reference(PAYMENT))[..] else {
                         panic!("not charged once: {books:?}");
                     };
-                    assert_eq!(charge.amount_cents, AMOUNT_CENTS);
-                    assert_eq!(self.paid_with().await.as_ref(), Some(&charge.charge_id));
-                    charge.charge_id.clone()
+                    assert_eq!(charge.what.amount_cents, AMOUNT_CENTS);
+                    assert_eq!(self.paid_with().await.as_ref(), Some(&charge.id));
+                    charge.id.clone()
                 }
 
                 async fn check_still_open(&self) {
@@ -148,7 +152,7 @@ macro_rules! payments_on {
                 world.gateway().inject(&reference(PAYMENT), Fault::LoseAnswer).await.unwrap();
                 let lost = process_payment(&world.worker(), PAYMENT).await;
                 assert!(
-                    matches!(lost, Err(Error::Job(PaymentError::Gateway(GatewayError::NoAnswer(_))))),
+                    matches!(lost, Err(Error::Job(PaymentError::Gateway(ProviderError::NoAnswer(_))))),
                     "{lost:?}"
                 );
                 world.check_still_open().await;
@@ -164,13 +168,13 @@ macro_rules! payments_on {
                 let Some(world) = World::new().await else { return };
                 world.gateway().inject(&reference(PAYMENT), Fault::FailBefore).await.unwrap();
                 let failed = process_payment(&world.worker(), PAYMENT).await;
-                let Err(Error::Job(PaymentError::Gateway(GatewayError::Refused { status: 500, .. }))) =
+                let Err(Error::Job(PaymentError::Gateway(ProviderError::Refused { status: 500, .. }))) =
                     failed
                 else {
                     panic!("{failed:?}");
                 };
                 world.check_still_open().await;
-                assert_eq!(world.gateway().books().await.unwrap().charges, []);
+                assert_eq!(world.gateway().books().await.unwrap().entries, []);
 
                 process_payment(&world.worker(), PAYMENT).await.unwrap();
                 world.check_charged_once().await;
@@ -199,12 +203,12 @@ macro_rules! payments_on {
                     world.gateway().charge("by-hand", &reference(PAYMENT), AMOUNT_CENTS).await.unwrap();
                 let adopted = process_payment(&world.worker(), PAYMENT).await.unwrap();
                 assert!(adopted.is_adopted());
-                assert_eq!(adopted.charge_id, by_hand.charge_id);
-                assert_eq!(world.check_charged_once().await, by_hand.charge_id);
+                assert_eq!(adopted.charge_id, by_hand.id);
+                assert_eq!(world.check_charged_once().await, by_hand.id);
 
                 let again = process_payment(&world.worker(), PAYMENT).await.unwrap();
                 assert!(again.is_replayed());
-                assert_eq!(again.charge_id, by_hand.charge_id);
+                assert_eq!(again.charge_id, by_hand.id);
             }
 
             #[tokio::test]
@@ -248,7 +252,7 @@ macro_rules! payments_on {
                 let gateway = world.gateway();
                 gateway.inject(&reference(PAYMENT), Fault::HoldAnswer).await.unwrap();
                 let mut worker = Command::new(env!("CARGO_BIN_EXE_payment"));
-                worker.args(["--database-url", &world.url, "--gateway", &gateway.address().to_string()]);
+                worker.args(["--database-url", &world.url, "--provider", &gateway.address().to_string()]);
                 worker.arg(PAYMENT.to_string());
                 let mut victim = worker.stdout(Stdio::null()).spawn().unwrap();
                 // The money is taken, and the worker waits for the answer.
@@ -260,7 +264,7 @@ macro_rules! payments_on {
 
                 // The gateway is still at it, so that a second worker is told to come again.
                 let early = process_payment(&world.worker(), PAYMENT).await;
-                let Err(Error::Job(PaymentError::Gateway(GatewayError::Refused { status: 409, error }))) =
+                let Err(Error::Job(PaymentError::Gateway(ProviderError::Refused { status: 409, error }))) =
                     early
                 else {
                     panic!("{early:?}");
@@ -272,29 +276,16 @@ macro_rules! payments_on {
                 let output = worker.stdout(Stdio::piped()).output().unwrap();
                 assert!(output.status.success(), "{output:?}");
                 let said = String::from_utf8(output.stdout).unwrap();
-                assert_eq!(said, format!("payment {PAYMENT} executed: {}\n", charge.charge_id));
-                assert_eq!(world.check_charged_once().await, charge.charge_id);
+                assert_eq!(said, format!("payment {PAYMENT} executed: {}\n", charge.id));
+                assert_eq!(world.check_charged_once().await, charge.id);
                 assert_eq!(world.requests().await, 3);
             }
         }
     };
 }
 
-payments_on!(sqlite, sqlite_lab_url, sqlite_pool, sqlite_waits);
-payments_on!(postgres, postgres_lab_url, postgres_pool, postgres_waits);
-
-fn sqlite_lab_url(lab: &Lab<sqlx::Sqlite>) -> String {
-    sqlite_url(lab.options().get_filename())
-}
-
-/// The URL with the schema of the lab, for a process of its own.
-fn postgres_lab_url(lab: &Lab<sqlx::Postgres>) -> String {
-    let lab = lab.options();
-    let mut url = lab.to_url_lossy();
-    url.query_pairs_mut().append_pair("options", lab.get_options().unwrap());
-    // A blank in a query is a plus sign there, and to others one that means itself.
-    url.as_str().replace('+', "%20")
-}
+payments_on!(sqlite, urls::sqlite, sqlite_pool, sqlite_waits);
+payments_on!(postgres, urls::postgres, postgres_pool, postgres_waits);
 
 fn sqlite_pool(lab: &Lab<sqlx::Sqlite>) -> sqlx::SqlitePool {
     lab.pool(2)
@@ -330,29 +321,22 @@ async fn postgres_waits(lab: &Lab<sqlx::Postgres>, runs: usize) {
     tokio::time::timeout(Duration::from_secs(20), all_wait).await.expect("every other run waits for a lock");
 }
 
-/// Starts a gateway, which ends with its handle or with this process.
-fn gateway() -> GatewayProcess {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.arg("--until-stdin-ends");
-    GatewayProcess::start(command).unwrap()
-}
-
 #[tokio::test]
 async fn the_gateway_treats_keys_as_the_big_ones_do() {
-    let process = gateway();
-    let gateway = process.client();
+    let process = provider();
+    let gateway: Gateway = process.client();
     let first = gateway.charge("k1", "r1", 100).await.unwrap();
     assert_eq!(gateway.charge("k1", "r1", 100).await.unwrap(), first);
 
     let refused = gateway.charge("k1", "r1", 200).await.unwrap_err();
     assert!(
-        matches!(&refused, GatewayError::Refused { status: 422, error } if error == "key_reused"),
+        matches!(&refused, ProviderError::Refused { status: 422, error } if error == "key_reused"),
         "{refused:?}"
     );
 
     let duplicate = gateway.charge("k2", "r1", 100).await.unwrap_err();
-    let GatewayError::Duplicate { charge_id } = &duplicate else { panic!("{duplicate:?}") };
-    assert_eq!(*charge_id, first.charge_id);
+    let ProviderError::Already { id } = &duplicate else { panic!("{duplicate:?}") };
+    assert_eq!(*id, first.id);
 
     gateway.inject("r2", Fault::HoldAnswer).await.unwrap();
     let held = tokio::spawn({
@@ -362,14 +346,14 @@ async fn the_gateway_treats_keys_as_the_big_ones_do() {
     let charge = gateway.watch("r2").await.unwrap();
     let in_use = gateway.charge("k3", "r2", 100).await.unwrap_err();
     assert!(
-        matches!(&in_use, GatewayError::Refused { status: 409, error } if error == "key_in_use"),
+        matches!(&in_use, ProviderError::Refused { status: 409, error } if error == "key_in_use"),
         "{in_use:?}"
     );
     gateway.release().await.unwrap();
     assert_eq!(held.await.unwrap().unwrap(), charge);
 
     let books = gateway.books().await.unwrap();
-    assert_eq!(books.charges, [first, charge]);
+    assert_eq!(books.entries, [first, charge]);
 }
 
 #[test]

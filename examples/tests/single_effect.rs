@@ -1,45 +1,21 @@
 //! Every job of the examples has a single effect: repeated, at once, through crashes and lost answers.
 
-use std::process::Command;
-use std::sync::Arc;
+mod common;
+#[path = "common/world.rs"]
+mod world;
 
-use idem_examples::gateway::{Gateway, GatewayProcess};
-use idem_runtime::Provides;
-use idem_testkit::{Scenario, Trial, check_all_jobs_covered, check_single_effect};
+use idem_examples::user_sync::SyncUser;
+use idem_testkit::lab::LabDatabase;
+use idem_testkit::{Scenario, check_all_jobs_covered, check_single_effect};
 
-/// What the payment job depends on: a gateway in a process of its own, with empty books.
-#[derive(Clone, Provides)]
-struct Payments {
-    gateway: Gateway,
-    /// Where the test started it; a process that is killed only knows its address.
-    _process: Option<Arc<GatewayProcess>>,
-}
-
-impl Payments {
-    fn of(trial: &Trial) -> Self {
-        let mut process = None;
-        let address = trial.share("gateway", || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-            command.arg("--until-stdin-ends");
-            let started = GatewayProcess::start(command).expect("the gateway starts");
-            let address = started.client().address().to_string();
-            process = Some(Arc::new(started));
-            address
-        });
-        let gateway = Gateway::new(address.parse().expect("the gateway shares its address"));
-        Payments { gateway, _process: process }
-    }
-
-    async fn charges(&self) -> u64 {
-        let books = self.gateway.books().await.expect("the gateway answers");
-        books.charges.len() as u64
-    }
-}
+use world::{World, done};
 
 macro_rules! jobs_on {
     ($db:ident) => {
         mod $db {
-            use idem_examples::$db::jobs::{inventory, order, payment, subscription};
+            use idem_examples::$db::jobs::{
+                daily_report, email, inventory, order, payment, payment_steps, subscription,
+            };
 
             use super::*;
 
@@ -83,10 +59,63 @@ macro_rules! jobs_on {
                             payment::create_tables(&lab.pool(1)).await?;
                             Ok(payment::add_payment(&lab.pool(1), 42, 4_200).await?)
                         })
-                        .state_with(Payments::of)
-                        .observe_async("charges", Payments::charges),
+                        .state_with(World::of)
+                        .observe_async("charges", async |world| done(&world.gateway).await),
                 )
                 .await;
+            }
+
+            #[tokio::test]
+            async fn a_cart_is_checked_out_once() {
+                let customer = String::from("ada@example.org");
+                check_single_effect(
+                    Scenario::new(payment_steps::CheckOut { cart_id: 42, amount_cents: 4_200, customer })
+                        .setup(async |lab| Ok(payment_steps::create_tables(&lab.pool(1)).await?))
+                        .state_with(World::of)
+                        .observe_async("charges", async |world| done(&world.gateway).await),
+                )
+                .await;
+            }
+
+            #[tokio::test]
+            async fn a_mail_is_sent_once() {
+                let [mail, to, subject] = ["m1", "ada@example.org", "Hello"].map(String::from);
+                check_single_effect(
+                    Scenario::new(email::SendEmail { mail, to, subject })
+                        .state_with(World::of)
+                        .observe_async("mails", async |world| done(&world.mailer).await),
+                )
+                .await;
+            }
+
+            #[tokio::test]
+            async fn a_mail_without_a_key_is_sent_once_or_a_person_is_asked() {
+                let [mail, to, subject] = ["m1", "ada@example.org", "Hello"].map(String::from);
+                check_single_effect(
+                    Scenario::new(email::SendPlainEmail { mail, to, subject })
+                        .state_with(World::of)
+                        .observe_async("mails", async |world| done(&world.plain).await),
+                )
+                .await;
+            }
+
+            #[tokio::test]
+            async fn a_report_is_published_once() {
+                let date = String::from("2026-03-01");
+                check_single_effect(
+                    Scenario::new(daily_report::DailyReport { date })
+                        .setup(async |lab| {
+                            daily_report::create_tables(&lab.pool(1)).await?;
+                            Ok(daily_report::sell(&lab.pool(1), "2026-03-01", 4_200).await?)
+                        })
+                        .state_with(World::of),
+                )
+                .await;
+            }
+
+            #[tokio::test]
+            async fn a_user_is_one_contact() {
+                check_sync::<idem_examples::$db::Db>().await;
             }
         }
     };
@@ -94,6 +123,21 @@ macro_rules! jobs_on {
 
 jobs_on!(sqlite);
 jobs_on!(postgres);
+
+/// The job is the same on every database, and so is its check.
+async fn check_sync<D: LabDatabase>() {
+    check_single_effect(
+        Scenario::<_, D>::new(SyncUser { user_id: 42 })
+            .state_with(World::of)
+            .observe_async("contacts", async |world| done(&world.contacts).await),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_is_one_contact_on_mysql_too() {
+    check_sync::<sqlx::MySql>().await;
+}
 
 #[test]
 fn no_job_is_left_out() {

@@ -44,6 +44,7 @@ impl<E> ViaName for Described<'_, E> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_borrow, reason = "generated code cannot know how many references are needed")]
 mod tests {
     use super::*;
 

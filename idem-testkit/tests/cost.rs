@@ -1,6 +1,7 @@
 //! What a run costs beside the bare effect: round trips, transactions, bytes. Counts do not depend on
 //! the machine; nothing here is timed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,6 +186,48 @@ mod postgres {
         assert!(size <= 175, "{size} B");
     }
 
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn call(id: i64) -> Result<i64, Infallible> {
+        Ok(id)
+    }
+
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn fulfil(run: &mut Run<'_, Postgres>, id: i64) -> Result<i64, sqlx::Error> {
+        for call in 0..3 {
+            run.step(("keyed", call), async |_| Ok::<_, sqlx::Error>(call)).await?;
+        }
+        run.tx_step("effect", async |tx| effect(tx, id).await.map(|_| ())).await?;
+        run.step("unkeyed", async |_| Ok::<_, sqlx::Error>(())).park().await?;
+        Ok(id)
+    }
+
+    #[tokio::test]
+    async fn a_leased_job_writes_twice_and_once_more_for_each_step_and_a_replay_never() {
+        let Some(mut server) = Server::start().await else { return };
+        // Both jobs are made known, and their statements prepared.
+        assert!(call(&server.idem, 0).await.unwrap().is_executed());
+        assert!(fulfil(&server.idem, 0).await.unwrap().is_executed());
+
+        let (trips, writes) = (server.proxy.round_trips(), server.writes().await);
+        assert!(call(&server.idem, 1).await.unwrap().is_executed());
+        assert_eq!(server.writes().await - writes, 2);
+        assert_eq!(server.proxy.round_trips() - trips, 2);
+
+        let writes = server.writes().await;
+        assert!(fulfil(&server.idem, 1).await.unwrap().is_executed());
+        // Claim and outcome; three steps of a callee that takes a key, one in a transaction, two of one that takes none.
+        assert_eq!(server.writes().await - writes, 2 + 3 + 1 + 2);
+
+        let (wal, writes) = (server.wal().await, server.writes().await);
+        for _ in 0..3 {
+            let trips = server.proxy.round_trips();
+            assert!(call(&server.idem, 1).await.unwrap().is_replayed());
+            assert!(fulfil(&server.idem, 1).await.unwrap().is_replayed());
+            assert_eq!(server.proxy.round_trips() - trips, 2, "one round trip each");
+        }
+        assert_eq!((server.wal().await, server.writes().await), (wal, writes));
+    }
+
     /// Multiplies a real record and weighs table and index.
     async fn record_bytes(observer: &mut PgConnection) -> i64 {
         sqlx::raw_sql(
@@ -311,6 +354,38 @@ mod sqlite {
         assert_eq!(commits(&lab.options()), before);
     }
 
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn call(id: i64) -> Result<i64, Infallible> {
+        Ok(id)
+    }
+
+    #[idempotent(key = id, in_doubt = rerun)]
+    async fn fulfil(run: &mut Run<'_, Sqlite>, id: i64) -> Result<i64, sqlx::Error> {
+        run.step("keyed", async |_| Ok::<_, sqlx::Error>(())).await?;
+        run.tx_step("effect", async |tx| effect(tx, id).await.map(|_| ())).await?;
+        run.step("unkeyed", async |_| Ok::<_, sqlx::Error>(())).park().await?;
+        Ok(id)
+    }
+
+    #[tokio::test]
+    async fn a_leased_job_writes_twice_and_once_more_for_each_step_and_a_replay_never() {
+        let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
+        let idem = Idem::builder(pool::<Sqlite>(lab.options())).build().unwrap();
+        idem.migrate().await.unwrap();
+        idem.enrol::<Call>().await.unwrap();
+        idem.enrol::<Fulfil>().await.unwrap();
+        let _open = lab.connect().await;
+        let before = commits(&lab.options());
+        assert!(call(&idem, 1).await.unwrap().is_executed());
+        assert_eq!(commits(&lab.options()) - before, 2);
+        assert!(fulfil(&idem, 1).await.unwrap().is_executed());
+        assert_eq!(commits(&lab.options()) - before, 2 + (2 + 1 + 1 + 2));
+        let before = commits(&lab.options());
+        assert!(call(&idem, 1).await.unwrap().is_replayed());
+        assert!(fulfil(&idem, 1).await.unwrap().is_replayed());
+        assert_eq!(commits(&lab.options()), before);
+    }
+
     #[tokio::test]
     async fn a_record_is_small() {
         let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
@@ -323,7 +398,8 @@ mod sqlite {
         };
         let before = pages().await;
         let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
-                    INSERT INTO idem_records SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, \
+                    INSERT INTO idem_records (key, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
+                    SELECT randomblob(16), job, fingerprint, outcome, completed_at, expires_at, \
                     readable, result FROM idem_records, n";
         sqlx::query(many).execute(&mut lab.connect().await).await.unwrap();
         let size = (pages().await - before) * 4096 / 100_000;

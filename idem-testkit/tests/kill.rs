@@ -220,6 +220,64 @@ async fn what_is_counted_in_memory_dies_with_the_process_and_is_not_judged() {
     assert!(skipped.starts_with("`counted` did not show") && skipped.contains("state_with"), "{skipped}");
 }
 
+/// A folder that a process of its own makes folders in, some time after it was asked to.
+#[derive(Clone)]
+struct Slow(PathBuf);
+
+impl Slow {
+    fn of(trial: &Trial) -> Self {
+        let path = trial.share("slow", || {
+            let path = Outbox::of(&Trial::default()).0.with_extension("slow");
+            let _ = fs::remove_dir_all(&path);
+            path.display().to_string()
+        });
+        Slow(PathBuf::from(path))
+    }
+
+    async fn make(&self, name: String) -> std::io::Result<()> {
+        let folder = self.0.join(name);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 0.02; mkdir -p \"$0\""]).arg(folder);
+        tokio::task::spawn_blocking(move || shell.status()).await??;
+        Ok(())
+    }
+
+    fn made(&self) -> u64 {
+        fs::read_dir(&self.0).map_or(0, |folders| folders.count() as u64)
+    }
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn make_once(run: &mut Run<'_, Sqlite>, id: i64, #[state] slow: &Slow) -> Result<i64, std::io::Error> {
+    run.step("make", async |key| slow.make(key).await).await?;
+    Ok(id)
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn make_again(run: &mut Run<'_, Sqlite>, id: i64, #[state] slow: &Slow) -> Result<i64, std::io::Error> {
+    // The number of the process is another one each time.
+    run.step("make", async |_| slow.make(std::process::id().to_string()).await).await?;
+    Ok(id)
+}
+
+#[tokio::test]
+async fn an_effect_that_shows_only_after_the_kill_is_judged() {
+    let scenario = Scenario::new(MakeOnce { id: 42 }).state_with(Slow::of).observe("made", Slow::made);
+    let report = check_kill(scenario).await.expect("SQLite is there");
+    let kill = of_kill(&report);
+    assert!(kill.hit == kill.windows && kill.hit > 5 && kill.skipped.is_none(), "{report}");
+}
+
+#[tokio::test]
+async fn a_second_effect_that_shows_only_after_the_kill_is_caught() {
+    let scenario = Scenario::new(MakeAgain { id: 42 }).state_with(Slow::of).observe("made", Slow::made);
+    let report = examine(&scenario, &[Plan::Kill]).await.expect("the scenario is sound");
+    let failure = report.expect("SQLite is there").failure.expect("the second effect is found");
+    assert_eq!(failure.differences.len(), 1, "{:?}", failure.differences);
+    let difference = &failure.differences[0];
+    assert!(matches!(difference, Difference::Effects { expected: 1, found: 2, .. }), "{difference:?}");
+}
+
 /// Holds a file that is gone when it is dropped: a dropped run tidies up, a killed process does not.
 struct LockFile(PathBuf);
 

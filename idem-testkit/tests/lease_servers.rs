@@ -16,7 +16,6 @@ use idem_runtime::store::{
 };
 use idem_testkit::lab::{Lab, LabDatabase, OptionsOf};
 use idem_testkit::proxy::{Loss, Proxy};
-use sqlx::Connection as _;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,7 +47,10 @@ fn task(key: &Key) -> NewTask {
 }
 
 async fn store<D: SqlDatabase>(options: OptionsOf<D>) -> Arc<dyn Store<D>> {
-    let pool = sqlx::pool::PoolOptions::new().max_connections(8).connect_lazy_with(options);
+    store_on(sqlx::pool::PoolOptions::new().max_connections(8).connect_lazy_with(options)).await
+}
+
+async fn store_on<D: SqlDatabase>(pool: sqlx::Pool<D>) -> Arc<dyn Store<D>> {
     let store = Arc::clone(Idem::<D>::builder(pool).build().unwrap().store());
     store.migrate().await.unwrap();
     store
@@ -219,13 +221,64 @@ async fn check_a_take_over_sees_the_last_step<D: LabDatabase>(
     assert_eq!(rival.await.unwrap().unwrap(), Some(vec![step]));
 }
 
+/// The bytes of the log, the numbers of transactions and the notifications are the whole server's: who counts
+/// them is alone, which is to write to this.
+static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
+/// Defines a job whose run can be stopped in the middle, and the law of two processes that want its key at once.
+macro_rules! define_job {
+    ($db:ident, $insert:literal) => {
+        /// Lets the body go on.
+        static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+        static INSIDE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+
+        #[idempotent(key = id, in_doubt = rerun, lock = lease("30s"))]
+        async fn fulfil(run: &mut Run<'_, $db>, id: i64) -> Result<i64, sqlx::Error> {
+            INSIDE.add_permits(1);
+            let charge = run.step("charge", async |_| Ok::<_, sqlx::Error>(id * 2)).await?;
+            GATE.acquire().await.expect("it is never closed").forget();
+            run.tx_step("order", async |tx| {
+                sqlx::query($insert).bind(id).execute(&mut **tx).await.map(|_| ())
+            })
+            .await?;
+            run.enqueue(Fulfil { id: id + 1 }).await;
+            Ok(charge)
+        }
+
+        #[tokio::test]
+        async fn of_two_processes_one_works_and_the_other_waits_for_its_answer() {
+            let _beside = ALONE.read().await;
+            let Some(lab) = $db::lab().await else { return };
+            let [one, two] = [(); 2].map(|()| Idem::builder(lab.pool(4)).build().unwrap());
+            one.migrate().await.unwrap();
+            let mut connection = lab.connect().await;
+            sqlx::raw_sql("CREATE TABLE orders (id BIGINT NOT NULL)").execute(&mut connection).await.unwrap();
+            let first = tokio::spawn({
+                let one = one.clone();
+                async move { fulfil(&one, 7).await }
+            });
+            INSIDE.acquire().await.unwrap().forget();
+            let mut second = Box::pin(fulfil(&two, 7));
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+            assert!(early.is_err(), "the key is another run's: {early:?}");
+            GATE.add_permits(1);
+            assert!(first.await.unwrap().unwrap().is_executed());
+            let done = tokio::time::timeout(PATIENCE, second).await.expect("it is woken, or looks again");
+            let done = done.unwrap();
+            assert!(done.is_replayed());
+            assert_eq!(*done, 14);
+            assert_eq!($db::rows(&mut connection, "SELECT id FROM orders").await.unwrap(), 1);
+            assert_eq!(two.store().tasks(0, 10).await.unwrap().len(), 1);
+        }
+    };
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
     use sqlx::{AssertSqlSafe, PgConnection};
 
-    /// The bytes of the log, the numbers of transactions and the notifications are the whole server's.
-    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    define_job!(Postgres, "INSERT INTO orders (id) VALUES ($1)");
 
     async fn number(observer: &mut PgConnection, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(observer).await.unwrap()
@@ -241,13 +294,14 @@ mod postgres {
 
     #[tokio::test]
     async fn everything_is_one_round_trip() {
+        let _beside = ALONE.read().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
         check_round_trips(&server, 1).await;
     }
 
     #[tokio::test]
     async fn who_finds_a_key_taken_or_done_writes_nothing() {
-        let _alone = ALONE.lock().await;
+        let _alone = ALONE.write().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
         let store = &server.store;
         let mut observer = server.lab.connect().await;
@@ -280,18 +334,21 @@ mod postgres {
 
     #[tokio::test]
     async fn many_leases_are_renewed_at_once() {
+        let _beside = ALONE.read().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
         check_many_leases_are_renewed_at_once(&server).await;
     }
 
     #[tokio::test]
     async fn a_lost_answer_is_not_a_lost_write() {
+        let _beside = ALONE.read().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
         check_a_lost_answer_is_not_a_lost_write(&server).await;
     }
 
     #[tokio::test]
     async fn a_locked_record_holds_up_no_other_lease() {
+        let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         let store = store::<Postgres>(lab.options()).await;
         let locked = key("locked");
@@ -303,6 +360,7 @@ mod postgres {
 
     #[tokio::test]
     async fn a_take_over_sees_the_last_step() {
+        let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         for isolation in ["read committed", "repeatable read"] {
             let options = lab.options().options([("default_transaction_isolation", isolation)]);
@@ -350,7 +408,7 @@ mod postgres {
 
     #[tokio::test]
     async fn only_who_waits_is_notified() {
-        let _alone = ALONE.lock().await;
+        let _alone = ALONE.write().await;
         let Some(lab) = Postgres::lab().await else { return };
         let mut observer = lab.connect().await;
         let name = "idem_bell";
@@ -385,6 +443,7 @@ mod postgres {
 
     #[tokio::test]
     async fn all_runs_of_a_process_that_wait_share_one_connection_which_goes_with_the_last() {
+        let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         let mut observer = lab.connect().await;
         let name = "idem_listener";
@@ -420,6 +479,7 @@ mod postgres {
 
     #[tokio::test]
     async fn a_listener_that_breaks_says_so_once_and_the_next_watch_has_another() {
+        let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         let store = store::<Postgres>(lab.options().application_name("idem_broken")).await;
         let key = key("k");
@@ -442,6 +502,7 @@ mod postgres {
         ];
         for runtime in threads {
             let watching = runtime.block_on(async {
+                let _beside = ALONE.read().await;
                 let lab = Postgres::lab().await?;
                 let store = store::<Postgres>(lab.options()).await;
                 let watch = store.watch(key("k").hash()).await.unwrap().expect("the store has sessions");
@@ -454,6 +515,7 @@ mod postgres {
 
     #[tokio::test]
     async fn a_parked_key_that_is_resolved_wakes_who_waits() {
+        let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         let store = store::<Postgres>(lab.options()).await;
         let key = key("k");
@@ -480,6 +542,8 @@ mod postgres {
 mod mysql {
     use super::*;
     use sqlx::{AssertSqlSafe, MySqlConnection};
+
+    define_job!(MySql, "INSERT INTO orders (id) VALUES (?)");
 
     async fn execute(connection: &mut MySqlConnection, sql: impl Into<String>) {
         sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await.unwrap();
@@ -541,82 +605,60 @@ mod mysql {
         check_a_take_over_sees_the_last_step(store, key, is_waiting, commit).await;
     }
 
-    /// The heartbeat changes the record while a step is open.
-    async fn check_a_step_survives_a_renewal(lab: &Lab<MySql>, key: Key) {
-        let store = store::<MySql>(lab.options()).await;
-        let hold = claim_new(&*store, &key, 1, HOUR).await;
-        let mut tx = begin_step(&*store, &key).await;
-        execute(tx.connection(), "SELECT * FROM idem_steps").await;
-        assert_eq!(store.renew(&[Lease { hold, length: HOUR * 2 }]).await.unwrap(), vec![]);
-        let step = TxStep { seq: 0, name: "a", result: b"r" };
-        assert_eq!(tx.commit_step(&hold, &step).await.unwrap(), Held::Yes);
-        // The session goes on as it was.
-        let mut tx = begin_step(&*store, &key).await;
-        execute(tx.connection(), "SELECT * FROM idem_steps").await;
-        assert_eq!(store.renew(&[Lease { hold, length: HOUR * 3 }]).await.unwrap(), vec![]);
-        let lock = format!("SELECT 1 FROM idem_records WHERE `key` = x'{}' FOR UPDATE", key.hash());
-        let locked = sqlx::raw_sql(AssertSqlSafe(lock)).execute(tx.connection()).await;
-        assert_eq!(locked.is_err(), refuses_changed_rows(lab).await);
+    /// A store whose sessions begin with a statement.
+    async fn store_after(lab: &Lab<MySql>, first: &'static str) -> Arc<dyn Store<MySql>> {
+        let pool = sqlx::mysql::MySqlPoolOptions::new()
+            .max_connections(8)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::raw_sql(first).execute(connection).await.map(|_| ()) })
+            })
+            .connect_lazy_with(lab.options());
+        store_on(pool).await
     }
-
-    async fn refuses_changed_rows(lab: &Lab<MySql>) -> bool {
-        let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name = 'innodb_snapshot_isolation' AND Value = 'ON'";
-        MySql::rows(&mut lab.connect().await, sql).await.unwrap() > 0
-    }
-
-    /// Sets a variable for all sessions to come, and puts it back; says whether the server has it.
-    async fn with_global(
-        lab: &Lab<MySql>,
-        variable: &str,
-        value: &str,
-        work: impl Future<Output = ()>,
-    ) -> bool {
-        let mut admin = lab.connect().await;
-        let old: Result<String, _> =
-            sqlx::query_scalar(AssertSqlSafe(format!("SELECT CONCAT(@@GLOBAL.{variable})")))
-                .fetch_one(&mut admin)
-                .await;
-        let Ok(old) = old else { return false };
-        execute(&mut admin, format!("SET GLOBAL {variable} = '{value}'")).await;
-        let worked = tokio::spawn(async move { admin.ping().await.map(|()| admin) });
-        work.await;
-        let mut admin = worked.await.unwrap().unwrap();
-        execute(&mut admin, format!("SET GLOBAL {variable} = '{old}'")).await;
-        true
-    }
-
-    /// What is the whole server's is changed by one test at a time.
-    static GLOBAL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     #[tokio::test]
     async fn a_step_survives_a_renewal_though_the_session_refuses_rows_that_have_changed() {
-        let _alone = GLOBAL.lock().await;
         let Some(lab) = MySql::lab().await else { return };
-        check_a_step_survives_a_renewal(&lab, key("as it comes")).await;
-        let strict = check_a_step_survives_a_renewal(&lab, key("refusing"));
-        with_global(&lab, "innodb_snapshot_isolation", "ON", strict).await;
+        let knows = "SHOW VARIABLES LIKE 'innodb_snapshot_isolation'";
+        let first = match MySql::rows(&mut lab.connect().await, knows).await.unwrap() {
+            0 => "DO 0",
+            _ => "SET innodb_snapshot_isolation = ON",
+        };
+        let store = store_after(&lab, first).await;
+        let key = key("k");
+        let hold = claim_new(&*store, &key, 1, HOUR).await;
+        let begin_and_renew = async |hours: u32| {
+            let mut tx = begin_step(&*store, &key).await;
+            execute(tx.connection(), "SELECT * FROM idem_steps").await;
+            assert_eq!(store.renew(&[Lease { hold, length: HOUR * hours }]).await.unwrap(), vec![]);
+            tx
+        };
+        let step = TxStep { seq: 0, name: "a", result: b"r" };
+        let tx = begin_and_renew(2).await;
+        assert_eq!(tx.commit_step(&hold, &step).await.unwrap(), Held::Yes);
+        // The session goes on as it was.
+        let mut tx = begin_and_renew(3).await;
+        let lock = format!("SELECT 1 FROM idem_records WHERE `key` = x'{}' FOR UPDATE", key.hash());
+        let locked = sqlx::raw_sql(AssertSqlSafe(lock)).execute(tx.connection()).await;
+        assert_eq!(locked.is_err(), first != "DO 0", "{locked:?}");
     }
 
     #[tokio::test]
     async fn a_lost_step_has_no_effect_whatever_the_mode() {
-        let _alone = GLOBAL.lock().await;
         let Some(lab) = MySql::lab().await else { return };
-        let lose = async {
-            let store = store::<MySql>(lab.options()).await;
-            let key = key("k");
-            let hold = claim_new(&*store, &key, 1, HOUR).await;
-            let mut tx = begin_step(&*store, &key).await;
-            execute(tx.connection(), "INSERT INTO effects VALUES (1)").await;
-            let step = TxStep { seq: 0, name: "a", result: b"r" };
-            let stale = Hold { token: Token(2), ..hold };
-            assert_eq!(tx.commit_step(&stale, &step).await.unwrap(), Held::Lost);
-            let mut connection = lab.connect().await;
-            for table in ["SELECT 1 FROM effects", "SELECT 1 FROM idem_steps"] {
-                assert_eq!(MySql::rows(&mut connection, table).await.unwrap(), 0);
-            }
-        };
         execute(&mut lab.connect().await, "CREATE TABLE effects (id INT)").await;
-        assert!(with_global(&lab, "sql_mode", "", lose).await);
+        let store = store_after(&lab, "SET sql_mode = ''").await;
+        let key = key("k");
+        let hold = claim_new(&*store, &key, 1, HOUR).await;
+        let mut tx = begin_step(&*store, &key).await;
+        execute(tx.connection(), "INSERT INTO effects VALUES (1)").await;
+        let step = TxStep { seq: 0, name: "a", result: b"r" };
+        let stale = Hold { token: Token(2), ..hold };
+        assert_eq!(tx.commit_step(&stale, &step).await.unwrap(), Held::Lost);
+        let mut connection = lab.connect().await;
+        for table in ["SELECT 1 FROM effects", "SELECT 1 FROM idem_steps"] {
+            assert_eq!(MySql::rows(&mut connection, table).await.unwrap(), 0);
+        }
     }
 
     #[tokio::test]

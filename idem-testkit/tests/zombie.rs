@@ -147,4 +147,25 @@ mod sqlite {
         let [PlanReport { hit: 0, skipped: Some(why), .. }] = &*report.plans else { panic!("{report}") };
         assert!(why.starts_with("there is no server to lose the connection to"), "{why}");
     }
+
+    #[idempotent(key = id, retain = none, in_doubt = rerun)]
+    async fn tally_members(run: &mut Run<'_, Sqlite>, id: i64) -> Result<i64, sqlx::Error> {
+        run.tx_step("tally", async |tx| {
+            sqlx::raw_sql("UPDATE tally SET members = 1").execute(&mut **tx).await?;
+            Ok(id)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_leased_job_without_records_may_be_done_again_behind_a_worker_that_had_done_it() {
+        let scenario = Scenario::new(TallyMembers { id: 42 }).setup(async |lab| {
+            let sql = "CREATE TABLE tally AS SELECT 0 AS members";
+            sqlx::raw_sql(sql).execute(&lab.pool(1)).await?;
+            Ok(())
+        });
+        let report = check_zombie(scenario).await.expect("SQLite is there");
+        let [PlanReport { hit, windows, skipped: None, .. }] = &*report.plans else { panic!("{report}") };
+        assert!(*hit >= 4 && hit == windows, "{report}");
+    }
 }

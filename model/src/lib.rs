@@ -32,14 +32,6 @@
 //! leaves out one at a time and prints how that breaks a law. A law that nothing breaks would say nothing:
 //! each is broken by something.
 //!
-//! # Where the code does otherwise
-//!
-//! The model is of the protocol as it is meant. In three places the code is one of the broken variants:
-//!
-//! * [`Broken::DoubtForgotten`]: `run/leased.rs` arms the release of a run that takes over without the doubt it has found.
-//! * [`Broken::BeginOverwrites`]: the memory store does; SQLite does not.
-//! * [`Broken::SettleUnasked`]: `Writer::is_made` takes a question that fails for a no.
-//!
 //! # What is not checked
 //!
 //! * That a run gets anywhere. With a limit on everything it need not, so there are only states that must be reached.

@@ -1,9 +1,13 @@
 //! What the programs do with the jobs.
 
+pub mod daily_report;
+pub mod email;
 pub mod inventory;
 pub mod order;
 pub mod payment;
+pub mod payment_steps;
 pub mod subscription;
+pub mod user_sync;
 
 use idem_runtime::Done;
 

@@ -6,7 +6,7 @@ use idem_runtime::{Done, Error, Idem};
 
 use super::jobs::payment::{PaymentError, Receipt, add_payment, create_tables, process_payment, reference};
 use super::{Db, how, open};
-use crate::gateway::{Fault, Gateway};
+use crate::provider::{Fault, Gateway};
 
 /// Makes the tables and the handle that runs payments.
 ///
@@ -71,7 +71,7 @@ pub async fn show(url: &str, gateway: &Gateway) -> anyhow::Result<()> {
             .bind(payment_id)
             .fetch_one(&pool)
             .await?;
-        let charges = books.charges_of(&reference(payment_id)).len();
+        let charges = books.of(&reference(payment_id)).len();
         let ours = ours.unwrap_or_else(|| String::from("open"));
         println!("  payment {payment_id}: {charges} charge(s) there, `{ours}` here");
     }

@@ -1,8 +1,11 @@
 //! One job a pattern.
 
+pub mod daily_report;
+pub mod email;
 pub mod inventory;
 pub mod order;
 pub mod payment;
+pub mod payment_steps;
 pub mod subscription;
 
 pub use super::Db;

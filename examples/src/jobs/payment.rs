@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Executor as _, Pool};
 
 use super::Db;
-use crate::gateway::{Gateway, GatewayError};
+use crate::provider::{Gateway, ProviderError};
 
 /// Charges a payment at the gateway, once, and marks it paid.
 #[idempotent(
@@ -36,8 +36,8 @@ pub async fn process_payment(
         .fetch_one(&mut **tx)
         .await?;
     let charge = gateway.charge(&tx.idempotency_key(), &reference(payment_id), amount_cents).await?;
-    mark_paid(tx, payment_id, &charge.charge_id).await?;
-    Ok(Receipt { charge_id: charge.charge_id })
+    mark_paid(tx, payment_id, &charge.id).await?;
+    Ok(Receipt { charge_id: charge.id })
 }
 
 /// Answers for a payment that was paid outside this job's sight; runs under the lock of its row.
@@ -76,16 +76,16 @@ pub enum PaymentError {
     },
     /// The gateway did not charge, or nobody knows whether it did; run the job again.
     #[error(transparent)]
-    Gateway(GatewayError),
+    Gateway(ProviderError),
     /// The database refused.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
-impl From<GatewayError> for PaymentError {
-    fn from(error: GatewayError) -> Self {
+impl From<ProviderError> for PaymentError {
+    fn from(error: ProviderError) -> Self {
         match error {
-            GatewayError::Duplicate { charge_id } => PaymentError::DuplicateCharge { charge_id },
+            ProviderError::Already { id } => PaymentError::DuplicateCharge { charge_id: id },
             other => PaymentError::Gateway(other),
         }
     }

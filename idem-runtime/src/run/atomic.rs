@@ -164,7 +164,7 @@ where
                     key = self.call.key.readable(),
                     "rejected: the error is final and recorded"
                 );
-                Err(Failed { error: Error::Job(error), record })
+                Err(Failed { error: Error::Job(error), record: record.map(Box::new) })
             }
             Err(winner) => Ok((self.call.answer(&winner)?, Some(winner))),
         }

@@ -24,7 +24,8 @@ const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// An attempt that failed, and the record that it leaves for those who wait.
 pub(super) struct Failed<E> {
     pub(super) error: Error<E>,
-    pub(super) record: Option<Record>,
+    /// In a box, since most attempts do not fail.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl<E> From<Error<E>> for Failed<E> {
@@ -69,7 +70,7 @@ where
             Seat::Pilot(pilot) => {
                 let (answer, record) = match attempt(left).await {
                     Ok((done, record)) => (Ok(done), record),
-                    Err(failed) => (Err(failed.error), failed.record),
+                    Err(failed) => (Err(failed.error), failed.record.map(|record| *record)),
                 };
                 if let Some(record) = record {
                     pilot.land(record);
@@ -126,7 +127,7 @@ impl<'a, J: Job> Call<'a, J> {
                 codec::decode(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
             }
             Outcome::Rejected => match J::decode_error(&record.result) {
-                Ok(error) => Err(Failed { error: Error::Job(error), record: Some(record.clone()) }),
+                Ok(error) => Err(Failed { error: Error::Job(error), record: Some(Box::new(record.clone())) }),
                 Err(error) => Err(self.unreadable(error)),
             },
         }

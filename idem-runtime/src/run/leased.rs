@@ -338,7 +338,7 @@ where
             key = self.run.call.key.readable(),
             "rejected: the error is final and recorded"
         );
-        Err(Failed { error: Error::Job(error), record })
+        Err(Failed { error: Error::Job(error), record: record.map(Box::new) })
     }
 
     /// Writes the outcome. Returns the record, if the job keeps one.

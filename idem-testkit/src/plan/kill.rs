@@ -11,8 +11,9 @@
 //! database learns of the death from the operating system alone.
 //!
 //! A state in memory dies with the child, so an observer that counts there cannot see what the child did.
-//! The child says what it has counted; where that is not what is seen here after its death, the observer is
-//! not judged, and the report says so. A state that is outside, a server or a file, is judged in full.
+//! The child says what it has counted; where less than that is seen here after its death, the observer is not
+//! judged, and the report says so. A state that is outside, a server or a file, is judged in full, and so is an
+//! effect that was under way and shows only after the kill.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -87,7 +88,8 @@ where
         windows.hit();
         world.timeline.note('-', "kills the process of A");
         let effects = said.effects.into_iter().zip(world.effects().await).enumerate();
-        let died: Vec<usize> = effects.filter(|(_, (child, here))| child != here).map(|(n, _)| n).collect();
+        // What shows here and did not there was under way, and is outside: it is judged.
+        let died: Vec<usize> = effects.filter(|(_, (child, here))| child > here).map(|(n, _)| n).collect();
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &world.lab.pool(2)).await?.into_iter().collect();
         let recovered = world.recover_after_a_death('B').await?;
@@ -104,8 +106,7 @@ where
         let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", scenario.observers[*n].name)).collect();
         went.skipped = Some(format!(
             "{} did not show after the kill what the process had counted before it, and was not judged there: it \
-             counts in memory, which dies with the process, or the effect was still under way; share a server or a \
-             file with `Scenario::state_with`",
+             counts in memory, which dies with the process; share a server or a file with `Scenario::state_with`",
             names.join(", ")
         ));
     }

@@ -98,11 +98,12 @@ impl LeaseStatements {
              WHERE `key` = x'{key}' AND COALESCE(epoch, 0) = {} AND COALESCE(token, 0) = {} \
              AND outcome BETWEEN {first} AND {last} \
              AND CASE WHEN outcome = {running} THEN lease_until <= {NOW} \
-             WHEN outcome < {running} THEN expires_at <= {NOW} ELSE TRUE END;{CHANGED};COMMIT;{}",
+             WHEN outcome < {running} THEN expires_at <= {NOW} ELSE outcome = {failed} END;{CHANGED};COMMIT;{}",
             found.epoch,
             found.token.0,
             entry(records, steps, &format!("x'{key}'")),
             running = state_code(State::Running),
+            failed = state_code(State::Failed),
         )
     }
 

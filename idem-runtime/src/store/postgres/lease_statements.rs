@@ -100,12 +100,13 @@ impl LeaseStatements {
              WHERE key = '{key}' AND coalesce(epoch, 0) = '{}' AND coalesce(token, 0) = '{}' \
              AND outcome BETWEEN {first} AND {last} \
              AND CASE WHEN outcome = {running} THEN lease_until <= clock_timestamp() \
-             WHEN outcome < {running} THEN expires_at <= clock_timestamp() ELSE TRUE END \
+             WHEN outcome < {running} THEN expires_at <= clock_timestamp() ELSE outcome = {failed} END \
              RETURNING 1 AS idem_held;{};COMMIT",
             found.epoch,
             found.token.0,
             self.entry_text(key),
             running = state_code(State::Running),
+            failed = state_code(State::Failed),
         )
     }
 

@@ -89,7 +89,7 @@ impl LeaseStatements {
                  lease_until = {NOW} + $8 \
                  WHERE key = $1 AND coalesce(epoch, 0) = $9 AND coalesce(token, 0) = $10 AND outcome BETWEEN $11 AND $12 \
                  AND CASE WHEN outcome = 3 THEN lease_until <= {NOW} WHEN outcome < 3 THEN expires_at <= unixepoch() \
-                 ELSE TRUE END RETURNING 1 AS idem_held; {select_steps}; COMMIT"
+                 ELSE outcome = 4 END RETURNING 1 AS idem_held; {select_steps}; COMMIT"
             )),
             end_step: guarded(&put_step),
             put_step: safe(format!("RELEASE idem_body; {put_step}")),

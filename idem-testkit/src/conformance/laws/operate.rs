@@ -22,7 +22,7 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_parked_key_is_resolved_by_its_epoch_alone,
-            "A parked key is resolved once, under the epoch that parked it, and under no other."
+            "A parked key is resolved once, under the epoch that parked it, and under no other; no run takes it over."
         ),
         law!(
             a_resolved_key_is_as_the_person_said,
@@ -111,6 +111,8 @@ async fn keys_without_an_outcome_are_listed<D: Database>(trial: Trial<D>) -> Out
 async fn a_parked_key_is_resolved_by_its_epoch_alone<D: Database>(trial: Trial<D>) -> Outcome {
     let key = trial.key("k");
     park(&trial, &key).await?;
+    let taken = trial.two.take_over(&lease_claim(&key, 2, 2), &entry(&trial, &key).await?).await?;
+    ensure_eq!(taken, None, "taking over a parked key returns");
     for epoch in [0, 2] {
         ensure!(
             !trial.two.resolve(&release(&key, epoch)).await?,

@@ -1,16 +1,17 @@
-//! The payment gateway that the example `payment` talks to.
+//! The provider that the examples talk to: payments, mails, prints, users.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Parser;
 use idem_examples::cli;
 
-/// Serves a payment gateway on the loopback interface.
+/// Serves a provider on the loopback interface.
 ///
 /// POST /charges with an `Idempotency-Key` and {"reference": "payment-1", "amount_cents": 500} takes
-/// money; GET /charges shows the books. POST /faults with {"reference": "payment-1", "fault":
-/// "lose_answer"} (or "fail_before", "hold_answer") makes the next request go wrong; POST /release
-/// lets held answers go.
+/// money; GET /charges shows the books. Other services are /mails, /plain-mails, /prints, /profiles and
+/// /contacts. POST /faults with {"path": "charges", "reference": "payment-1", "fault": "lose_answer"} (or
+/// "fail_before", "lose_request", "hold_answer") makes the next request go wrong; POST /release lets held
+/// answers go.
 #[derive(Parser)]
 struct Args {
     /// The port; 0 takes a free one
@@ -24,5 +25,5 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let Args { port, until_stdin_ends } = Args::parse();
-    cli::run_gateway(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), until_stdin_ends).await
+    cli::serve_provider(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), until_stdin_ends).await
 }

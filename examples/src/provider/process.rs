@@ -1,21 +1,22 @@
-//! The gateway as a child process.
+//! The provider as a child process.
 
 use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::Gateway;
+use super::{Client, Service};
 
-/// A gateway process, ended when this is dropped.
+/// A provider's process, ended when this is dropped.
 #[derive(Debug)]
-pub struct GatewayProcess {
+pub struct ProviderProcess {
     child: Child,
-    gateway: Gateway,
-    /// The gateway ends when this does, should the parent be killed.
+    address: SocketAddr,
+    /// The provider ends when this does, should the parent be killed.
     _stdin: ChildStdin,
 }
 
-impl GatewayProcess {
-    /// Starts a gateway with `command`, whose first line of output must end in the address.
+impl ProviderProcess {
+    /// Starts a provider with `command`, whose first line of output must end in the address.
     ///
     /// # Errors
     ///
@@ -23,7 +24,7 @@ impl GatewayProcess {
     pub fn start(mut command: Command) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the gateway has no stdin or no stdout"));
+            return Err(io::Error::other("the provider has no stdin or no stdout"));
         };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -31,9 +32,9 @@ impl GatewayProcess {
         let Some(address) = address else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(io::Error::other(format!("the gateway did not start; it said {line:?}")));
+            return Err(io::Error::other(format!("the provider did not start; it said {line:?}")));
         };
-        Ok(GatewayProcess { child, gateway: Gateway::new(address), _stdin: stdin })
+        Ok(ProviderProcess { child, address, _stdin: stdin })
     }
 
     /// Returns the number of the process.
@@ -41,13 +42,18 @@ impl GatewayProcess {
         self.child.id()
     }
 
-    /// Returns a client of it.
-    pub fn client(&self) -> Gateway {
-        self.gateway.clone()
+    /// Returns the address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns a client of one of its services.
+    pub fn client<T: Service>(&self) -> Client<T> {
+        Client::new(self.address)
     }
 }
 
-impl Drop for GatewayProcess {
+impl Drop for ProviderProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

@@ -1,0 +1,62 @@
+//! A sync: one at a time for each user, again and again.
+//!
+//! Two syncs of one user at the same time may end with the older data on top. So a run holds the user's key
+//! while it works, and whoever comes meanwhile is told to come again (`on_busy = reschedule`). Nothing is kept
+//! once it is done (`retain = none`): the next sync is work of its own.
+//!
+//! The job takes no `Run`, since it has one effect, which may be had again: it says what the contact *is*. It
+//! has nothing in the database either, so it works on every one, and is generic over it.
+//!
+//! A worker that stands still for longer than the lease, after it has read, may still write what it read when
+//! it wakes up. The next sync puts that right.
+
+use idem_runtime::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::provider::{Contact, Contacts, Directory, ProviderError};
+
+/// Brings what the newsletter knows of a user up to date with the directory.
+#[idempotent(
+    key = user_id,
+    lock = lease("10s"),
+    on_busy = reschedule("5s"),
+    retain = none,
+    in_doubt = rerun,
+)]
+pub async fn sync_user(
+    user_id: i64,
+    #[state] directory: &Directory,
+    #[state] contacts: &Contacts,
+) -> Result<Synced, SyncError> {
+    let user = reference(user_id);
+    let profile = directory.find(&user).await?.ok_or(SyncError::NoSuchUser { user_id })?.what;
+    let contact = Contact { address: format!("{} <{}>", profile.name, profile.email) };
+    let entry = contacts.put(&user, &contact).await?;
+    Ok(Synced { address: entry.what.address })
+}
+
+/// What the newsletter knows now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synced {
+    /// Name and address.
+    pub address: String,
+}
+
+/// Why a user is not up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The directory knows no such user.
+    #[error("the directory has no user {user_id}")]
+    NoSuchUser {
+        /// The user.
+        user_id: i64,
+    },
+    /// One of the two could not be reached, or refused.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+/// Returns what both know a user by.
+pub fn reference(user_id: i64) -> String {
+    format!("user-{user_id}")
+}

@@ -1,0 +1,230 @@
+//! One report a day, whoever builds it and however often it fails.
+//!
+//! Reports are counted on a connection of its own, requests at the printer.
+
+mod common;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_examples::provider::{Fault, Printer, ProviderError, ProviderProcess};
+use idem_testkit::lab::{Lab, LabDatabase as _};
+use tokio::sync::Barrier;
+
+use common::provider;
+
+const DAY: &str = "2026-03-01";
+
+/// How many workers there are.
+const WORKERS: usize = 16;
+
+/// The lease of the job.
+const LEASE: Duration = Duration::from_secs(1);
+
+macro_rules! reports_on {
+    ($db:ident) => {
+        mod $db {
+            use idem_examples::$db::Db;
+            use idem_examples::$db::jobs::daily_report::{
+                DailyReport, Report, ReportError, create_tables, daily_report, sell,
+            };
+            use idem_runtime::record::State;
+            use idem_runtime::{Done, Error, Explanation, Idem};
+
+            use super::*;
+
+            /// A shop with two sales on a day.
+            struct World {
+                lab: Lab<Db>,
+                process: ProviderProcess,
+            }
+
+            impl World {
+                async fn new() -> Option<World> {
+                    let world = World { lab: Db::lab().await?, process: provider() };
+                    world.worker().migrate().await.unwrap();
+                    create_tables(&world.lab.pool(1)).await.unwrap();
+                    world.sell(4_200).await;
+                    world.sell(800).await;
+                    Some(world)
+                }
+
+                /// A handle with connections of its own, as in another process.
+                fn worker(&self) -> Idem<Db, Printer> {
+                    Idem::builder(self.lab.pool(2)).namespace("test").state(self.printer()).build().unwrap()
+                }
+
+                fn printer(&self) -> Printer {
+                    self.process.client()
+                }
+
+                async fn sell(&self, cents: i64) {
+                    sell(&self.lab.pool(1), DAY, cents).await.unwrap();
+                }
+
+                async fn explain(&self) -> Option<Explanation> {
+                    self.worker().explain(&DailyReport { date: DAY.to_owned() }).await.unwrap()
+                }
+
+                async fn state(&self) -> Option<(State, u32)> {
+                    self.explain().await.map(|found| (found.state, found.attempts))
+                }
+
+                /// Starts a worker that stands in the middle of its work.
+                async fn start(&self) -> tokio::task::JoinHandle<Result<Done<Report>, Error<ReportError>>> {
+                    self.printer().inject(DAY, Fault::HoldAnswer).await.unwrap();
+                    let worker = self.worker();
+                    let run = tokio::spawn(async move { build(&worker).await });
+                    self.printer().watch(DAY).await.unwrap();
+                    run
+                }
+
+                async fn reports(&self) -> i64 {
+                    let mut connection = self.lab.connect().await;
+                    sqlx::query_scalar("SELECT count(*) FROM reports")
+                        .fetch_one(&mut connection)
+                        .await
+                        .unwrap()
+                }
+            }
+
+            async fn build(worker: &Idem<Db, Printer>) -> Result<Done<Report>, Error<ReportError>> {
+                daily_report(worker, DAY.to_owned()).await
+            }
+
+            #[tokio::test]
+            async fn a_report_goes_from_pending_over_processing_and_failed_to_completed() {
+                let Some(world) = World::new().await else { return };
+                assert_eq!(world.state().await, None);
+
+                world.printer().inject(DAY, Fault::FailBefore).await.unwrap();
+                let failed = build(&world.worker()).await;
+                let Err(Error::Job(ReportError::Printer(ProviderError::Refused { status: 500, .. }))) =
+                    failed
+                else {
+                    panic!("{failed:?}");
+                };
+                assert_eq!(world.state().await, Some((State::Failed, 1)));
+                let listed = world.worker().unfinished(&[State::Failed], 10).await.unwrap();
+                let [failed] = &*listed else { panic!("{listed:?}") };
+                assert_eq!((&*failed.job, &*failed.key, failed.attempts), ("daily_report", DAY, 1));
+                assert!(failed.error.as_ref().unwrap().starts_with("printing failed: "), "{failed:?}");
+                assert_eq!(world.reports().await, 0);
+
+                let run = world.start().await;
+                assert_eq!(world.state().await, Some((State::Running, 2)));
+                assert!(world.worker().unfinished(&[State::Failed], 10).await.unwrap().is_empty());
+                world.printer().release().await.unwrap();
+                assert!(run.await.unwrap().unwrap().is_executed());
+                assert_eq!(world.state().await, Some((State::Completed, 2)));
+                assert!(build(&world.worker()).await.unwrap().is_replayed());
+                assert_eq!(world.reports().await, 1);
+            }
+
+            #[tokio::test]
+            async fn a_report_that_is_built_again_has_the_figures_of_the_first_attempt() {
+                let Some(world) = World::new().await else { return };
+                world.printer().inject(DAY, Fault::FailBefore).await.unwrap();
+                build(&world.worker()).await.unwrap_err();
+                world.sell(99_900).await;
+                let report = build(&world.worker()).await.unwrap();
+                assert_eq!(report.text, "2026-03-01: 2 sales, 5000 cents");
+            }
+
+            #[tokio::test]
+            async fn of_many_workers_one_builds_and_the_others_leave_it_to_that_one() {
+                let Some(world) = World::new().await else { return };
+                let first = world.start().await;
+                let start = Arc::new(Barrier::new(WORKERS - 1));
+                let others: Vec<_> = (1..WORKERS)
+                    .map(|_| {
+                        let (worker, start) = (world.worker(), Arc::clone(&start));
+                        tokio::spawn(async move {
+                            start.wait().await;
+                            build(&worker).await
+                        })
+                    })
+                    .collect();
+                for other in others {
+                    let skipped = other.await.unwrap();
+                    let Err(Error::Busy(busy)) = skipped else { panic!("{skipped:?}") };
+                    assert!(busy.skipped && busy.again_in.is_none(), "{busy:?}");
+                }
+                world.printer().release().await.unwrap();
+                assert!(first.await.unwrap().unwrap().is_executed());
+                assert!(build(&world.worker()).await.unwrap().is_replayed());
+                assert_eq!(world.reports().await, 1);
+                assert_eq!(world.printer().books().await.unwrap().requests, 1);
+            }
+
+            #[tokio::test]
+            async fn a_report_that_takes_longer_than_its_lease_keeps_its_worker() {
+                let Some(world) = World::new().await else { return };
+                let run = world.start().await;
+                // Time that passes, not a race that is won: without a heartbeat the lease would be over.
+                tokio::time::sleep(LEASE * 3 / 2).await;
+                assert_eq!(world.state().await, Some((State::Running, 1)));
+                assert!(matches!(build(&world.worker()).await, Err(Error::Busy(_))));
+                world.printer().release().await.unwrap();
+                assert!(run.await.unwrap().unwrap().is_executed());
+                assert_eq!(world.state().await, Some((State::Completed, 1)));
+                assert_eq!(world.reports().await, 1);
+            }
+
+            #[tokio::test]
+            async fn a_worker_that_is_gone_leaves_the_report_to_the_next() {
+                let Some(world) = World::new().await else { return };
+                let run = world.start().await;
+                run.abort();
+                assert!(run.await.unwrap_err().is_cancelled());
+                // It says that it is gone in a task of its own.
+                let report = loop {
+                    match build(&world.worker()).await {
+                        Err(Error::Busy(_)) => tokio::task::yield_now().await,
+                        ended => break ended.unwrap(),
+                    }
+                };
+                assert!(report.is_executed());
+                assert_eq!(world.state().await, Some((State::Completed, 2)));
+                assert_eq!(world.reports().await, 1);
+            }
+
+            #[tokio::test]
+            async fn each_day_has_its_report() {
+                let Some(world) = World::new().await else { return };
+                let worker = world.worker();
+                let first = build(&worker).await.unwrap();
+                let next = daily_report(&worker, String::from("2026-03-02")).await.unwrap();
+                assert_ne!(first.number, next.number);
+                assert_eq!(next.text, "2026-03-02: 0 sales, 0 cents");
+                assert_eq!(world.reports().await, 2);
+            }
+        }
+    };
+}
+
+reports_on!(sqlite);
+reports_on!(postgres);
+
+#[test]
+fn the_program_shows_every_state_and_one_report() {
+    let output = Command::new(env!("CARGO_BIN_EXE_daily_report")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let shown = [
+        "  pending: ",
+        "  failed, attempt 1: ",
+        "  processing, attempt 2, ",
+        "  skipped: ",
+        "  executed: report 1, ",
+        "  completed, attempt 2\n",
+        "  replayed: report 1, ",
+        "in the database: 1\n",
+    ];
+    let mut rest = said.as_str();
+    for part in shown {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} does not come in its turn:\n{said}"));
+        rest = &rest[at + part.len()..];
+    }
+}
