@@ -3,7 +3,7 @@
 //! That is every order with at most two changes of turn before one of them is done. More changes find
 //! more, but hardly any real race needs them.
 //!
-//! The key of a leased job is also taken over: so both runs also come to one whose run has died, until either has it.
+//! The key of a leased job is also taken over: so both runs also come to one whose run was cut off, until either has it.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use idem_runtime::RunOn;
 use idem_runtime::job::Lock;
 
 use super::zombie::{CLAIMED, TAKEN_OVER};
-use super::{Went, judge, judge_in_doubt, wrong};
+use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
@@ -44,7 +44,7 @@ where
         None => None,
     };
     let before: &[Before] = match J::SPEC.lock {
-        Lock::Lease(_) => &[Before::Nothing, Before::ADeath],
+        Lock::Lease(_) => &[Before::Nothing, Before::AThird],
         _ => &[Before::Nothing],
     };
     let last = oracle.windows.len() + 2;
@@ -63,13 +63,11 @@ where
                 let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
                 let took = match before {
                     Before::Nothing => take_turns(&world, a, b).await?,
-                    Before::ADeath => after_a_death(&world, a, b).await?,
+                    Before::AThird => after_a_third(&world, a, b).await?,
                 };
                 went.hit += 1;
-                let differences = match before {
-                    Before::Nothing => judge(&world, oracle, &took.ended).await?,
-                    Before::ADeath => judge_in_doubt(&world, oracle, &took.ended).await?,
-                };
+                // The third run has done nothing, so nobody is in doubt.
+                let differences = judge(&world, oracle, &took.ended).await?;
                 if !differences.is_empty() {
                     let [a_stood_at, b_stood_at] = took.stood_at;
                     let what = format!(
@@ -81,9 +79,9 @@ where
                 }
                 // Who has taken a key over is in the body, and that is what the other interleavings are about.
                 let is_far_enough = |n: usize| {
-                    took.got_no_further[n] || (before == Before::ADeath && took.stood_at[n] == TAKEN_OVER)
+                    took.got_no_further[n] || (before == Before::AThird && took.stood_at[n] == TAKEN_OVER)
                 };
-                a_is_far_enough = took.was_over[0] || (before == Before::ADeath && is_far_enough(0));
+                a_is_far_enough = took.was_over[0] || (before == Before::AThird && is_far_enough(0));
                 // B waits for A, or is done: going further is the same schedule.
                 if is_far_enough(1) {
                     break;
@@ -102,15 +100,15 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// Another run has claimed the key of a leased job, and its lease has passed.
-    ADeath,
+    /// Another run has claimed the key of a leased job, and was cut off before its body began.
+    AThird,
 }
 
 impl Before {
     fn schedule(self, a: usize, b: usize) -> String {
         match self {
             Before::Nothing => format!("A{a}B{b}"),
-            Before::ADeath => format!("{DEATH}A{a}B{b}"),
+            Before::AThird => format!("{THIRD}A{a}B{b}"),
         }
     }
 }
@@ -119,13 +117,13 @@ impl fmt::Display for Before {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Before::Nothing => "",
-            Before::ADeath => " after a third one had died with the key",
+            Before::AThird => " after a third one had been cut off with the key",
         })
     }
 }
 
-/// What a schedule after a death begins with.
-const DEATH: &str = "death-";
+/// What a schedule begins with that has a third run before.
+const THIRD: &str = "C-";
 
 struct Turns {
     ended: Vec<Ended>,
@@ -134,34 +132,21 @@ struct Turns {
     was_over: [bool; 2],
 }
 
-/// The same when a run has claimed the key and stands still for good.
-async fn after_a_death<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
+/// The same when a run was cut off with the key, before its body began.
+async fn after_a_third<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
 where
     J: RunOn<D, S>,
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    let dead = world.worker('D', Stop::Everywhere, Ack::Heard)?;
-    let mut run = Box::pin(dead.idem.run(world.job()));
-    let began = tokio::time::Instant::now();
-    while dead.watch.last() != CLAIMED {
-        match dead.watch.step(&mut run, PATIENCE).await {
-            Step::Blocked if began.elapsed() > world.scenario.limit => {
-                return Err(Trouble::Hung { at: dead.watch.last(), timeline: world.timeline.moments() });
-            }
-            Step::Window(_) | Step::Blocked => {}
-            Step::Ended(_) => {
-                return Err(Trouble::Store(String::from("a leased run ended without a claim")));
-            }
-        }
+    let third = world.worker('C', Stop::At(String::from(CLAIMED)), Ack::Heard)?;
+    if third.run(world.job()).await.is_some() {
+        return Err(Trouble::Store(String::from("a leased run ended without a claim")));
     }
-    dead.watch.note("dies");
-    dead.watch.freeze();
-    world.let_leases_lapse().await?;
-    let took = take_turns(world, a, b).await;
-    // It is dropped when the key is not its own any more; what it says then changes nothing, and holds nobody up.
-    dead.watch.set_free();
-    took
+    drop(third);
+    // It frees the key in a task of its own.
+    world.settle().await;
+    take_turns(world, a, b).await
 }
 
 /// Lets A take `a` steps, B `b` steps, A all others, and then B.
@@ -222,8 +207,8 @@ where
 
 /// Reads a schedule such as `A3B2`.
 fn parse(schedule: &str) -> Option<(Before, usize, usize)> {
-    let (before, turns) = match schedule.strip_prefix(DEATH) {
-        Some(turns) => (Before::ADeath, turns),
+    let (before, turns) = match schedule.strip_prefix(THIRD) {
+        Some(turns) => (Before::AThird, turns),
         None => (Before::Nothing, schedule),
     };
     let (a, b) = turns.strip_prefix('A')?.split_once('B')?;

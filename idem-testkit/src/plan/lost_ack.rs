@@ -44,7 +44,8 @@ where
                 return Ok(went);
             }
         }
-        if commits <= number && only.is_none() {
+        // A run whose claim got no answer commits nothing more, so the next number is tried all the same.
+        if commits < number && only.is_none() {
             break;
         }
     }

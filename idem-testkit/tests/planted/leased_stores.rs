@@ -46,55 +46,55 @@ bugs! {
         what: "that a call is about to be made is not written before it is made",
         origin: "acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
         plan: Crash, at: "of the body", hint: "`.park()`",
-        scenario: shipped(faults_of(IntendsNothing)),
+        scenario: on(Ship { id: 42 }, IntendsNothing),
     }
     a_store_that_forgets_a_doubt {
         what: "a run that is cut off is recorded as one that did nothing",
         origin: "aws-powertools/powertools-lambda-python#8049: after a timeout a payment silently runs again",
         plan: Crash, at: "of the body", hint: "`in_doubt = park`",
-        scenario: charged(ShipAlone { id: 42 }).store(faults_of(ForgetsADoubt)),
+        scenario: on(ShipAlone { id: 42 }, ForgetsADoubt),
     }
     a_store_that_wakes_what_is_parked {
         what: "a key that waits for a person is given to the next run",
         origin: "oban-bg/oban#532: a late attempt moves a discarded job back among those that are run",
         plan: Crash, at: "crashed at", hint: "waits until a person has looked",
-        scenario: shipped(faults_of(WakesTheParked)),
+        scenario: on(Ship { id: 42 }, WakesTheParked),
     }
     a_store_that_enqueues_first {
         what: "the tasks of a run are enqueued in a transaction of their own, before its outcome is written",
         origin: "MassTransit PR#3543, #3791: what is published before the commit is published twice",
-        plan: Crash, at: "of writing", hint: "`run.enqueue(..)`",
+        plan: Zombie or Crash, at: "its lease passed", hint: "`run.enqueue(..)`",
         scenario: on(Fulfil { id: 42 }, EnqueuesFirst),
     }
     a_store_that_looks_and_then_claims {
         what: "whether a key is free is looked at first, and claimed afterwards",
         origin: "dbos-inc/dbos-transact-py#544, java#226: the same id is started at once, and the body runs twice",
         plan: Concurrent, at: "at once", hint: "two runs had the key at once",
-        scenario: shipped(faults_of(faults::LooksThenClaims)),
+        scenario: on(ShipAlone { id: 42 }, faults::LooksThenClaims),
     }
     a_store_that_takes_over_the_living {
         what: "a key that was seen lapsed is taken over, also from a run that has it by now",
         origin: "zoolutions/sidekiq-unique-jobs#488, #498, #517, #557: seven reports of a reaper that frees running jobs",
-        plan: Interleavings, at: "after a third one had died", hint: "two runs had the key at once",
-        scenario: shipped(faults_of(faults::TakesOverTheLiving)),
+        plan: Interleavings, at: "after a third one had been cut off", hint: "two runs had the key at once",
+        scenario: on(ShipAlone { id: 42 }, faults::TakesOverTheLiving),
     }
     a_store_that_gives_a_key_to_everybody {
         what: "two runs that recover at once are both told that they have the key",
         origin: "dbos-inc/dbos-transact-java#491: recovery at launch runs the body twice",
-        plan: Interleavings, at: "after a third one had died", hint: "two runs had the key at once",
-        scenario: shipped(faults_of(faults::TakesOverForEverybody)),
+        plan: Interleavings, at: "after a third one had been cut off", hint: "two runs had the key at once",
+        scenario: on(ShipAlone { id: 42 }, faults::TakesOverForEverybody),
     }
     a_store_whose_leases_are_over_at_once {
         what: "the end of a lease is written in seconds and read in milliseconds, so it is over when it begins",
         origin: "aws-powertools/powertools-lambda-java#1285: the lease is stored in seconds and compared in milliseconds",
-        plan: Concurrent or Interleavings, at: "at once", hint: "two runs had the key at once",
-        scenario: shipped(faults_of(LeasesNothing)),
+        plan: Interleavings or Concurrent, at: "at once", hint: "two runs had the key at once",
+        scenario: on(Ship { id: 42 }, LeasesNothing),
     }
     a_store_that_renews_nothing {
         what: "the heartbeat is answered and the lease stays as it is, so a job that takes longer is started beside itself",
         origin: "hexpm PR 1825, HangfireIO/Hangfire#1960: a long job is rescued while it runs",
         plan: Concurrent, at: "at once", hint: "leases are renewed",
-        scenario: charged(TakeLong { id: 42 }).store(faults_of(faults::RenewsNothing)),
+        scenario: on(TakeLong { id: 42 }, faults::RenewsNothing),
     }
     a_store_that_trusts_whoever_writes {
         what: "a write is made for whoever has the key, whoever sends it",
@@ -116,24 +116,13 @@ bugs! {
     }
 }
 
-fn faults_of(fault: impl Fault<Sqlite>) -> impl Fn(Good<Sqlite>) -> Good<Sqlite> + Send + Sync + 'static {
-    let fault: Arc<dyn Fault<Sqlite>> = Arc::new(fault);
-    move |good| Arc::new(BrokenStore { good, fault: Arc::clone(&fault) })
-}
-
 /// A job that is right, on a store that is not.
 fn on<J>(job: J, fault: impl Fault<Sqlite>) -> Scenario<J, Sqlite, Gateway>
 where
     J: RunOn<Sqlite, Gateway>,
 {
-    charged(job).store(faults_of(fault))
-}
-
-/// A job whose callee takes no key.
-fn shipped(
-    store: impl Fn(Good<Sqlite>) -> Good<Sqlite> + Send + Sync + 'static,
-) -> Scenario<Ship, Sqlite, Gateway> {
-    charged(Ship { id: 42 }).store(store)
+    let fault: Arc<dyn Fault<Sqlite>> = Arc::new(fault);
+    charged(job).store(move |good| Arc::new(BrokenStore { good, fault: Arc::clone(&fault) }))
 }
 
 #[idempotent(key = id, in_doubt = rerun)]
@@ -149,6 +138,7 @@ async fn notify(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
     tables::entry(tx, id, "notified").await
 }
 
+/// The callee takes no key.
 #[idempotent(key = id, in_doubt = park)]
 async fn ship(run: &mut Run<'_, Sqlite>, id: i64, #[state] courier: &Gateway) -> Result<(), sqlx::Error> {
     run.step("parcel", async |_| {
