@@ -68,8 +68,14 @@ impl<'a> Seen<'a> {
 /// What only leased jobs do wrong, and their stores.
 fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
     let interrupted = seen.is_interrupted();
-    if seen.answered(NO_ANSWER) || seen.broken(law::UNRELATED_WORK) || seen.broken(law::ONE_KEY) {
+    if seen.broken(law::UNRELATED_WORK) || seen.broken(law::ONE_KEY) {
         return None;
+    }
+    if seen.answered(NO_ANSWER) {
+        return interrupted.then_some(
+            "a run that is gone keeps its key, or a lock: in a store, that a run failed is written, a lease passes by \
+             itself, and a transaction that is dropped ends; in a `tx_step`, begin through `tx.begin()`",
+        );
     }
     Some(if seen.answered(DRIFTED) {
         "whoever resumes must come to the same steps in the same order: no attempt, time or chance in the name of a \

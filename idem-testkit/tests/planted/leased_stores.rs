@@ -60,6 +60,12 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "waits until a person has looked",
         scenario: on(Ship { id: 42 }, WakesTheParked),
     }
+    a_store_that_frees_nothing {
+        what: "that a run failed is not written, so its key stays taken until the lease has passed",
+        origin: "zoolutions/sidekiq-unique-jobs#546, cameronmaske/celery-once#147, #103: a killed worker leaves its lock",
+        plan: LostAck, at: "its answer was lost", hint: "a run that is gone keeps its key",
+        scenario: on(Fulfil { id: 42 }, FreesNothing).limit(Duration::from_secs(1)),
+    }
     a_store_that_enqueues_first {
         what: "the tasks of a run are enqueued in a transaction of their own, before its outcome is written",
         origin: "MassTransit PR#3543, #3791: what is published before the commit is published twice",
@@ -174,6 +180,23 @@ impl Fault<Sqlite> for IntendsNothing {
     ) -> Result<Held, StoreError> {
         match change {
             Change::BeginStep { .. } => Ok(Held::Yes),
+            change => good.change(hold, change).await,
+        }
+    }
+}
+
+struct FreesNothing;
+
+#[async_trait]
+impl Fault<Sqlite> for FreesNothing {
+    async fn change(
+        &self,
+        good: &Good<Sqlite>,
+        hold: &Hold,
+        change: &Change<'_>,
+    ) -> Result<Held, StoreError> {
+        match change {
+            Change::Fail { .. } => Ok(Held::Yes),
             change => good.change(hold, change).await,
         }
     }
