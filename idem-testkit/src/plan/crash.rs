@@ -11,7 +11,7 @@ use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Stop, slug};
-use crate::world::World;
+use crate::world::{World, is_leased};
 
 /// How long unrelated work may take after a crash.
 const UNRELATED: Duration = Duration::from_secs(6);
@@ -40,9 +40,11 @@ where
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &worker.pool).await?.into_iter().collect();
         drop(worker);
-        // A leased run that is dropped frees its key in a task of its own. That it may not come to that is what
-        // `kill` is about.
-        world.settle().await;
+        if is_leased::<J>() {
+            // A run that is dropped frees its key in a task of its own. That it may not come to that is what `kill`
+            // is about.
+            world.settle().await;
+        }
         let recovered = world.recover_after_a_death('B').await?;
         differences.extend(judge_in_doubt(&world, oracle, &[recovered]).await?);
         if !differences.is_empty() {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::time::Duration;
 
 use idem_runtime::RunOn;
-use idem_runtime::job::Lock;
 
 use super::zombie::{CLAIMED, TAKEN_OVER};
 use super::{Went, judge, wrong};
@@ -18,10 +17,14 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Step, Stop};
-use crate::world::{Ended, World};
+use crate::world::{Ended, World, is_leased};
 
 /// How long a step may take before it counts as waiting for the other run.
 const PATIENCE: Duration = Duration::from_millis(15);
+
+/// The same for leased runs, which say that another run has their key, so that a slow one is not taken for one that
+/// waits.
+const LEASED_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The most schedules that are tried on one job.
 const MOST: usize = 400;
@@ -43,9 +46,9 @@ where
         Some(Some(schedule)) => Some(schedule),
         None => None,
     };
-    let before: &[Before] = match J::SPEC.lock {
-        Lock::Lease(_) => &[Before::Nothing, Before::AThird],
-        _ => &[Before::Nothing],
+    let before: &[Before] = match is_leased::<J>() {
+        true => &[Before::Nothing, Before::AThird],
+        false => &[Before::Nothing],
     };
     let last = oracle.windows.len() + 2;
     for &before in before {
@@ -162,9 +165,10 @@ where
     let mut ended: [Option<Ended>; 2] = [None, None];
     let mut stood_at = [String::new(), String::new()];
     let mut got_no_further = [false, false];
+    let patience = if is_leased::<J>() { LEASED_PATIENCE } else { PATIENCE };
     for (n, steps) in [(0, a), (1, b)] {
         for _ in 0..steps {
-            match workers[n].watch.step(&mut runs[n], PATIENCE).await {
+            match workers[n].watch.step(&mut runs[n], patience).await {
                 Step::Window(_) => {}
                 Step::Blocked => {
                     workers[n].watch.note("waits");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idem_runtime::Idem;
 use idem_runtime::RunOn;
-use idem_runtime::job::{Lock, Retain};
+use idem_runtime::job::Retain;
 use idem_runtime::record::{NewRecord, Outcome};
 use idem_runtime::store::{Begun, Claim, Committed, KeyLock};
 
@@ -15,7 +15,7 @@ use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Step, Stop};
-use crate::world::{Ended, World};
+use crate::world::{Ended, World, is_leased};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ where
         };
         return Ok(went);
     };
-    if let Lock::Lease(_) = J::SPEC.lock {
+    if is_leased::<J>() {
         let why = "the key of a leased job is claimed on record before its body begins; see `zombie`";
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
     }

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use idem_runtime::RunOn;
-use idem_runtime::job::Lock;
 use sqlx::pool::PoolOptions;
 
 use super::{Went, judge_in_doubt, law, wrong};
@@ -20,7 +19,7 @@ use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Step, Stop, slug};
-use crate::world::{Ended, Returned, Worker, World};
+use crate::world::{Ended, Returned, Worker, World, is_leased};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,7 +50,7 @@ where
     D: LabDatabase,
     S: Clone + Send + Sync + 'static,
 {
-    if let Lock::Lease(_) = J::SPEC.lock {
+    if is_leased::<J>() {
         return leased(scenario, oracle, only).await;
     }
     let mut went = Went::default();
@@ -282,7 +281,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let limit = world.scenario.limit;
-    world.let_leases_lapse().await?;
+    world.let_leases_lapse().await;
     let successor = world.worker('B', Stop::Everywhere, Ack::Heard)?;
     let mut second = Box::pin(successor.idem.run(world.job()));
     let began = tokio::time::Instant::now();
