@@ -31,7 +31,8 @@ use crate::record::Epoch;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// The job's own error. Its effect was undone and the key is free to run again, unless
+    /// The job's own error. The effect of an atomic job was undone, the steps of a leased one stay; the key is free
+    /// to run again (a leased job's for the same arguments), unless
     /// `replay(...)` declares the error final: then it was recorded, and this may be its replay.
     #[error(transparent)]
     Job(E),

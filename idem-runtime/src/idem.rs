@@ -346,7 +346,8 @@ impl<D: Database, S> Builder<D, S> {
 
     /// Begins the names of idem's tables with `prefix` instead of `idem_`.
     ///
-    /// A plain identifier of at most 32 characters. The tables are `…records`, `…jobs` and `…migrations`.
+    /// A plain identifier of at most 32 characters. The tables are `…records`, `…jobs`, `…steps`,
+    /// `…outbox`, `…audit` and `…migrations`.
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.table_prefix = prefix.into();
         self
@@ -361,6 +362,7 @@ impl<D: Database, S> Builder<D, S> {
     }
 
     /// Limits the connections that idem keeps; the default is the pool's own limit.
+    /// On a server there is one more, on which leases are renewed while leased jobs run.
     ///
     /// A run holds one while its transaction is open, and waits for one for as long as the pool's
     /// `acquire_timeout`. SQLite writes on one connection whatever the limit.

@@ -102,6 +102,8 @@ enum Found {
 impl Resolution {
     /// The effect has happened, with this result: of the step that is parked, or of the job.
     ///
+    /// That the result of a step has the step's type nobody can check here: a wrong one is an error of the next run.
+    ///
     /// # Errors
     ///
     /// The value's own `Serialize` fails.
@@ -310,12 +312,13 @@ impl<D: Database, S> Idem<D, S> {
         }
     }
 
-    /// Hands the tasks of the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
+    /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
     /// many were.
     ///
     /// Tasks are what jobs [enqueue](crate::Run::enqueue). It stops at the first error, and the task stays: call it
     /// again. A task is delivered at least once, and again if this process dies before it is deleted, so the job must
-    /// be idempotent, or the engine must tell duplicates by [`Task::id`]. Nothing calls this by itself.
+    /// be idempotent, or the engine must tell duplicates by [`Task::id`]. A task whose delivery always fails holds up
+    /// those behind it; `Ok` lets go of it. Nothing calls this by itself.
     ///
     /// # Errors
     ///
@@ -358,7 +361,7 @@ impl<D: Database, S> Idem<D, S> {
         const BATCH: u32 = 100;
         let (mut delivered, mut after) = (0, 0);
         loop {
-            let rows = self.store().tasks(after, BATCH).await?;
+            let rows = self.store().tasks(self.namespace(), after, BATCH).await?;
             if rows.is_empty() {
                 return Ok(delivered);
             }

@@ -211,8 +211,8 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
         self.inner.audit(key).await
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
-        self.inner.tasks(after, limit).await
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.inner.tasks(namespace, after, limit).await
     }
 
     async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn KeyWatch>>, StoreError> {

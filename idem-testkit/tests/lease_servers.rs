@@ -43,7 +43,13 @@ fn settle<'a>(result: &'a [u8], tasks: &'a [NewTask]) -> Change<'a> {
 }
 
 fn task(key: &Key) -> NewTask {
-    NewTask { id: key.hash(), job: String::from("job"), key: String::from("k"), payload: b"payload".to_vec() }
+    NewTask {
+        namespace: String::from("default"),
+        id: key.hash(),
+        job: String::from("job"),
+        key: String::from("k"),
+        payload: b"payload".to_vec(),
+    }
 }
 
 async fn store<D: SqlDatabase>(options: OptionsOf<D>) -> Arc<dyn Store<D>> {
@@ -190,7 +196,7 @@ async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server
         assert_eq!(held, if loss == Loss::Request { Held::Yes } else { Held::Unknown });
         let entry = store.entry(key.hash()).await.unwrap().unwrap();
         assert_eq!((entry.state, &*entry.payload), (State::Completed, &b"result"[..]));
-        let tasks = store.tasks(0, 10).await.unwrap();
+        let tasks = store.tasks("default", 0, 10).await.unwrap();
         assert_eq!(tasks.iter().filter(|row| row.task.id == key.hash()).count(), 1);
     }
 }
@@ -268,7 +274,7 @@ macro_rules! define_job {
             assert!(done.is_replayed());
             assert_eq!(*done, 14);
             assert_eq!($db::rows(&mut connection, "SELECT id FROM orders").await.unwrap(), 1);
-            assert_eq!(two.store().tasks(0, 10).await.unwrap().len(), 1);
+            assert_eq!(two.store().tasks("default", 0, 10).await.unwrap().len(), 1);
         }
     };
 }

@@ -10,11 +10,15 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::interrupt::{Interrupt, Stop};
+use crate::error::StoreErrorKind;
 use crate::record::{Hold, Token};
 use crate::store::{Lease, LeaseStore};
 
 /// A lease is renewed when a third of it has passed, so that two renewals may fail.
 const BEATS_PER_LEASE: u32 = 3;
+
+/// How long a renewal is given at the least.
+const TRY_MIN: Duration = Duration::from_secs(1);
 
 /// How many leases one statement renews.
 const BATCH: usize = 500;
@@ -68,13 +72,16 @@ impl Heart {
     ) -> Beating {
         let beat = Beat { lease, due: asked, passes: asked + lease.length, interrupt };
         let due = asked + beat.interval();
-        let mut state = self.shared.state();
-        state.beats.insert(lease.hold.token, Beat { due, ..beat });
-        if !std::mem::replace(&mut state.is_beating, true) {
+        let was_beating = {
+            let mut state = self.shared.state();
+            state.beats.insert(lease.hold.token, Beat { due, ..beat });
+            std::mem::replace(&mut state.is_beating, true)
+        };
+        // Not under the lock: a task that cannot be spawned is dropped here, which takes the lock.
+        if !was_beating {
             let alive = Alive { shared: Arc::clone(&self.shared), ended: false };
             tokio::spawn(beat_on(alive, Arc::clone(store)));
         }
-        drop(state);
         self.shared.earlier.notify_one();
         Beating { shared: Arc::clone(&self.shared), token: lease.hold.token }
     }
@@ -116,24 +123,26 @@ impl Shared {
         }
     }
 
-    /// Tries again soon, and gives up the runs whose lease has passed meanwhile: somebody else may have the key.
-    fn not_renewed(&self, leases: &[Lease], now: Instant) {
+    /// Tries again soon. Where the store was out of reach for a whole lease, the run is given up: somebody else may
+    /// have the key. Where it was only busy, so it was for everybody, and its word is waited for.
+    fn not_renewed(&self, leases: &[Lease], out_of_reach: bool, now: Instant) {
         let mut state = self.state();
         for lease in leases {
             let Some(beat) = state.beats.get_mut(&lease.hold.token) else { continue };
-            if beat.passes <= now {
+            if out_of_reach && beat.passes <= now {
                 beat.interrupt.stop(Stop::Lost);
                 state.beats.remove(&lease.hold.token);
             } else {
-                beat.due = (now + beat.interval() / 4).min(beat.passes);
+                beat.due = now + beat.interval() / 4;
             }
         }
     }
 
-    /// Returns when the first of these leases has passed.
-    fn first_to_pass(&self, leases: &[Lease]) -> Option<Instant> {
+    /// Returns how long one try may take for these leases, so that another one is left; `None` if all have ended.
+    fn try_limit(&self, leases: &[Lease]) -> Option<Duration> {
         let state = self.state();
-        leases.iter().filter_map(|lease| state.beats.get(&lease.hold.token)).map(|beat| beat.passes).min()
+        let beats = leases.iter().filter_map(|lease| state.beats.get(&lease.hold.token));
+        beats.map(Beat::interval).min().map(|interval| interval.max(TRY_MIN))
     }
 }
 
@@ -145,21 +154,21 @@ async fn beat_on(mut alive: Alive, store: Arc<dyn LeaseStore>) {
         }
         for batch in shared.due(Instant::now()).chunks(BATCH) {
             // A run that has ended meanwhile needs no renewal.
-            let Some(passes) = shared.first_to_pass(batch) else { continue };
+            let Some(limit) = shared.try_limit(batch) else { continue };
             let asked = Instant::now();
-            let limit = passes.max(asked + Duration::from_millis(1));
-            match tokio::time::timeout_at(limit, store.renew(batch)).await {
+            match tokio::time::timeout(limit, store.renew(batch)).await {
                 Ok(Ok(lost)) => {
                     debug!(leases = batch.len(), lost = lost.len(), "renewed leases");
                     shared.renewed(batch, &lost, asked);
                 }
                 Ok(Err(error)) => {
                     warn!(%error, leases = batch.len(), "renewing leases failed; trying again");
-                    shared.not_renewed(batch, Instant::now());
+                    let out_of_reach = error.kind() == StoreErrorKind::Unavailable;
+                    shared.not_renewed(batch, out_of_reach, Instant::now());
                 }
                 Err(_) => {
-                    warn!(leases = batch.len(), "renewing leases took longer than they last");
-                    shared.not_renewed(batch, Instant::now());
+                    warn!(leases = batch.len(), ?limit, "renewing leases got no answer; trying again");
+                    shared.not_renewed(batch, true, Instant::now());
                 }
             }
         }

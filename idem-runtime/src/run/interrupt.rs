@@ -43,6 +43,11 @@ impl Interrupt {
         std::future::pending().await
     }
 
+    /// Tells whether a stop was said and not heard yet.
+    pub(super) fn is_said(&self) -> bool {
+        self.slot().is_some()
+    }
+
     /// Waits for a stop.
     pub(super) async fn heard(&self) -> Stop {
         loop {

@@ -18,6 +18,7 @@ use super::steps::{Core, Run, Steps};
 use crate::codec;
 use crate::done::Done;
 use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
+use crate::fingerprint::Fingerprint;
 use crate::job::{Drift, InDoubt, LeasedJob, Retain, Settled};
 use crate::record::{
     self, Decision, Entry, Epoch, Event, Hold, Outcome, Parked, Record, State, StepRecord, Token, Trouble,
@@ -41,7 +42,11 @@ where
     D: Database,
     S: Sync + 'static,
 {
-    let call = Call::new(&context, &job)?;
+    let mut call = Call::new(&context, &job)?;
+    if J::SPEC.retain == Retain::None && !J::SPEC.steps {
+        // Nothing is recorded that other arguments could be taken for.
+        call.fingerprint = Fingerprint::NONE;
+    }
     let store: Arc<dyn LeaseStore> = Arc::clone(context.store) as _;
     let run = LeasedRun { call, context, store };
     share(&run.call, run.context.flights, || run.recorded(), |wait| run.attempt(job, wait)).await
@@ -190,11 +195,9 @@ where
 
     /// Tells whether the last run may have had the effect of the whole job.
     fn is_in_doubt(&self, found: &Entry) -> bool {
-        if J::SPEC.steps {
-            return false;
-        }
         match found.state {
-            State::Lapsed => true,
+            // The doubts of a job with steps are theirs.
+            State::Lapsed => !J::SPEC.steps,
             // What cannot be read says nothing against a doubt.
             State::Failed => {
                 codec::decode::<Trouble>(&found.payload).map_or(true, |trouble| trouble.in_doubt)
@@ -212,6 +215,13 @@ where
         let writer = Writer { store: Arc::clone(&self.store), hold, patience: lease.length };
         let mut held = Holding { run: self, writer: writer.clone(), beating, release: &mut release };
 
+        if !J::SPEC.steps
+            && J::SPEC.drift != Drift::Resume
+            && let Some(step) = steps.first()
+        {
+            // The code had steps once; without them it would begin anew.
+            return Err(held.stopped(Stop::Drift { recorded: step.name.clone(), asked: None }).await);
+        }
         if in_doubt {
             match J::SPEC.in_doubt {
                 InDoubt::Rerun => {}
@@ -431,7 +441,11 @@ async fn race<T>(interrupt: &Interrupt, limit: Option<Duration>, code: impl Futu
             return Poll::Ready(Raced::Stopped(stop));
         }
         if let Poll::Ready(ended) = code.as_mut().poll(cx) {
-            return Poll::Ready(Raced::Ended(ended));
+            // A body that ends beside a step which has stopped it, as with `select!`, has not ended well.
+            return match heard.as_mut().poll(cx) {
+                Poll::Ready(stop) => Poll::Ready(Raced::Stopped(stop)),
+                Poll::Pending => Poll::Ready(Raced::Ended(ended)),
+            };
         }
         match (too_long.as_mut().as_pin_mut(), limit) {
             (Some(too_long), Some(limit)) => too_long.poll(cx).map(|()| Raced::TimedOut(limit)),

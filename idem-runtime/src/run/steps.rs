@@ -110,7 +110,11 @@ impl<'r, D: Database> Run<'r, D> {
         };
         let mut tx = match core.store.begin(&claim).await {
             Ok(Begun::Open { tx, .. }) => tx,
-            Ok(Begun::Busy) => unreachable!("no lock was asked for"),
+            Ok(Begun::Busy) => {
+                let text = format!("step `{}` could not begin its transaction; run it again", place.name);
+                let error = StoreError::new(StoreErrorKind::Conflict, text).temporary();
+                return core.interrupt.stop_here(Stop::Store(error)).await;
+            }
             Err(error) => return core.interrupt.stop_here(Stop::Store(error)).await,
         };
         let value = match body(&mut Tx::for_step(&mut *tx, &core.key, &place.name)).await {
@@ -165,6 +169,9 @@ impl<'r, D: Database> Run<'r, D> {
 
     /// Returns the number of this claim, which grows with each run that takes the key: a fencing token for systems
     /// that refuse a lower one.
+    ///
+    /// It begins at 1 again when the record of the key has been swept, or an atomic job has replaced it: give such a system
+    /// a job with `retain = forever`, or let it forget what is older than the retention.
     pub fn epoch(&self) -> Epoch {
         self.core.writer.hold.epoch
     }
@@ -428,6 +435,10 @@ enum Entered<T> {
 impl<D: Database> Core<D> {
     /// Finds the recorded step of this name, or the place for a new one; does not return if there can be none.
     async fn enter<T: DeserializeOwned>(&mut self, name: StepName) -> Entered<T> {
+        // A body that goes on beside a step which has stopped it comes no further than this.
+        if self.interrupt.is_said() {
+            return std::future::pending().await;
+        }
         let entered = match name.0 {
             Ok(name) => self.steps.enter(name),
             Err(what) => Err(Misstep::Name(format!("the name of a step {what}"))),
@@ -515,7 +526,13 @@ impl<D: Database> Core<D> {
         let key = Key::new(&self.namespace, J::SPEC.name, &parts);
         let what = || format!("the task `{}`", J::SPEC.name);
         let payload = recordable(codec::encode(job), what, "nothing was enqueued")?;
-        Ok(NewTask { id: key.hash(), job: J::SPEC.name.to_owned(), key: key.readable().to_owned(), payload })
+        Ok(NewTask {
+            namespace: self.namespace.clone(),
+            id: key.hash(),
+            job: J::SPEC.name.to_owned(),
+            key: key.readable().to_owned(),
+            payload,
+        })
     }
 }
 

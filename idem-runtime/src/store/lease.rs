@@ -49,8 +49,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Returns the audit of a key, oldest first.
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError>;
 
-    /// Returns the oldest tasks of the outbox with numbers above `after`.
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError>;
+    /// Returns the oldest tasks of a namespace in the outbox with numbers above `after`.
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError>;
 
     /// Deletes a task of the outbox; tells whether it was there.
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError>;
@@ -177,6 +177,8 @@ pub enum Held {
 /// A task for the outbox: a job to be run later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
+    /// The namespace of the job, and of whoever delivers it.
+    pub namespace: String,
     /// The same for every task of this job and key: what an engine tells duplicates by.
     pub id: KeyHash,
     /// The job's name.

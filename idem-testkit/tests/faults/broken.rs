@@ -123,8 +123,14 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         good.audit(key).await
     }
 
-    async fn tasks(&self, good: &Good<D>, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
-        good.tasks(after, limit).await
+    async fn tasks(
+        &self,
+        good: &Good<D>,
+        namespace: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        good.tasks(namespace, after, limit).await
     }
 
     async fn watch(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
@@ -237,8 +243,8 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
         self.fault.audit(&self.good, key).await
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
-        self.fault.tasks(&self.good, after, limit).await
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+        self.fault.tasks(&self.good, namespace, after, limit).await
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {

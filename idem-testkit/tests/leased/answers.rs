@@ -123,6 +123,20 @@ async fn what_is_not_kept_runs_again_under_the_next_epoch() {
     assert_eq!(desk.world.count("sync"), 3);
 }
 
+#[idempotent(key = user, in_doubt = rerun, retain = none)]
+async fn sync_profile(user: i64, profile: String, #[state] world: &World) -> Result<i64, Failure> {
+    world.call("profile", profile).await.map(|_| user)
+}
+
+#[tokio::test]
+async fn what_is_not_kept_compares_no_arguments() {
+    let desk = Desk::new();
+    desk.world.answer("profile", &[Err(Failure::Refused)]);
+    assert!(sync_profile(&desk.idem, 1, "old".into()).await.is_err());
+    assert!(sync_profile(&desk.idem, 1, "new".into()).await.unwrap().is_executed());
+    assert_eq!(desk.world.keys("profile"), ["new"]);
+}
+
 #[idempotent(key = id, in_doubt = rerun, timeout = "50ms")]
 async fn hurried(id: i64, #[state] world: &World) -> Result<String, Failure> {
     world.call("slow", id.to_string()).await

@@ -223,6 +223,67 @@ async fn a_step_that_is_done_is_in_no_doubt_however_the_run_ends() {
     assert_eq!(desk.world.count("callee"), 1);
 }
 
+#[tokio::test]
+async fn a_body_that_goes_on_beside_a_step_in_doubt_has_not_ended_well() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(stepping(&desk.idem, 3).await.is_err());
+    assert!(matches!(later::racing_later(&desk.other(), 3).await, Err(Error::Parked(_))));
+}
+
+mod later {
+    use super::*;
+
+    /// The code of `stepping`, with a way around its step.
+    #[idempotent(key = id, in_doubt = rerun, name = "stepping", drift = resume)]
+    pub(super) async fn racing_later(
+        run: &mut Run<'_, Memory>,
+        id: i64,
+        #[state] world: &World,
+    ) -> Result<String, Failure> {
+        let mut step = IntoFuture::into_future(
+            run.step("parcel", async |_| world.call("callee", id.to_string()).await).park(),
+        );
+        std::future::poll_fn(|cx| match step.as_mut().poll(cx) {
+            std::task::Poll::Pending => std::task::Poll::Ready(Ok(String::from("without the parcel"))),
+            ready => ready,
+        })
+        .await
+    }
+
+    /// The code of `parking`, with steps.
+    #[idempotent(key = id, in_doubt = park, name = "parking")]
+    pub(super) async fn parking_in_steps(
+        run: &mut Run<'_, Memory>,
+        id: i64,
+        #[state] world: &World,
+    ) -> Result<String, Failure> {
+        run.step("call", async |_| world.call("callee", id.to_string()).await).await
+    }
+
+    /// The code of `stepping`, without steps.
+    #[idempotent(key = id, in_doubt = rerun, name = "stepping")]
+    pub(super) async fn without_steps(id: i64, #[state] world: &World) -> Result<String, Failure> {
+        world.call("callee", id.to_string()).await
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_gets_or_loses_its_steps_forgets_no_doubt() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(parking(&desk.idem, 1).await.is_err());
+    parked(later::parking_in_steps(&desk.other(), 1).await);
+    assert_eq!(desk.world.count("callee"), 1);
+
+    desk.world.answer("end", &[Err(Failure::Refused)]);
+    assert!(stepping(&desk.idem, 2).await.is_err());
+    for _ in 0..2 {
+        assert!(matches!(later::without_steps(&desk.other(), 2).await, Err(Error::Drift(_))));
+    }
+    assert_eq!(desk.world.count("callee"), 2);
+}
+
 #[idempotent(key = id, in_doubt = park)]
 async fn asking(run: &mut Run<'_, Memory>, id: i64, #[state] world: &World) -> Result<String, Failure> {
     let found = || world.keys("callee").first().map(|_| String::from("found"));

@@ -9,7 +9,7 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::prelude::*;
 use idem_runtime::record::{Entry, Hold, State, StepRecord};
 use idem_runtime::store::memory::{Memory, MemoryStore};
-use idem_runtime::store::{Change, Database, Held, Lease, LeaseClaim, Store};
+use idem_runtime::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, Store};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::faults::{BrokenStore, Fault, Good};
@@ -39,6 +39,8 @@ struct Troubles {
     renews_nothing: AtomicBool,
     /// Renewals never come back.
     hangs: AtomicBool,
+    /// Renewals are refused because others write.
+    is_busy: AtomicBool,
     /// How many writes are made to look lost.
     lost_answers: AtomicUsize,
     /// Those writes are made all the same.
@@ -46,6 +48,8 @@ struct Troubles {
     /// How many writes fail for now.
     temporary: AtomicUsize,
     writes: AtomicUsize,
+    /// How long a claim takes to be answered.
+    slow_claims: std::sync::Mutex<Duration>,
     /// Questions for what is recorded that fail for now.
     unanswered: AtomicUsize,
     /// Take-overs whose answers are lost.
@@ -65,11 +69,20 @@ impl<D: Database> Fault<D> for Arc<Troubles> {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending().await
         }
+        if self.is_busy.load(Ordering::SeqCst) {
+            return Err(StoreError::new(StoreErrorKind::Exhausted, "others write").temporary());
+        }
         if self.renews_nothing.load(Ordering::SeqCst) {
             return Err(StoreError::new(StoreErrorKind::Unavailable, "no route to host").temporary());
         }
         self.renewed.fetch_add(leases.len(), Ordering::SeqCst);
         good.renew(leases).await
+    }
+
+    async fn claim(&self, good: &Good<D>, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        let slow = *self.slow_claims.lock().unwrap();
+        tokio::time::sleep(slow).await;
+        good.claim(claim).await
     }
 
     async fn take_over(
@@ -357,6 +370,38 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
     assert!(desk.troubles.renewals.load(Ordering::SeqCst) >= 4, "it is tried again soon");
     desk.troubles.renews_nothing.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(600)).await;
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_took_longer_than_its_lease_is_renewed_and_good() {
+    let desk = Troubled::new();
+    *desk.troubles.slow_claims.lock().unwrap() = Duration::from_secs(45);
+    let run = desk.start(1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_is_tried_again_in_time() {
+    let desk = Troubled::new();
+    let run = desk.start(1).await;
+    desk.troubles.hangs.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    desk.troubles.hangs.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_only_busy_takes_no_claim_away() {
+    let desk = Troubled::new();
+    let run = desk.start(1).await;
+    desk.troubles.is_busy.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(300)).await;
     desk.world.open("work");
     assert!(run.await.unwrap().unwrap().is_executed());
 }

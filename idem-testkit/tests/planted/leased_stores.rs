@@ -254,13 +254,14 @@ impl Fault<Sqlite> for EnqueuesFirst {
         let Change::Settle { outcome, result, retain, tasks } = *change else {
             return good.change(hold, change).await;
         };
-        for NewTask { id, job, key, payload } in tasks {
+        for NewTask { namespace, id, job, key, payload } in tasks {
             let parts = KeyParts::of("side").expect("it is not blank");
             let mut tx = faults::open(good, &Key::new("side", "side", &parts), KeyLock::Key).await?;
             let insert = sqlx::query(
-                "INSERT INTO idem_outbox (id, job, key, payload, at) VALUES (?, ?, ?, ?, unixepoch())",
+                "INSERT INTO idem_outbox (namespace, id, job, key, payload, at) VALUES (?, ?, ?, ?, ?, unixepoch())",
             );
-            let insert = insert.bind(&id.as_bytes()[..]).bind(job).bind(key).bind(&payload[..]);
+            let insert =
+                insert.bind(namespace).bind(&id.as_bytes()[..]).bind(job).bind(key).bind(&payload[..]);
             insert.execute(tx.connection()).await.expect("the outbox takes a task");
             tx.commit(None).await?;
         }

@@ -221,9 +221,11 @@ impl LeaseStore for MemoryStore {
         Ok(notes.collect())
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(self.data().outbox.range(after + 1..).take(limit).map(|(_, row)| row.clone()).collect())
+        let data = self.data();
+        let rows = data.outbox.range(after + 1..).map(|(_, row)| row);
+        Ok(rows.filter(|row| row.task.namespace == namespace).take(limit).cloned().collect())
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {

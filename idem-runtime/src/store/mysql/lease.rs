@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::MySqlRow;
-use sqlx::{Column, Row};
+use sqlx::{Column, MySql, Row};
 use tracing::warn;
 
 use super::lease_statements::Locked;
@@ -12,14 +12,14 @@ use super::{MySqlStore, is_lock_timeout, message};
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{EntryColumns, broke, driver_error, lost};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow,
 };
 
 /// How long a renewal waits for records that somebody has locked.
-const RENEWAL_LOCK_WAIT: Duration = Duration::from_secs(1);
+const RENEWAL_LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// What came of a message.
 struct Answer {
@@ -32,9 +32,17 @@ impl MySqlStore {
     /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
     /// one takes its place.
     async fn send(&self, write: impl Fn() -> String + Send + Sync) -> Result<Answer, StoreError> {
+        self.send_on(&self.connections, write).await
+    }
+
+    async fn send_on(
+        &self,
+        connections: &Connections<MySql>,
+        write: impl Fn() -> String + Send + Sync,
+    ) -> Result<Answer, StoreError> {
         let mut again = false;
         loop {
-            let mut connection = self.connections.lease().await?;
+            let mut connection = connections.lease().await?;
             let rows = message(&mut connection, write()).await;
             match &rows {
                 Ok(_) => connection.give_back(),
@@ -47,6 +55,11 @@ impl MySqlStore {
             }
             return Ok(Answer { rows, again });
         }
+    }
+
+    /// Sends a renewal, on a connection of its own: it must not queue behind the runs that it keeps alive.
+    async fn beat(&self, write: impl Fn() -> String + Send + Sync) -> Result<Answer, StoreError> {
+        self.send_on(&self.heart, write).await
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.
@@ -120,19 +133,19 @@ impl LeaseStore for MySqlStore {
         let mut sorted = leases.to_vec();
         sorted.sort_unstable_by_key(|lease| lease.hold.key);
         let renew = |leases: &[Lease], locked| self.lease_statements.renew(leases, locked, RENEWAL_LOCK_WAIT);
-        let rows = self.ask(doing, || renew(&sorted, Locked::Skip)).await?;
+        let rows = self.beat(|| renew(&sorted, Locked::Skip)).await?.rows.map_err(failed)?;
         let (mut held, locked) = read_tokens(&rows).map_err(failed)?;
         if locked.is_empty() {
             return Ok(lost(leases, &held));
         }
         // As by a write of their own runs: those are waited for, but not by the others.
         sorted.retain(|lease| locked.contains(&lease.hold.token.0));
-        let rows = match self.send(|| renew(&sorted, Locked::Wait)).await?.rows {
+        let rows = match self.beat(|| renew(&sorted, Locked::Wait)).await?.rows {
             Ok(rows) => rows,
             // While somebody has a record locked nobody can take the key over either, so its lease is not lost yet.
             Err(error) if is_lock_timeout(&error) => {
                 warn!(leases = sorted.len(), "records are locked for long; their leases are renewed later");
-                self.ask(doing, || self.lease_statements.still_held(&sorted)).await?
+                self.beat(|| self.lease_statements.still_held(&sorted)).await?.rows.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -185,11 +198,12 @@ impl LeaseStore for MySqlStore {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
-        let rows = self.ask(doing, || self.lease_statements.tasks(after, limit)).await?;
+        let rows = self.ask(doing, || self.lease_statements.tasks(namespace, after, limit)).await?;
         let read = |row: &MySqlRow| {
             let task = NewTask {
+                namespace: namespace.to_owned(),
                 id: read_key(row, "id")?,
                 job: row.try_get("job")?,
                 key: row.try_get("key")?,

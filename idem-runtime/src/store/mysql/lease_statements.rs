@@ -40,9 +40,9 @@ pub(super) fn schema(settings: &Settings) -> String {
          why TEXT CHARACTER SET utf8mb4 NOT NULL,\n    at BIGINT NOT NULL,\n    \
          INDEX (`key`, id)\n) ENGINE = InnoDB;\n\
          CREATE TABLE IF NOT EXISTS {outbox} (\n    number BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,\n    \
-         id BINARY(16) NOT NULL,\n    job VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    \
+         namespace VARBINARY(64) NOT NULL,\n    id BINARY(16) NOT NULL,\n    job VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    \
          `key` VARCHAR(200) CHARACTER SET utf8mb4 NOT NULL,\n    payload LONGBLOB NOT NULL,\n    \
-         at BIGINT NOT NULL\n) ENGINE = InnoDB;\n"
+         at BIGINT NOT NULL,\n    INDEX (namespace, number)\n) ENGINE = InnoDB;\n"
     )
 }
 
@@ -328,9 +328,11 @@ impl LeaseStatements {
         )
     }
 
-    pub(super) fn tasks(&self, after: i64, limit: u32) -> String {
+    pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {
+        let namespace = literal(namespace);
         format!(
-            "SELECT number, id, job, `key`, payload FROM {} WHERE number > {after} ORDER BY number LIMIT {limit}",
+            "SELECT number, id, job, `key`, payload FROM {} WHERE namespace = {namespace} AND number > {after} \
+             ORDER BY number LIMIT {limit}",
             self.outbox
         )
     }
@@ -366,12 +368,12 @@ impl LeaseStatements {
     /// Puts tasks into the outbox, in order.
     fn push_tasks(&self, sql: &mut String, tasks: &[NewTask], holds: &str) {
         let LeaseStatements { records, outbox, .. } = self;
-        for NewTask { id, job, key, payload } in tasks {
-            let (job, key) = (literal(job), literal(key));
+        for NewTask { namespace, id, job, key, payload } in tasks {
+            let [namespace, job, key] = [namespace, job, key].map(|text| literal(text));
             push(
                 sql,
                 format_args!(
-                    "INSERT INTO {outbox} (id, job, `key`, payload, at) SELECT x'{id}', {job}, {key}, "
+                    "INSERT INTO {outbox} (namespace, id, job, `key`, payload, at) SELECT {namespace}, x'{id}', {job}, {key}, "
                 ),
             );
             push_bytes(sql, payload);

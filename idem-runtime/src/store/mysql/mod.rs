@@ -31,6 +31,8 @@ use crate::record::{JobId, Record};
 /// Records in MySQL or MariaDB.
 pub struct MySqlStore {
     connections: Connections<MySql>,
+    /// The one on which leases are renewed.
+    heart: Connections<MySql>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
 }
@@ -40,6 +42,7 @@ impl MySqlStore {
     pub fn new(pool: MySqlPool, settings: Settings) -> Self {
         let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
         MySqlStore {
+            heart: Connections::new(pool.clone(), 1),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
-use sqlx::{Column, Row};
+use sqlx::{Column, Postgres, Row};
 use tracing::warn;
 
 use super::lease_statements::Locked;
@@ -14,14 +14,14 @@ use super::{
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{EntryColumns, broke, driver_error, lost};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow, Watch,
 };
 
 /// How long a renewal waits for records that somebody has locked.
-const RENEWAL_LOCK_WAIT: Duration = Duration::from_secs(1);
+const RENEWAL_LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// What came of a message.
 struct Answer {
@@ -34,9 +34,17 @@ impl PostgresStore {
     /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
     /// one takes its place.
     async fn send(&self, write: impl Fn(&mut Session) -> String + Send + Sync) -> Result<Answer, StoreError> {
+        self.send_on(&self.connections, write).await
+    }
+
+    async fn send_on(
+        &self,
+        connections: &Connections<Postgres>,
+        write: impl Fn(&mut Session) -> String + Send + Sync,
+    ) -> Result<Answer, StoreError> {
         let mut again = false;
         loop {
-            let mut connection = self.connections.lease().await?;
+            let mut connection = connections.lease().await?;
             let sql = write(connection.session());
             let rows = message(&mut connection, sql).await;
             match &rows {
@@ -50,6 +58,11 @@ impl PostgresStore {
             }
             return Ok(Answer { rows, again });
         }
+    }
+
+    /// Sends a renewal, on a connection of its own: it must not queue behind the runs that it keeps alive.
+    async fn beat(&self, write: impl Fn(&mut Session) -> String + Send + Sync) -> Result<Answer, StoreError> {
+        self.send_on(&self.heart, write).await
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.
@@ -128,7 +141,7 @@ impl LeaseStore for PostgresStore {
             return Ok(Vec::new());
         }
         let renew = |locked| move |_: &mut Session| self.lease_statements.renew(leases, locked);
-        let rows = self.ask(doing, renew(Locked::Skip)).await?;
+        let rows = self.beat(renew(Locked::Skip)).await?.rows.map_err(failed)?;
         let mut renewed = read_tokens(&rows).map_err(failed)?;
         let left: Vec<Lease> =
             leases.iter().filter(|lease| !renewed.contains(&lease.hold.token.0)).copied().collect();
@@ -137,12 +150,12 @@ impl LeaseStore for PostgresStore {
         }
         // Some are lost, or locked, as by a write of their own runs: those are waited for, but not by the others.
         let wait = |_: &mut Session| self.lease_statements.renew(&left, Locked::Wait(RENEWAL_LOCK_WAIT));
-        let rows = match self.send(wait).await?.rows {
+        let rows = match self.beat(wait).await?.rows {
             Ok(rows) => rows,
             // While somebody has a record locked nobody can take the key over either, so its lease is not lost yet.
             Err(error) if is_lock_timeout(&error) => {
                 warn!(leases = left.len(), "records are locked for long; their leases are renewed later");
-                self.ask(doing, |_| self.lease_statements.still_held(&left)).await?
+                self.beat(|_| self.lease_statements.still_held(&left)).await?.rows.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -196,11 +209,12 @@ impl LeaseStore for PostgresStore {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
-        let rows = self.ask(doing, |_| self.lease_statements.tasks(after, limit)).await?;
+        let rows = self.ask(doing, |_| self.lease_statements.tasks(namespace, after, limit)).await?;
         let read = |row: &PgRow| {
             let task = NewTask {
+                namespace: namespace.to_owned(),
                 id: key_of_uuid(row.try_get("id")?),
                 job: row.try_get("job")?,
                 key: row.try_get("key")?,

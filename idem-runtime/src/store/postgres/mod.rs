@@ -35,6 +35,8 @@ use crate::record::{JobId, Record};
 /// Records in PostgreSQL.
 pub struct PostgresStore {
     connections: Connections<Postgres>,
+    /// The one on which leases are renewed.
+    heart: Connections<Postgres>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     watches: Watches,
@@ -55,6 +57,7 @@ impl PostgresStore {
         PostgresStore {
             pooled: pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
             watches: Watches::new(pool.clone()),
+            heart: Connections::new(pool.clone(), 1),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),

@@ -9,7 +9,7 @@ use sqlx::{Column, Row, SqlStr, Sqlite};
 
 use super::SqliteStore;
 use super::tx::retain_seconds;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
@@ -18,6 +18,9 @@ use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow,
 };
+
+/// How long a renewal waits for its turn to write.
+const TURN: Duration = Duration::from_millis(500);
 
 impl SqliteStore {
     /// Sends what is one transaction, or one statement, to the writer, and returns its rows. A connection whose
@@ -96,7 +99,12 @@ impl LeaseStore for SqliteStore {
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
         let doing = "renewing leases";
         let query = sqlx::query(self.lease_statements.renew(leases)).persistent(false);
-        let rows = self.write(doing, query).await?;
+        // While a run of this process has the turn to write for long, nobody else can take a key over.
+        let Ok(rows) = tokio::time::timeout(TURN, self.write(doing, query)).await else {
+            let text = "a run of this process writes for long; leases are renewed behind it";
+            return Err(StoreError::new(StoreErrorKind::Exhausted, text).temporary());
+        };
+        let rows = rows?;
         let renewed: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get("token")).collect();
         Ok(lost(leases, &renewed.map_err(|error| driver_error(doing, error))?))
     }
@@ -123,8 +131,13 @@ impl LeaseStore for SqliteStore {
                 let sql = statements.settle(&expires_at(retain), tasks.len());
                 let mut query =
                     bound(&sql).persistent(tasks.is_empty()).bind(outcome.code()).bind(result.to_vec());
-                for NewTask { id, job, key, payload } in tasks {
-                    query = query.bind(bytes(id)).bind(job.clone()).bind(key.clone()).bind(payload.clone());
+                for NewTask { namespace, id, job, key, payload } in tasks {
+                    query = query
+                        .bind(namespace.clone())
+                        .bind(bytes(id))
+                        .bind(job.clone())
+                        .bind(key.clone())
+                        .bind(payload.clone());
                 }
                 query
             }
@@ -181,12 +194,16 @@ impl LeaseStore for SqliteStore {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }
 
-    async fn tasks(&self, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
+    async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
-        let query = sqlx::query(self.lease_statements.tasks.clone()).bind(after).bind(limit);
+        let query = sqlx::query(self.lease_statements.tasks.clone())
+            .bind(namespace.to_owned())
+            .bind(after)
+            .bind(limit);
         let rows = self.look(doing, query).await?;
         let read = |row: &SqliteRow| {
             let task = NewTask {
+                namespace: namespace.to_owned(),
                 id: read_key(row, "id")?,
                 job: row.try_get("job")?,
                 key: row.try_get("key")?,

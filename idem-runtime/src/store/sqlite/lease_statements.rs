@@ -33,8 +33,9 @@ pub(super) fn schema(settings: &Settings) -> String {
          CREATE TABLE {audit} (\n    id INTEGER PRIMARY KEY,\n    key BLOB NOT NULL,\n    epoch INTEGER NOT NULL,\n    \
          action TEXT NOT NULL,\n    why TEXT NOT NULL,\n    at INTEGER NOT NULL\n) STRICT;\n\
          CREATE INDEX {audit}_key ON {audit} (key, id);\n\
-         CREATE TABLE {outbox} (\n    number INTEGER PRIMARY KEY AUTOINCREMENT,\n    id BLOB NOT NULL,\n    \
-         job TEXT NOT NULL,\n    key TEXT NOT NULL,\n    payload BLOB NOT NULL,\n    at INTEGER NOT NULL\n) STRICT;\n"
+         CREATE TABLE {outbox} (\n    number INTEGER PRIMARY KEY AUTOINCREMENT,\n    namespace TEXT NOT NULL,\n    id BLOB NOT NULL,\n    \
+         job TEXT NOT NULL,\n    key TEXT NOT NULL,\n    payload BLOB NOT NULL,\n    at INTEGER NOT NULL\n) STRICT;\n\
+         CREATE INDEX {outbox}_namespace ON {outbox} (namespace, number);\n"
     )
 }
 
@@ -109,7 +110,7 @@ impl LeaseStatements {
                 "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
             )),
             tasks: safe(format!(
-                "SELECT number, id, job, key, payload FROM {outbox} WHERE number > $1 ORDER BY number LIMIT $2"
+                "SELECT number, id, job, key, payload FROM {outbox} WHERE namespace = $1 AND number > $2 ORDER BY number LIMIT $3"
             )),
             delete_task: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             records,
@@ -121,16 +122,16 @@ impl LeaseStatements {
     }
 
     /// Writes the outcome `$4` with result `$5`, deletes the steps, and puts `tasks` tasks into the outbox. A task
-    /// takes four parameters, from `$6` on.
+    /// takes five parameters, from `$6` on.
     pub(super) fn settle(&self, expires_at: &str, tasks: usize) -> SqlStr {
         let LeaseStatements { records, steps, outbox, .. } = self;
         let mut sql = begin_held(records, HOLDS);
         for task in 0..tasks {
-            let [id, job, key, payload] = std::array::from_fn(|at| 6 + task * 4 + at);
+            let [namespace, id, job, key, payload] = std::array::from_fn(|at| 6 + task * 5 + at);
             push(
                 &mut sql,
                 format_args!(
-                    "; INSERT INTO {outbox} (id, job, key, payload, at) SELECT ${id}, ${job}, ${key}, ${payload}, \
+                    "; INSERT INTO {outbox} (namespace, id, job, key, payload, at) SELECT ${namespace}, ${id}, ${job}, ${key}, ${payload}, \
                      unixepoch() FROM {records} WHERE {HOLDS}"
                 ),
             );

@@ -210,6 +210,7 @@ fn all_changes(tasks: &[NewTask]) -> [Change<'_>; 6] {
 fn task(name: &str) -> NewTask {
     let key = Key::new("task", name, &KeyParts::of(name).expect("the name is not blank"));
     NewTask {
+        namespace: String::from("task"),
         id: key.hash(),
         job: name.to_owned(),
         key: String::from("k"),
@@ -452,7 +453,7 @@ async fn ensure_writes_nothing<D: Database>(trial: &Trial<D>, key: &Key, stale: 
     let expected = Entry { lease_left: after.lease_left, ..before.clone() };
     ensure_eq!(after, expected, "a stale run has changed the key: it is");
     ensure!(after.lease_left <= before.lease_left, "a stale run has renewed the lease");
-    ensure_eq!(trial.one.tasks(0, 10).await?, vec![], "a stale run has put into the outbox");
+    ensure_eq!(trial.one.tasks("task", 0, 10).await?, vec![], "a stale run has put into the outbox");
     Ok(())
 }
 
@@ -574,12 +575,18 @@ async fn a_settled_run_is_a_record<D: Database>(trial: Trial<D>) -> Outcome {
         let read = trial.two.read(key.hash()).await?.map(|record| (record.outcome, record.result));
         ensure_eq!(read, Some((outcome, b"r".to_vec())), "`read` returns");
         trial.ensure_recorded(&key, Some(b"r")).await?;
-        let outbox: Vec<NewTask> = trial.two.tasks(0, 10).await?.into_iter().map(|row| row.task).collect();
+        let outbox: Vec<NewTask> =
+            trial.two.tasks("task", 0, 10).await?.into_iter().map(|row| row.task).collect();
         ensure_eq!(outbox, tasks, "the outbox has");
-        let rows = trial.one.tasks(0, 2).await?;
+        ensure_eq!(trial.two.tasks("other", 0, 10).await?, vec![], "the outbox of another namespace has");
+        let rows = trial.one.tasks("task", 0, 2).await?;
         ensure_eq!(rows.len(), 2, "of a limit of 2 there come");
-        ensure_eq!(trial.one.tasks(rows[1].number, 10).await?.len(), 1, "behind the second task there are");
-        for row in trial.one.tasks(0, 10).await? {
+        ensure_eq!(
+            trial.one.tasks("task", rows[1].number, 10).await?.len(),
+            1,
+            "behind the second task there are"
+        );
+        for row in trial.one.tasks("task", 0, 10).await? {
             ensure!(trial.one.delete_task(row.number).await?, "a task that was there could not be deleted");
             ensure!(!trial.two.delete_task(row.number).await?, "a task was deleted twice");
         }
