@@ -99,7 +99,9 @@ impl<D: LabDatabase> Server<D> {
         let store = store::<D>(options).await;
         // Statements are prepared by the first that need them.
         store.entry(key("warm up").hash()).await.unwrap();
-        claim_new(&*store, &key("warm up"), 1, HOUR).await;
+        let hold = claim_new(&*store, &key("warm up"), 1, HOUR).await;
+        // Leases are renewed on a connection of their own, which the first renewal makes.
+        store.renew(&[Lease { hold, length: HOUR }]).await.unwrap();
         Some(Server { store, proxy, lab })
     }
 }
