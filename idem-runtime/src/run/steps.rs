@@ -36,16 +36,16 @@ use crate::tx::Tx;
 ///
 /// ```
 /// use idem_runtime::prelude::*;
-/// # use std::convert::Infallible;
+/// use std::convert::Infallible;
 ///
 /// #[idempotent(key = order_id, in_doubt = rerun)]
 /// async fn fulfil(run: &mut Run<'_, Memory>, order_id: i64) -> Result<String, Infallible> {
 ///     // The provider takes the key and tells a repetition.
-///     let charge = run.step("charge", async |key| Ok(format!("charged under {key}"))).await?;
+///     let charge = run.step("charge", async |key| Ok::<_, Infallible>(format!("charged under {key}"))).await?;
 ///     // This effect is in the database, and commits with the step's record.
 ///     run.tx_step("order", async |tx| {
 ///         tx.set(format!("order {order_id}"), charge.clone());
-///         Ok(())
+///         Ok::<_, Infallible>(())
 ///     })
 ///     .await?;
 ///     Ok(charge)
