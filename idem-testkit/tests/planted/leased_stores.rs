@@ -234,8 +234,8 @@ impl Fault<Sqlite> for WakesTheParked {
         match change {
             Change::Park { .. } => {
                 good.change(hold, &Change::ForgetStep { seq: 0 }).await?;
-                let woken = idem_runtime::record::Trouble { error: String::from("woken"), in_doubt: false };
-                let trouble = idem_runtime::codec::encode(&woken).expect("a text can be encoded");
+                let woken = Trouble { error: String::from("woken"), in_doubt: false };
+                let trouble = codec::encode(&woken).expect("a text can be encoded");
                 good.change(hold, &Change::Fail { trouble: &trouble }).await
             }
             change => good.change(hold, change).await,
