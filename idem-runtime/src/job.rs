@@ -34,6 +34,25 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// An empty key: see [`EmptyKey`].
     fn key(&self) -> Result<KeyParts, EmptyKey>;
 
+    /// Returns what makes two tasks in a queue the same, for a job that is [unique](JobSpec::unique) there.
+    ///
+    /// # Errors
+    ///
+    /// An empty key: see [`EmptyKey`].
+    fn queue_key(&self) -> Result<KeyParts, EmptyKey> {
+        self.key()
+    }
+
+    /// Returns what makes two runs exclude each other, for a job that is unique while it runs; `None` is the key, which
+    /// excludes them anyway.
+    ///
+    /// # Errors
+    ///
+    /// An empty key: see [`EmptyKey`].
+    fn run_key(&self) -> Result<Option<KeyParts>, EmptyKey> {
+        Ok(None)
+    }
+
     /// Returns the hash of the arguments that a second run must share.
     ///
     /// # Errors
@@ -164,6 +183,12 @@ pub struct JobSpec {
     pub drift: Drift,
     /// Whether a leased job has steps: then these are in doubt, each by itself, and not the job as a whole.
     pub steps: bool,
+    /// What of the job there is only one of, in its queue and in its runs.
+    pub unique: Option<Unique>,
+    /// What becomes of a task whose unique claim is taken.
+    pub on_duplicate: OnDuplicate,
+    /// When the clock starts the job.
+    pub schedule: Option<Schedule>,
 }
 
 impl JobSpec {
@@ -179,6 +204,9 @@ impl JobSpec {
             in_doubt: InDoubt::Rerun,
             drift: Drift::Refuse,
             steps: false,
+            unique: None,
+            on_duplicate: OnDuplicate::Skip,
+            schedule: None,
         }
     }
 
@@ -226,6 +254,24 @@ impl JobSpec {
     /// Replaces what happens when the recorded steps are not those of the code.
     pub const fn drift(mut self, drift: Drift) -> Self {
         self.drift = drift;
+        self
+    }
+
+    /// Makes the job unique.
+    pub const fn unique(mut self, unique: Unique) -> Self {
+        self.unique = Some(unique);
+        self
+    }
+
+    /// Replaces what becomes of a task whose unique claim is taken.
+    pub const fn on_duplicate(mut self, on_duplicate: OnDuplicate) -> Self {
+        self.on_duplicate = on_duplicate;
+        self
+    }
+
+    /// Lets the clock start the job.
+    pub const fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(schedule);
         self
     }
 
@@ -313,6 +359,95 @@ pub enum Retain {
     Forever,
     /// Not at all: the job may run again as soon as it is done.
     None,
+}
+
+/// What of a job there is only one of, by its [`queue_key`](Job::queue_key) and its [`run_key`](Job::run_key).
+///
+/// A task takes its claim as it is enqueued. A task that has none, since it was [rescheduled](OnDuplicate::Reschedule),
+/// takes it as it starts, or waits on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unique {
+    /// One waits: the claim ends as the body starts.
+    UntilExecuting,
+    /// One waits or runs: the claim ends when the task has succeeded or is given up for good, and outlasts retries.
+    UntilExecuted,
+    /// One in this time, by the store's clock, from when it is enqueued, whatever becomes of it.
+    UntilExpired(Duration),
+    /// One runs: any number wait, and one that meets a running one waits on, without spending an attempt.
+    WhileExecuting,
+    /// One waits and one runs.
+    UntilAndWhileExecuting,
+    /// One waits and one runs, and the one that waits is the newest: a task that is enqueued replaces the arguments of
+    /// the one that waits.
+    KeepLatest,
+}
+
+impl Unique {
+    /// Tells whether a task takes a claim as it is enqueued.
+    pub const fn in_queue(self) -> bool {
+        !matches!(self, Unique::WhileExecuting)
+    }
+
+    /// Tells whether a run takes a claim while it runs.
+    pub const fn in_run(self) -> bool {
+        matches!(self, Unique::WhileExecuting | Unique::UntilAndWhileExecuting | Unique::KeepLatest)
+    }
+}
+
+/// What becomes of a task whose unique claim another one has, as it is enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDuplicate {
+    /// It is not enqueued; the caller is told which one has the claim.
+    Skip,
+    /// It is not enqueued, and that is an error.
+    Error,
+    /// Its arguments replace those of the other one, if that still waits; if not, it is skipped.
+    Replace,
+    /// It is enqueued without a claim, to be started after this time, and takes the claim then.
+    Reschedule(Duration),
+}
+
+/// When the clock starts a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Schedule {
+    /// Minute, hour, day of the month, month, day of the week, as cron has them.
+    pub cron: &'static str,
+    /// The time zone that the fields are in, by its name in the IANA database.
+    pub time_zone: &'static str,
+    /// What becomes of ticks at which no process was there.
+    pub missed: Missed,
+}
+
+impl Schedule {
+    /// States a schedule in UTC that makes up for the latest missed tick.
+    pub const fn new(cron: &'static str) -> Self {
+        Schedule { cron, time_zone: "UTC", missed: Missed::Latest }
+    }
+
+    /// Replaces the time zone.
+    pub const fn time_zone(mut self, name: &'static str) -> Self {
+        self.time_zone = name;
+        self
+    }
+
+    /// Replaces what becomes of missed ticks.
+    pub const fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+}
+
+/// What becomes of ticks of a schedule at which no process was there to start the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missed {
+    /// The latest one is made up for; those before it are logged and skipped.
+    Latest,
+    /// All are made up for, oldest first.
+    All,
 }
 
 /// An argument of a job: serde carries it in and out.

@@ -318,8 +318,7 @@ impl KeyWriter {
     }
 
     /// Writes a value of a type of its own, such as a date: `kind` tells it from all others.
-    #[cfg(any(feature = "uuid", feature = "chrono", feature = "time", feature = "jiff"))]
-    fn named(&mut self, kind: &str, value: &[u8], readable: &dyn fmt::Display) {
+    pub(crate) fn named(&mut self, kind: &str, value: &[u8], readable: &dyn fmt::Display) {
         self.encoded.push(Tag::Named as u8);
         self.encoded.extend(length(kind.len()));
         self.encoded.extend(kind.as_bytes());

@@ -14,6 +14,7 @@ mod operate;
 mod provide;
 pub mod record;
 mod run;
+pub mod schedule;
 pub mod store;
 mod tx;
 
