@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use crate::done::Done;
 use crate::error::{Error, StoreError, StoreErrorKind};
-use crate::job::{Job, Lock};
+use crate::job::{Job, Lock, Unique};
 use crate::record::JobId;
 use crate::run::{self, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
@@ -182,6 +182,18 @@ impl<D: Database, S> Idem<D, S> {
     where
         J: RunOn<D, S>,
     {
+        self.run_started(job, std::future::ready(Ok(()))).await
+    }
+
+    /// Runs a job; `started` is awaited as it begins, when no unique claim stands in its way.
+    pub(crate) async fn run_started<J>(
+        &self,
+        job: J,
+        started: impl Future<Output = Result<(), StoreError>> + Send,
+    ) -> Result<Done<J::Output>, Error<J::Error>>
+    where
+        J: RunOn<D, S>,
+    {
         let enrolled = self.enrolled::<J>().await?;
         let context = run::Context {
             store: &self.inner.store,
@@ -191,6 +203,10 @@ impl<D: Database, S> Idem<D, S> {
             state: &self.inner.state,
             enrolled: &enrolled,
         };
+        if J::SPEC.unique.is_some_and(Unique::in_run) {
+            return run::run_unique(context, job, started).await;
+        }
+        started.await?;
         job.run_on(context).await
     }
 
@@ -236,7 +252,7 @@ impl<D: Database, S> Idem<D, S> {
         &self.inner.store
     }
 
-    async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
+    pub(crate) async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
         let spec = J::SPEC;
         let known = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
         if let Some(enrolled) = known {

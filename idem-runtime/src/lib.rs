@@ -5,6 +5,7 @@ pub mod codec;
 #[doc(hidden)]
 pub mod describe;
 mod done;
+pub mod engine;
 mod error;
 pub mod fingerprint;
 mod idem;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::codec::{self, CodecError};
+use crate::engine::TaskId;
 use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::Job;
@@ -134,9 +135,20 @@ impl Task {
         &self.row.task.key
     }
 
-    /// Returns an id that all tasks of this job and key share, for an engine that tells duplicates by ids.
-    pub fn id(&self) -> String {
-        self.row.task.id.to_string()
+    /// Returns the id of the task, the same whenever and by whomever it is delivered: an engine that tells duplicates by
+    /// it takes the task once.
+    pub fn id(&self) -> TaskId {
+        self.row.id.unwrap_or_else(|| TaskId::of_outbox(self.row.task.id, self.row.number))
+    }
+
+    /// Returns the priority that the task was enqueued with; 0 if a job has enqueued it.
+    pub fn priority(&self) -> i32 {
+        self.row.priority
+    }
+
+    /// Returns how often the engine is to try the task, if somebody has said so.
+    pub fn attempts(&self) -> Option<u32> {
+        self.row.attempts
     }
 
     /// Returns the job as a value, to be run.

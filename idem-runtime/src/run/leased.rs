@@ -26,7 +26,7 @@ use crate::record::{
 use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStore, NewTask, Watch};
 
 /// How soon a run that waits looks again, where the store cannot tell it: at first, and at the most.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// The same where the store tells it, in case the telling is lost.
@@ -79,7 +79,7 @@ struct Claim {
 }
 
 /// How a future ended beside an interrupt.
-enum Raced<T> {
+pub(super) enum Raced<T> {
     Ended(T),
     Stopped(Stop),
     TimedOut(Duration),
@@ -432,7 +432,11 @@ where
 }
 
 /// Lets user code run until it ends, is interrupted, or takes too long.
-async fn race<T>(interrupt: &Interrupt, limit: Option<Duration>, code: impl Future<Output = T>) -> Raced<T> {
+pub(super) async fn race<T>(
+    interrupt: &Interrupt,
+    limit: Option<Duration>,
+    code: impl Future<Output = T>,
+) -> Raced<T> {
     let mut heard = pin!(interrupt.heard());
     let mut code = pin!(code);
     let mut too_long = pin!(limit.map(tokio::time::sleep));
@@ -456,7 +460,7 @@ async fn race<T>(interrupt: &Interrupt, limit: Option<Duration>, code: impl Futu
 }
 
 /// Waits until the key may be free, or it is time to look again.
-async fn wait_a_while(watch: &mut Option<Box<dyn Watch>>, limit: Duration, look: &mut Duration) {
+pub(super) async fn wait_a_while(watch: &mut Option<Box<dyn Watch>>, limit: Duration, look: &mut Duration) {
     match watch {
         Some(watch) => {
             let _ = tokio::time::timeout(limit.min(WATCHED_LOOK), watch.changed()).await;
@@ -471,7 +475,7 @@ async fn wait_a_while(watch: &mut Option<Box<dyn Watch>>, limit: Duration, look:
     }
 }
 
-fn random_token() -> Result<Token, StoreError> {
+pub(super) fn random_token() -> Result<Token, StoreError> {
     getrandom::u64().map(|random| Token(i64::from_ne_bytes(random.to_ne_bytes()))).map_err(|error| {
         let text =
             format!("the system has no random numbers: {error}; a run needs one to be told from others");

@@ -8,12 +8,14 @@ mod interrupt;
 mod kind;
 mod leased;
 mod steps;
+mod unique;
 
 pub use self::kind::RunOn;
 pub use self::steps::{NoProbe, Probe, Run, Step, StepName, StepProbe};
 
 pub(crate) use self::flight::Flights;
 pub(crate) use self::heart::Heart;
+pub(crate) use self::unique::run_unique;
 
 use std::sync::Arc;
 

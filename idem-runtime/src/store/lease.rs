@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::job::Retain;
@@ -49,7 +50,7 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Returns the audit of a key, oldest first.
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError>;
 
-    /// Returns the oldest tasks of a namespace in the outbox with numbers above `after`.
+    /// Returns the oldest tasks of a namespace in the outbox with numbers above `after`, of those whose time has come.
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError>;
 
     /// Deletes a task of the outbox; tells whether it was there.
@@ -196,6 +197,21 @@ pub struct TaskRow {
     pub number: i64,
     /// What was put there.
     pub task: NewTask,
+    /// Its id, if it was given one; if not, its place makes it one.
+    pub id: Option<TaskId>,
+    /// The claim that it has yet to take, as it starts.
+    pub unclaimed: Option<KeyHash>,
+    /// Tasks of a higher priority go first, at the engine.
+    pub priority: i32,
+    /// How often it is tried, if somebody has said so.
+    pub attempts: Option<u32>,
+}
+
+impl TaskRow {
+    /// Makes the row of a task that a job has enqueued.
+    pub fn enqueued(number: i64, task: NewTask) -> Self {
+        TaskRow { number, task, id: None, unclaimed: None, priority: 0, attempts: None }
+    }
 }
 
 /// Which keys [`LeaseStore::unfinished`] returns.

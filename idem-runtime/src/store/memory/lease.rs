@@ -5,6 +5,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::queue::Waiting;
 use super::{Data, MemoryStore, Stored};
 use crate::error::StoreError;
 use crate::job::Retain;
@@ -139,7 +140,8 @@ impl LeaseStore for MemoryStore {
                 for task in tasks {
                     data.tasks += 1;
                     let number = data.tasks;
-                    data.outbox.insert(number, TaskRow { number, task: task.clone() });
+                    let row = TaskRow::enqueued(number, task.clone());
+                    data.outbox.insert(number, Waiting { row, due: now });
                 }
             }
             Change::Fail { trouble } => end(stored, State::Failed, trouble),
@@ -224,8 +226,10 @@ impl LeaseStore for MemoryStore {
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let data = self.data();
-        let rows = data.outbox.range(after + 1..).map(|(_, row)| row);
-        Ok(rows.filter(|row| row.task.namespace == namespace).take(limit).cloned().collect())
+        let now = data.now();
+        let due = data.outbox.range(after + 1..).filter(|(_, waiting)| waiting.due <= now);
+        let rows = due.map(|(_, waiting)| &waiting.row).filter(|row| row.task.namespace == namespace);
+        Ok(rows.take(limit).cloned().collect())
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {

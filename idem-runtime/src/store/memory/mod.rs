@@ -1,6 +1,7 @@
 //! Records in the memory of this process: for tests, and as the shortest example of a store.
 
 mod lease;
+mod queue;
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
@@ -12,8 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
 use super::{
-    Begun, Claim, Committed, Database, Found, Held, KeyLock, Store, StoreTx, Swept, TaskRow, TxStep,
-    kept_by_a_run,
+    Begun, Claim, Committed, Database, Found, Held, KeyLock, Store, StoreTx, Swept, TxStep, kept_by_a_run,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
@@ -51,8 +51,9 @@ struct Data {
     jobs: Vec<(String, String)>,
     effects: BTreeMap<String, String>,
     audit: Vec<lease::Audited>,
-    outbox: BTreeMap<i64, TaskRow>,
+    outbox: BTreeMap<i64, queue::Waiting>,
     tasks: i64,
+    claims: BTreeMap<KeyHash, queue::Claimed>,
     /// How far the clock was moved by hand.
     advanced: Duration,
 }

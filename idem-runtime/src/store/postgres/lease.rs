@@ -14,7 +14,7 @@ use super::{
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow, Watch,
@@ -24,8 +24,8 @@ use crate::store::{
 const RENEWAL_LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// What came of a message.
-struct Answer {
-    rows: Result<Vec<PgRow>, sqlx::Error>,
+pub(super) struct Answer {
+    pub(super) rows: Result<Vec<PgRow>, sqlx::Error>,
     /// It was sent twice, and nobody knows whether the first one was heard.
     again: bool,
 }
@@ -33,7 +33,10 @@ struct Answer {
 impl PostgresStore {
     /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
     /// one takes its place.
-    async fn send(&self, write: impl Fn(&mut Session) -> String + Send + Sync) -> Result<Answer, StoreError> {
+    pub(super) async fn send(
+        &self,
+        write: impl Fn(&mut Session) -> String + Send + Sync,
+    ) -> Result<Answer, StoreError> {
         self.send_on(&self.connections, write).await
     }
 
@@ -220,7 +223,16 @@ impl LeaseStore for PostgresStore {
                 key: row.try_get("key")?,
                 payload: read_bytes(row, "payload")?.unwrap_or_default(),
             };
-            Ok(TaskRow { number: row.try_get("number")?, task })
+            Ok(TaskRow {
+                number: row.try_get("number")?,
+                task,
+                id: read_task_id(row.try_get("task")?)?,
+                unclaimed: row.try_get::<Option<_>, _>("unclaimed")?.map(key_of_uuid),
+                priority: row.try_get("priority")?,
+                attempts: row
+                    .try_get::<Option<i32>, _>("attempts")?
+                    .and_then(|count| u32::try_from(count).ok()),
+            })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }

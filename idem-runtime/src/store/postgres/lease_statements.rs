@@ -314,8 +314,9 @@ impl LeaseStatements {
     pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {
         let namespace = literal(namespace);
         format!(
-            "SELECT number, id, job, key, encode(payload, 'hex') AS payload FROM {} WHERE namespace = {namespace} AND number > '{after}' \
-             ORDER BY number LIMIT {limit}",
+            "SELECT number, id, job, key, encode(payload, 'hex') AS payload, task, unclaimed, coalesce(priority, 0) AS priority, \
+             attempts FROM {} WHERE namespace = {namespace} AND number > '{after}' \
+             AND (due IS NULL OR due <= clock_timestamp()) ORDER BY number LIMIT {limit}",
             self.outbox
         )
     }

@@ -6,6 +6,7 @@
 
 mod lease;
 mod lease_statements;
+mod queue;
 mod statements;
 mod tx;
 mod watch;
@@ -20,6 +21,7 @@ use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, 
 use tracing::{debug, info};
 
 use self::lease_statements::LeaseStatements;
+use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::PostgresTx;
 use self::watch::{Bell, Watches};
@@ -39,6 +41,7 @@ pub struct PostgresStore {
     heart: Connections<Postgres>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
+    queue_statements: QueueStatements,
     watches: Watches,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
@@ -61,6 +64,7 @@ impl PostgresStore {
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
+            queue_statements: QueueStatements::new(&settings),
             unprepared: AtomicBool::new(false),
         }
     }

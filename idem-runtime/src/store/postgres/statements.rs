@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::{SessionLock, lease_statements, lock_timeout_millis};
+use super::{SessionLock, lease_statements, lock_timeout_millis, queue};
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
@@ -66,6 +66,7 @@ impl Statements {
             migrations: vec![
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
+                Migration { sql: queue::schema(settings) },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version integer PRIMARY KEY,\n    \

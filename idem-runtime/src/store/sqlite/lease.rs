@@ -13,7 +13,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{EntryColumns, driver_error, lost, state_code, state_codes};
+use crate::store::sql::{EntryColumns, driver_error, lost, read_task_id, state_code, state_codes};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow,
@@ -209,7 +209,18 @@ impl LeaseStore for SqliteStore {
                 key: row.try_get("key")?,
                 payload: row.try_get("payload")?,
             };
-            Ok(TaskRow { number: row.try_get("number")?, task })
+            Ok(TaskRow {
+                number: row.try_get("number")?,
+                task,
+                id: read_task_id(row.try_get("task")?)?,
+                unclaimed: row
+                    .try_get::<Option<Vec<u8>>, _>("unclaimed")?
+                    .is_some()
+                    .then(|| read_key(row, "unclaimed"))
+                    .transpose()?,
+                priority: row.try_get("priority")?,
+                attempts: row.try_get("attempts")?,
+            })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }

@@ -110,7 +110,7 @@ impl LeaseStatements {
                 "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
             )),
             tasks: safe(format!(
-                "SELECT number, id, job, key, payload FROM {outbox} WHERE namespace = $1 AND number > $2 ORDER BY number LIMIT $3"
+                "SELECT number, id, job, key, payload, task, unclaimed, coalesce(priority, 0) AS priority, attempts FROM {outbox} WHERE namespace = $1 AND number > $2 AND (due IS NULL OR due <= {NOW}) ORDER BY number LIMIT $3"
             )),
             delete_task: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             records,

@@ -6,6 +6,7 @@
 
 mod lease;
 mod lease_statements;
+mod queue;
 mod statements;
 mod tx;
 
@@ -18,6 +19,7 @@ use sqlx::{AssertSqlSafe, Column, Connection, Row, Sqlite, SqlitePool};
 use tracing::info;
 
 use self::lease_statements::LeaseStatements;
+use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::SqliteTx;
 use super::sql::{
@@ -38,6 +40,7 @@ pub struct SqliteStore {
     readers: Connections<Sqlite>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
+    queue_statements: QueueStatements,
 }
 
 impl SqliteStore {
@@ -64,6 +67,7 @@ impl SqliteStore {
             readers: Connections::new(pool, readers),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
+            queue_statements: QueueStatements::new(&settings),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::lease_statements;
+use super::{lease_statements, queue};
 use crate::store::sql::Migration;
 use crate::store::{RowLock, Settings};
 
@@ -70,6 +70,7 @@ impl Statements {
             migrations: vec![
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
+                Migration { sql: queue::schema(settings) },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INTEGER PRIMARY KEY,\n    \

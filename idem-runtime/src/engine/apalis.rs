@@ -1,0 +1,361 @@
+//! Jobs under apalis 1.x: its workers run them, its tables, retries, layers and dashboards are used as they are.
+//!
+//! ```text
+//! let queue = idem.queue(Engine::Apalis);
+//! queue.set_up().await?;                                   // once, after apalis's own `setup` and `Idem::migrate`
+//! queue.push_in(&mut tx, SyncUser { user_id: 42 }).await?; // with the caller's own writes
+//!
+//! let storage = SqliteStorage::<Payload<SyncUser>>::new(&pool)
+//!     .with_config(Config::default().queue(SyncUser::NAME)) // the job's name, not that of a type
+//!     .poll_with_interval(apalis::POLL);
+//! WorkerBuilder::new("worker-1").backend(storage).build(queue.handler::<SyncUser>()).run().await?;
+//! ```
+//!
+//! Whatever a run of a task comes to, apalis is told so that nothing is lost:
+//!
+//! | the run | the task |
+//! |---|---|
+//! | is done, now or before | done |
+//! | finds its key or its unique claim held, its claim lost, or the key parked | goes back to its queue, with no attempt spent |
+//! | returns an error | failed: apalis tries it again, up to its limit |
+//! | returns an error that is final (`replay(...)`), or finds its key used with other arguments | killed: it is not tried again |
+//! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::Duration;
+
+use apalis_core::error::{AbortError, BoxDynError};
+use apalis_core::task::Task;
+use apalis_core::task::from_request::FromRequest;
+use apalis_core::worker::context::WorkerContext;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::{PushError, Queue, TaskId, claim_key};
+use serde::ser::Error as _;
+
+use crate::codec::CodecError;
+use crate::done::Done;
+use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
+use crate::idem::Idem;
+use crate::job::{Job, OnDuplicate, Unique};
+use crate::key::KeyHash;
+use crate::run::RunOn;
+use crate::store::{Database, Engine, UniqueClaim};
+
+/// How often a worker looks for tasks, for `poll_with_interval`: by itself apalis looks every 30 seconds.
+pub const POLL: Duration = Duration::from_millis(200);
+
+/// How long a task that finds its key held waits in its queue, unless its job says otherwise.
+const HELD: Duration = Duration::from_secs(2);
+
+/// How long a task whose key is parked waits in its queue: a person has to look first.
+const PARKED: Duration = Duration::from_secs(60);
+
+/// The name under which a task says which claim it has yet to take.
+const UNCLAIMED: &str = "idem.unclaimed";
+
+/// The arguments of a task, read only as the job begins: what cannot be read is the task's trouble and not its worker's.
+pub struct Payload<J> {
+    value: Value,
+    job: PhantomData<fn() -> J>,
+}
+
+impl<J: Job> Payload<J> {
+    /// Packs a job.
+    ///
+    /// # Errors
+    ///
+    /// An argument whose own `Serialize` fails, or that is no JSON.
+    pub fn new(job: &J) -> Result<Self, serde_json::Error> {
+        Ok(Payload { value: serde_json::to_value(job)?, job: PhantomData })
+    }
+
+    /// Reads the job.
+    ///
+    /// # Errors
+    ///
+    /// The payload is that of another job, or of another version of this one.
+    pub fn read(&self) -> Result<J, serde_json::Error> {
+        J::deserialize(&self.value)
+    }
+}
+
+impl<J> Clone for Payload<J> {
+    fn clone(&self) -> Self {
+        Payload { value: self.value.clone(), job: PhantomData }
+    }
+}
+
+impl<J> fmt::Debug for Payload<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Arguments may be secret.
+        f.debug_struct("Payload").finish_non_exhaustive()
+    }
+}
+
+impl<J> Serialize for Payload<J> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl<'de, J> Deserialize<'de> for Payload<J> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Payload { value, job: PhantomData })
+    }
+}
+
+/// What a handler needs of the task that apalis gives it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    task: Option<String>,
+    worker: Option<String>,
+    attempt: usize,
+    attempts: usize,
+    unclaimed: Option<String>,
+}
+
+impl<A: Sync> FromRequest<Task<A>> for Delivery {
+    type Error = Infallible;
+
+    async fn from_request(task: &Task<A>) -> Result<Self, Infallible> {
+        Ok(Delivery {
+            task: task.task_id().map(ToString::to_string),
+            worker: task.data().get::<WorkerContext>().map(|worker| worker.name().to_owned()),
+            attempt: task.attempt(),
+            attempts: task.max_attempts().unwrap_or(usize::MAX),
+            unclaimed: task.metadata().get(UNCLAIMED).map(str::to_owned),
+        })
+    }
+}
+
+/// What a handler has come to, as apalis records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ran<T> {
+    /// The work was done by this run.
+    Executed(T),
+    /// It had been done by an earlier run.
+    Replayed(T),
+    /// It turned out to have been done outside of idem.
+    Adopted(T),
+    /// The task is back in its queue: apalis's own record of this run has no effect.
+    PutBack {
+        /// Why.
+        why: String,
+    },
+    /// A newer task of a `keep_latest` job, which waits, does the work of this one.
+    Superseded {
+        /// The newer one.
+        by: String,
+    },
+}
+
+/// What a handler returns.
+pub type Handled<T> = Pin<Box<dyn Future<Output = Result<Ran<T>, BoxDynError>> + Send>>;
+
+/// Encodes a job as apalis carries it.
+pub(super) fn payload<J: Job>(job: &J) -> Result<Vec<u8>, PushError> {
+    serde_json::to_vec(job).map_err(|error| {
+        PushError::Args(ArgsError { job: J::SPEC.name, reason: CodecError::custom(error).into() })
+    })
+}
+
+impl<D: Database, S> Queue<D, S> {
+    /// Returns a handler of the job's tasks, for `WorkerBuilder::build`.
+    pub fn handler<J>(
+        &self,
+    ) -> impl Fn(Payload<J>, Delivery) -> Handled<J::Output> + Clone + Send + Sync + use<J, D, S>
+    where
+        J: RunOn<D, S>,
+        J::Error: std::error::Error + Send + Sync,
+        S: Send + Sync + 'static,
+    {
+        let queue = self.clone();
+        move |payload, delivery| {
+            let queue = queue.clone();
+            Box::pin(async move { handle::<J, D, S>(&queue, payload, delivery).await })
+        }
+    }
+}
+
+/// A task under way.
+struct Handling<'a, D: Database, S> {
+    idem: &'a Idem<D, S>,
+    engine: Engine,
+    job: &'static str,
+    unique: Option<Unique>,
+    task: TaskId,
+    delivery: Delivery,
+}
+
+async fn handle<J, D, S>(
+    queue: &Queue<D, S>,
+    payload: Payload<J>,
+    delivery: Delivery,
+) -> Result<Ran<J::Output>, BoxDynError>
+where
+    J: RunOn<D, S>,
+    J::Error: std::error::Error + Send + Sync,
+    D: Database,
+    S: Send + Sync + 'static,
+{
+    let name = J::SPEC.name;
+    let id = delivery.task.as_deref().unwrap_or_default();
+    let task = match id.parse() {
+        Ok(task) => task,
+        Err(error) => return Err(abort(format!("a task of job `{name}` cannot be run: {error}"))),
+    };
+    let job = match payload.read() {
+        Ok(job) => job,
+        Err(error) => {
+            warn!(job = name, %task, %error, "killed: the payload cannot be read");
+            return Err(abort(format!(
+                "the payload of task {task} is none of job `{name}`: {error}; it was not run, and stays with its bytes; \
+                 make the job read it (`#[serde(default)]`, `#[serde(alias)]`), then set its status to Pending"
+            )));
+        }
+    };
+    let handling = Handling {
+        idem: &queue.idem,
+        engine: queue.engine,
+        job: name,
+        unique: J::SPEC.unique,
+        task,
+        delivery,
+    };
+    handling.handle(job).await
+}
+
+impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
+    async fn handle<J>(&self, job: J) -> Result<Ran<J::Output>, BoxDynError>
+    where
+        J: RunOn<D, S>,
+        J::Error: std::error::Error + Send + Sync,
+    {
+        let unique = self.unique;
+        let claim = claim_key(self.idem.namespace(), &job)?;
+        let lasts = match unique {
+            Some(Unique::UntilExpired(window)) => Some(window),
+            _ => None,
+        };
+        let claim = claim.as_ref().map(|key| UniqueClaim { key, lasts });
+        if let Some(claim) = &claim
+            && self.has_to_claim(claim.key.hash())
+        {
+            let enrolled = self.idem.enrolled::<J>().await?;
+            let holder = self.idem.store().acquire(enrolled.id, claim, self.task).await?;
+            if holder.task != self.task {
+                let after = match J::SPEC.on_duplicate {
+                    OnDuplicate::Reschedule(after) => after,
+                    OnDuplicate::Skip | OnDuplicate::Error | OnDuplicate::Replace => HELD,
+                };
+                return self.put_back(after, format!("task {} has its unique claim", holder.task)).await;
+            }
+        }
+        let releases = matches!(
+            unique,
+            Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting | Unique::KeepLatest)
+        );
+        let started = async {
+            if releases {
+                self.idem.store().release(self.task).await?;
+            }
+            Ok(())
+        };
+        match self.idem.run_started(job, started).await {
+            Ok(done) => {
+                self.over().await?;
+                Ok(match done {
+                    Done::Executed(value) => Ran::Executed(value),
+                    Done::Replayed(value) => Ran::Replayed(value),
+                    Done::Adopted(value) => Ran::Adopted(value),
+                })
+            }
+            Err(Error::Busy(busy)) => {
+                self.wait(claim, releases, busy.again_in.unwrap_or(HELD), busy.to_string()).await
+            }
+            Err(Error::LostClaim(lost)) => self.wait(claim, releases, HELD, lost.to_string()).await,
+            Err(Error::Parked(parked)) => self.wait(claim, releases, PARKED, parked.to_string()).await,
+            Err(error) => {
+                let is_final = match &error {
+                    Error::Job(error) => J::final_error(error).is_some(),
+                    Error::KeyReused(_) | Error::Args(_) => true,
+                    _ => false,
+                };
+                let gives_up = is_final || self.delivery.attempt >= self.delivery.attempts;
+                if gives_up {
+                    self.over().await?;
+                }
+                let error: BoxDynError = Box::new(error);
+                match is_final {
+                    true => Err(Box::new(AbortError::new(error))),
+                    false => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Tells whether the task has no claim yet. At an engine elsewhere nobody knows.
+    fn has_to_claim(&self, claim: KeyHash) -> bool {
+        match self.engine {
+            Engine::Apalis => {
+                self.delivery.unclaimed.as_deref().is_some_and(|unclaimed| unclaimed == claim.to_string())
+            }
+            Engine::Outbox => self.delivery.attempt <= 1,
+        }
+    }
+
+    /// Ends the claim of a task that is over. In the database of apalis its own tables do that, with the task.
+    async fn over(&self) -> Result<(), StoreError> {
+        if self.engine == Engine::Outbox && self.unique.is_some_and(Unique::in_queue) {
+            self.idem.store().release(self.task).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
+    /// Lets a task that could not begin wait in its queue, if it may.
+    async fn wait<T>(
+        &self,
+        claim: Option<UniqueClaim<'_>>,
+        was_released: bool,
+        after: Duration,
+        why: String,
+    ) -> Result<Ran<T>, BoxDynError> {
+        // It waits again, so its claim is its own again, unless another one waits by now.
+        if let Some(claim) = claim.filter(|_| was_released) {
+            let job = self.idem.store().enrol(self.idem.namespace(), self.job).await?;
+            let holder = self.idem.store().acquire(job, &claim, self.task).await?;
+            if holder.task != self.task && self.unique == Some(Unique::KeepLatest) {
+                info!(job = self.job, task = %self.task, by = %holder.task, "superseded by a newer task");
+                return Ok(Ran::Superseded { by: holder.task.to_string() });
+            }
+        }
+        self.put_back(after, why).await
+    }
+
+    /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
+    /// what it is told then has no effect.
+    async fn put_back<T>(&self, after: Duration, why: String) -> Result<Ran<T>, BoxDynError> {
+        let worker = self.delivery.worker.as_deref().unwrap_or_default();
+        if self.idem.store().put_back(self.engine, self.task, worker, after).await? {
+            info!(job = self.job, task = %self.task, ?after, why, "put back");
+            return Ok(Ran::PutBack { why });
+        }
+        // Where the engine keeps its tasks elsewhere, its own retry has to do.
+        let text = format!("task {} of job `{}` has to wait: {why}", self.task, self.job);
+        Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
+    }
+}
+
+fn abort(what: String) -> BoxDynError {
+    Box::new(AbortError::new(what))
+}

@@ -1,0 +1,464 @@
+//! Unique claims and tasks in PostgreSQL. A push is one statement, whatever it is made of.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row};
+
+use super::statements::{literal, push_bytes};
+use super::{PostgresStore, message};
+use crate::engine::TaskId;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyHash;
+use crate::record::JobId;
+use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, first_of_each_claim, millis};
+use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+
+/// Returns the SQL that makes the tables.
+pub(super) fn schema(settings: &Settings) -> String {
+    let [claims, outbox] = ["claims", "outbox"].map(|name| settings.table(name));
+    let prefix = &settings.table_prefix;
+    format!(
+        "CREATE TABLE {claims} (\n    key uuid NOT NULL PRIMARY KEY,\n    job integer NOT NULL,\n    task text NOT NULL,\n    \
+         since timestamptz NOT NULL,\n    expires_at timestamptz,\n    readable text NOT NULL\n);\n\
+         CREATE INDEX {prefix}claims_task ON {claims} (task);\n\
+         CREATE INDEX {prefix}claims_expired ON {claims} (expires_at) WHERE expires_at IS NOT NULL;\n\
+         ALTER TABLE {outbox} ADD COLUMN task text UNIQUE, ADD COLUMN unclaimed uuid, ADD COLUMN due timestamptz, \
+         ADD COLUMN priority integer, ADD COLUMN attempts integer;\n"
+    )
+}
+
+/// The SQL of the queue, with the tables' names.
+pub(super) struct QueueStatements {
+    records: String,
+    claims: String,
+    outbox: String,
+    prefix: String,
+}
+
+impl QueueStatements {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
+        QueueStatements { records, claims, outbox, prefix: settings.table_prefix.clone() }
+    }
+
+    /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
+    /// locks no row. Sent twice it does no more: the claim has its task already then, and the task is there.
+    fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
+        let QueueStatements { records, claims, outbox, .. } = self;
+        let mut sql = input(tasks);
+        let moves = tasks.iter().any(|task| task.outbox.is_some());
+        // The row of the outbox is locked first and deleted last, so that it outlasts a claim that is lost in between.
+        let (locked, there, moved) = match moves {
+            true => (
+                format!(
+                    "locked AS (SELECT o.number FROM {outbox} o JOIN input i ON o.number = i.number FOR UPDATE OF o), "
+                ),
+                "(i.number IS NULL OR i.number IN (SELECT number FROM locked))",
+                format!(
+                    ", moved AS (DELETE FROM {outbox} WHERE number IN (SELECT i.number FROM seen i WHERE i.there \
+                     AND (i.done IS NOT NULL OR i.holder = i.id OR i.holder IS NOT NULL AND i.ends_if_held OR i.claim IS NULL \
+                     OR i.claim IN (SELECT key FROM claimed))))"
+                ),
+            ),
+            false => (String::new(), "TRUE", String::new()),
+        };
+        let lasts = "clock_timestamp() + i.lasts * interval '1 millisecond'";
+        write!(
+            sql,
+            ", {locked}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
+             (extract(epoch FROM clock_timestamp() - c.since) * 1000)::bigint AS since, \
+             (extract(epoch FROM c.expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM input i \
+             LEFT JOIN {records} r ON i.records AND r.key = i.key AND r.outcome <= 2 \
+             AND (r.expires_at IS NULL OR r.expires_at > clock_timestamp()) \
+             LEFT JOIN {claims} c ON c.key = i.claim AND (c.expires_at IS NULL OR c.expires_at > clock_timestamp())), \
+             free AS (SELECT * FROM seen WHERE there AND done IS NULL AND (holder IS NULL OR holder = id)), \
+             claimed AS (INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) \
+             SELECT i.claim, i.job, i.id, clock_timestamp(), {lasts}, i.readable FROM free i \
+             WHERE i.claim IS NOT NULL AND i.holder IS NULL ORDER BY i.claim \
+             ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
+             expires_at = excluded.expires_at, readable = excluded.readable \
+             WHERE c.expires_at <= clock_timestamp() RETURNING c.key), \
+             pushed AS ({} WHERE i.claim IS NULL OR i.holder IS NOT NULL OR i.claim IN (SELECT key FROM claimed) \
+             ON CONFLICT DO NOTHING){moved} \
+             SELECT i.ord, i.there, i.done, i.holder, i.since, i.held_for, \
+             i.there AND i.done IS NULL AND (i.claim IS NULL OR i.holder = i.id OR i.claim IN (SELECT key FROM claimed)) AS pushed \
+             FROM seen i ORDER BY i.ord",
+            self.insert(engine, "free"),
+        )
+        .expect("a string takes everything");
+        sql
+    }
+
+    /// Returns the insert of the tasks in `from i`.
+    fn insert(&self, engine: Engine, from: &str) -> String {
+        let due = "CASE WHEN i.after > 0 THEN clock_timestamp() + i.after * interval '1 millisecond'";
+        match engine {
+            // apalis has a task whose time has come only when that lies in the past.
+            Engine::Apalis => format!(
+                "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority, metadata) \
+                 SELECT i.id, i.name, i.payload, 'Pending', 0, i.attempts, {due} ELSE now() END, i.priority, \
+                 i.metadata::hstore FROM {from} i"
+            ),
+            Engine::Outbox => format!(
+                "INSERT INTO {} (namespace, id, job, key, payload, at, task, unclaimed, due, priority, attempts) \
+                 SELECT i.namespace, i.key, i.name, i.readable_key, i.payload, clock_timestamp(), i.id, i.unclaimed, \
+                 {due} END, i.priority, i.attempts FROM {from} i",
+                self.outbox
+            ),
+        }
+    }
+
+    /// Gives the payload to the task that has the claim, if no worker has it yet.
+    fn replace(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
+        let claims = &self.claims;
+        let key = claim_of(task);
+        let mut payload = String::new();
+        push_bytes(&mut payload, task.payload);
+        let holds = format!(
+            "EXISTS (SELECT 1 FROM {claims} WHERE key = '{key}' AND task = '{holder}' FOR UPDATE){}",
+            self.is_there(task)
+        );
+        let update = match engine {
+            Engine::Apalis => format!(
+                "UPDATE apalis.jobs SET job = {payload}::bytea WHERE id = '{holder}' AND status = 'Pending' \
+                 AND lock_by IS NULL AND {holds} RETURNING 1"
+            ),
+            Engine::Outbox => format!(
+                "UPDATE {} SET payload = {payload}::bytea, id = '{}', key = {} WHERE task = '{holder}' AND namespace = {} \
+                 AND {holds} RETURNING 1",
+                self.outbox,
+                task.key.hash(),
+                literal(task.key.readable()),
+                literal(task.namespace),
+            ),
+        };
+        format!("WITH done AS ({update}){} SELECT 1 FROM done", self.take_out(task))
+    }
+
+    /// Hands the claim over and enqueues the task that gets it.
+    fn supersede(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
+        let claims = &self.claims;
+        let key = claim_of(task);
+        format!(
+            "{}, done AS (UPDATE {claims} SET task = '{}', since = clock_timestamp() WHERE key = '{key}' \
+             AND task = '{holder}'{} RETURNING key), pushed AS ({} WHERE EXISTS (SELECT 1 FROM done)){} \
+             SELECT 1 FROM done",
+            input(&[*task]),
+            task.id,
+            self.is_there(task),
+            self.insert(engine, "input"),
+            self.take_out(task),
+        )
+    }
+
+    /// The row of the outbox that the task is taken out of is there, and stays so.
+    fn is_there(&self, task: &Push<'_>) -> String {
+        match task.outbox {
+            Some(number) => {
+                format!(" AND EXISTS (SELECT 1 FROM {} WHERE number = {number} FOR UPDATE)", self.outbox)
+            }
+            None => String::new(),
+        }
+    }
+
+    /// Ends the row of the outbox that the task is taken out of, if something was done.
+    fn take_out(&self, task: &Push<'_>) -> String {
+        match task.outbox {
+            Some(number) => format!(
+                ", moved AS (DELETE FROM {} WHERE number = {number} AND EXISTS (SELECT 1 FROM done))",
+                self.outbox
+            ),
+            None => String::new(),
+        }
+    }
+
+    fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> String {
+        let claims = &self.claims;
+        let lasts = claim.lasts.map_or_else(|| String::from("NULL"), |lasts| millis(lasts).to_string());
+        format!(
+            "INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) VALUES ('{key}', {job}, '{task}', \
+             clock_timestamp(), clock_timestamp() + {lasts} * interval '1 millisecond', {}) \
+             ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
+             expires_at = excluded.expires_at, readable = excluded.readable WHERE c.expires_at <= clock_timestamp(); {}",
+            literal(claim.key.readable()),
+            self.holder(claim.key.hash()),
+            key = claim.key.hash(),
+        )
+    }
+
+    fn holder(&self, claim: KeyHash) -> String {
+        format!(
+            "SELECT task AS holder, (extract(epoch FROM clock_timestamp() - since) * 1000)::bigint AS since, \
+             (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM {} \
+             WHERE key = '{claim}' AND (expires_at IS NULL OR expires_at > clock_timestamp())",
+            self.claims
+        )
+    }
+
+    /// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up,
+    /// be it done, out of attempts, killed by hand or deleted. A task that was put back while its worker was still to say
+    /// that it had begun stays put back.
+    fn prepare(&self, schema: &str) -> String {
+        let QueueStatements { claims, prefix, .. } = self;
+        let (claims, place) = match claims.split_once('.') {
+            Some((schema, _)) => (claims.clone(), schema.to_owned()),
+            None => (format!("\"{schema}\".{claims}"), format!("\"{schema}\"")),
+        };
+        let [release, put_back] =
+            ["release_claim", "keep_put_back"].map(|name| format!("{place}.{prefix}{name}"));
+        format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('idem prepares apalis')); \
+             CREATE OR REPLACE FUNCTION {release}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
+             DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; RETURN NULL; END $idem$; \
+             CREATE OR REPLACE FUNCTION {put_back}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
+             RETURN NULL; END $idem$; \
+             DROP TRIGGER IF EXISTS {prefix}task_ended ON apalis.jobs; \
+             CREATE TRIGGER {prefix}task_ended AFTER UPDATE OF status ON apalis.jobs FOR EACH ROW \
+             WHEN (NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts) \
+             EXECUTE FUNCTION {release}(); \
+             DROP TRIGGER IF EXISTS {prefix}task_deleted ON apalis.jobs; \
+             CREATE TRIGGER {prefix}task_deleted AFTER DELETE ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION {release}(); \
+             DROP TRIGGER IF EXISTS {prefix}task_put_back ON apalis.jobs; \
+             CREATE TRIGGER {prefix}task_put_back BEFORE UPDATE OF status ON apalis.jobs FOR EACH ROW \
+             WHEN (NEW.status = 'Running' AND OLD.status = 'Pending' AND OLD.lock_by IS NULL) \
+             EXECUTE FUNCTION {put_back}(); COMMIT"
+        )
+    }
+}
+
+fn claim_of(task: &Push<'_>) -> KeyHash {
+    task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
+}
+
+/// Writes tasks as rows of `input`.
+fn input(tasks: &[Push<'_>]) -> String {
+    let mut sql = String::from(
+        "WITH input (ord, id, namespace, name, job, key, readable_key, records, payload, claim, readable, lasts, unclaimed, \
+         after, priority, attempts, number, ends_if_held, metadata) AS (VALUES ",
+    );
+    for (ord, task) in tasks.iter().enumerate() {
+        let uuid = |key: Option<KeyHash>| key.map_or_else(|| String::from("NULL"), |key| format!("'{key}'"));
+        let number =
+            |number: Option<i64>| number.map_or_else(|| String::from("NULL"), |number| number.to_string());
+        let claim = task.claim;
+        let separator = if ord == 0 { "" } else { ", " };
+        write!(
+            sql,
+            "{separator}({ord}, '{}', {}, {}, {}, '{}'::uuid, {}, {}, ",
+            task.id,
+            literal(task.namespace),
+            literal(task.name),
+            task.job,
+            task.key.hash(),
+            literal(task.key.readable()),
+            task.records,
+        )
+        .expect("a string takes everything");
+        push_bytes(&mut sql, task.payload);
+        write!(
+            sql,
+            "::bytea, {}::uuid, {}, {}::bigint, {}::uuid, {}, {}, {}, {}::bigint, {}, {})",
+            uuid(claim.map(|claim| claim.key.hash())),
+            literal(claim.map_or("", |claim| claim.key.readable())),
+            number(claim.and_then(|claim| claim.lasts).map(millis)),
+            uuid(task.unclaimed),
+            millis(task.after),
+            task.priority,
+            task.attempts,
+            number(task.outbox),
+            task.ends_if_held,
+            match task.unclaimed {
+                Some(claim) => format!("'\"idem.unclaimed\"=>\"{claim}\"'"),
+                None => String::from("''"),
+            },
+        )
+        .expect("a string takes everything");
+    }
+    sql.push(')');
+    sql
+}
+
+impl PostgresStore {
+    /// Sends a statement on the caller's connection, or on one of the store's own, where it may be sent twice.
+    async fn send_on_either(
+        &self,
+        connection: Option<&mut PgConnection>,
+        sql: String,
+        failed: impl Fn(sqlx::Error) -> StoreError + Send,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        match connection {
+            Some(connection) => message(connection, sql).await.map_err(failed),
+            None => self.send(|_| sql.clone()).await?.rows.map_err(failed),
+        }
+    }
+}
+
+#[async_trait]
+impl QueueStore<Postgres> for PostgresStore {
+    async fn push(
+        &self,
+        mut connection: Option<&mut PgConnection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        let failed = |error| engine_error("enqueueing", engine, "PostgresStorage", error);
+        let (first, twins) = first_of_each_claim(tasks);
+        if first.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut answers: Vec<Option<Pushed>> = vec![None; tasks.len()];
+        let mut open = first;
+        for _ in 0..OFFERS {
+            let offered: Vec<Push<'_>> = open.iter().map(|ord| tasks[*ord]).collect();
+            let sql = self.queue_statements.push(engine, &offered);
+            let rows = self.send_on_either(connection.as_deref_mut(), sql, failed).await?;
+            let mut lost = Vec::new();
+            for (ord, row) in open.iter().zip(&rows) {
+                match read_pushed(row).map_err(failed)? {
+                    Some(pushed) => answers[*ord] = Some(pushed),
+                    // Another transaction took the claim in that moment: it shows now.
+                    None => lost.push(*ord),
+                }
+            }
+            open = lost;
+            if open.is_empty() {
+                break;
+            }
+        }
+        answers
+            .into_iter()
+            .enumerate()
+            .map(|(ord, answer)| match (answer, twins.get(&ord)) {
+                (Some(answer), _) => Ok(answer),
+                (None, Some(twin)) => {
+                    Ok(Pushed::Held(Holder { task: tasks[*twin].id, since: Duration::ZERO, left: None }))
+                }
+                (None, None) => Err(crowded()),
+            })
+            .collect()
+    }
+
+    async fn replace(
+        &self,
+        connection: Option<&mut PgConnection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let sql = self.queue_statements.replace(engine, task, holder);
+        let failed = |error| engine_error("replacing a task", engine, "PostgresStorage", error);
+        let rows = self.send_on_either(connection, sql, failed).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn supersede(
+        &self,
+        connection: Option<&mut PgConnection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let sql = self.queue_statements.supersede(engine, task, holder);
+        let failed = |error| engine_error("handing a claim over", engine, "PostgresStorage", error);
+        let rows = self.send_on_either(connection, sql, failed).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+        let failed = |error| driver_error("taking a unique claim", error);
+        for _ in 0..OFFERS {
+            let sql = self.queue_statements.acquire(job, claim, task);
+            let rows = self.send_on_either(None, sql, failed).await?;
+            if let Some(row) = rows.first() {
+                return read_holder(row).map_err(failed);
+            }
+        }
+        Err(crowded())
+    }
+
+    async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
+        let failed = |error| driver_error("reading a unique claim", error);
+        let rows = self.send_on_either(None, self.queue_statements.holder(claim), failed).await?;
+        rows.first().map(read_holder).transpose().map_err(failed)
+    }
+
+    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+        let claims = &self.queue_statements.claims;
+        let sql = format!("DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL RETURNING 1");
+        let rows =
+            self.send_on_either(None, sql, |error| driver_error("ending a unique claim", error)).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        let Engine::Apalis = engine else { return Ok(false) };
+        let sql = format!(
+            "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
+             run_at = clock_timestamp() + {} * interval '1 millisecond' WHERE id = '{task}' AND lock_by = {} \
+             AND status IN ('Queued', 'Running') RETURNING 1",
+            millis(after),
+            literal(worker),
+        );
+        let failed = |error| engine_error("putting a task back", engine, "PostgresStorage", error);
+        let rows = self.send_on_either(None, sql, failed).await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
+        let Engine::Apalis = engine else { return Ok(()) };
+        let failed = |error| engine_error("preparing the tables of apalis", engine, "PostgresStorage", error);
+        let mut connection = self.connections.lease_alive().await?;
+        let schema = connection.session().schema.clone();
+        message(&mut connection, self.queue_statements.prepare(&schema)).await.map_err(failed)?;
+        connection.give_back();
+        Ok(())
+    }
+
+    async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
+        let claims = &self.queue_statements.claims;
+        let sql = format!(
+            "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= clock_timestamp() \
+             LIMIT {limit} FOR UPDATE SKIP LOCKED) AND expires_at <= clock_timestamp() RETURNING 1"
+        );
+        let rows =
+            self.send_on_either(None, sql, |error| driver_error("sweeping unique claims", error)).await?;
+        Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Reads what became of a task; `None` if its claim was taken in that moment.
+fn read_pushed(row: &PgRow) -> Result<Option<Pushed>, sqlx::Error> {
+    if row.try_get("pushed")? {
+        return Ok(Some(Pushed::New));
+    }
+    if !row.try_get("there")? {
+        return Ok(Some(Pushed::Gone));
+    }
+    if let Some(done) = row.try_get::<Option<i64>, _>("done")? {
+        return Ok(Some(Pushed::Done(Fingerprint::from_bits(done))));
+    }
+    match row.try_get::<Option<&str>, _>("holder")? {
+        Some(_) => read_holder(row).map(Pushed::Held).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn read_holder(row: &PgRow) -> Result<Holder, sqlx::Error> {
+    let task: &str = row.try_get("holder")?;
+    let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    Ok(Holder {
+        task: task.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        since: duration(row.try_get("since")?),
+        left: row.try_get::<Option<i64>, _>("held_for")?.map(duration),
+    })
+}

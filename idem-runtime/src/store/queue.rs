@@ -1,0 +1,155 @@
+//! The part of a store that enqueues tasks and keeps their unique claims.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Database;
+use crate::engine::TaskId;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::key::{Key, KeyHash};
+use crate::record::JobId;
+
+/// Tasks on their way to a worker, and the unique claims that admit them.
+///
+/// A claim belongs to a task, by its id, and to nobody else: whoever changes one names the task that has it. A store
+/// decides nothing; it says what is so.
+#[async_trait]
+pub trait QueueStore<D: Database>: Send + Sync + 'static {
+    /// Enqueues each task that is not done and whose claim, if it has one, is free, and takes the claim with it: all in
+    /// one transaction, which is the caller's if there is a `connection`.
+    ///
+    /// A claim that the task has already is free to it. The answers are in the order of the tasks. Of two tasks with one claim the first has it. A claim that another
+    /// transaction is about to take is waited for. A task that is not enqueued writes nothing.
+    async fn push(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError>;
+
+    /// Gives the payload of a task to the one that has its claim, if that is still `holder` and no worker has taken it
+    /// yet; tells whether it was so. A row of the outbox that the task is taken out of must be there, and ends with it.
+    async fn replace(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError>;
+
+    /// Enqueues a task and hands the claim of `holder` over to it, if that still has it; tells whether it had. A row of
+    /// the outbox that the task is taken out of must be there, and ends with it.
+    async fn supersede(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError>;
+
+    /// Takes a claim for a task that has been enqueued without it; returns who has it, be it this task or another one.
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError>;
+
+    /// Returns who has a claim, if anybody has.
+    async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError>;
+
+    /// Ends the claims of a task that are not for a time; tells whether there was one.
+    async fn release(&self, task: TaskId) -> Result<bool, StoreError>;
+
+    /// Gives a task that `worker` has taken back to its engine, to be taken again after a time, with no attempt spent;
+    /// tells whether the worker still had it.
+    async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Prepares an engine's tables in this database: claims end with the tasks that have them, however these end.
+    ///
+    /// Does nothing if it is done already.
+    async fn prepare(&self, engine: Engine) -> Result<(), StoreError>;
+
+    /// Deletes claims that have expired, at most `limit`; returns how many.
+    async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError>;
+}
+
+/// Where tasks are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Engine {
+    /// Into the tables of apalis in the same database.
+    Apalis,
+    /// Into idem's outbox, from where a relay takes them to an engine elsewhere.
+    Outbox,
+}
+
+/// A task to be enqueued.
+#[derive(Debug, Clone, Copy)]
+pub struct Push<'a> {
+    /// The new task.
+    pub id: TaskId,
+    /// The namespace of the job.
+    pub namespace: &'a str,
+    /// The job's name, and that of its queue.
+    pub name: &'a str,
+    /// The job.
+    pub job: JobId,
+    /// The job's key.
+    pub key: &'a Key,
+    /// Whether a record of the key says that the task is done.
+    pub records: bool,
+    /// The job itself, as the engine carries it.
+    pub payload: &'a [u8],
+    /// The claim that admits it.
+    pub claim: Option<UniqueClaim<'a>>,
+    /// A claim that the task has yet to take, as it starts.
+    pub unclaimed: Option<KeyHash>,
+    /// No worker takes it before this time has passed.
+    pub after: Duration,
+    /// Tasks of a higher priority go first.
+    pub priority: i32,
+    /// How often it is tried.
+    pub attempts: u32,
+    /// The row of the outbox that it is taken out of: it is enqueued only if that is still there, which ends with it, and
+    /// also if the task is done.
+    pub outbox: Option<i64>,
+    /// Whether that row ends if another task has the claim, too.
+    pub ends_if_held: bool,
+}
+
+/// A claim that only one task has.
+#[derive(Debug, Clone, Copy)]
+pub struct UniqueClaim<'a> {
+    /// What is unique.
+    pub key: &'a Key,
+    /// How long the claim lasts, whatever becomes of the task; `None` ends with the task.
+    pub lasts: Option<Duration>,
+}
+
+/// What became of a task that was to be enqueued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is enqueued.
+    New,
+    /// A record of its key says how it ended.
+    Done(Fingerprint),
+    /// Another task has the claim.
+    Held(Holder),
+    /// The row of the outbox that it was to be taken out of is not there.
+    Gone,
+}
+
+/// Who has a unique claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The task.
+    pub task: TaskId,
+    /// For how long, by the store's clock.
+    pub since: Duration,
+    /// How much is left of a claim for a time.
+    pub left: Option<Duration>,
+}

@@ -1,0 +1,486 @@
+//! Unique claims and tasks in SQLite, whose one writer makes a transaction of several statements as good as one.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr, SqlStr, Sqlite};
+
+use super::SqliteStore;
+use super::lease_statements::NOW;
+use crate::engine::TaskId;
+use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyHash;
+use crate::record::JobId;
+use crate::store::sql::{crowded, driver_error, engine_error, first_of_each_claim, millis};
+use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+
+/// Returns the SQL that makes the tables.
+pub(super) fn schema(settings: &Settings) -> String {
+    let [claims, outbox] = ["claims", "outbox"].map(|name| settings.table(name));
+    format!(
+        "CREATE TABLE {claims} (\n    key BLOB NOT NULL PRIMARY KEY,\n    job INTEGER NOT NULL,\n    task TEXT NOT NULL,\n    \
+         since INTEGER NOT NULL,\n    expires_at INTEGER,\n    readable TEXT NOT NULL\n) STRICT, WITHOUT ROWID;\n\
+         CREATE INDEX {claims}_task ON {claims} (task);\n\
+         CREATE INDEX {claims}_expired ON {claims} (expires_at) WHERE expires_at IS NOT NULL;\n\
+         ALTER TABLE {outbox} ADD COLUMN task TEXT;\n\
+         ALTER TABLE {outbox} ADD COLUMN unclaimed BLOB;\n\
+         ALTER TABLE {outbox} ADD COLUMN due INTEGER;\n\
+         ALTER TABLE {outbox} ADD COLUMN priority INTEGER;\n\
+         ALTER TABLE {outbox} ADD COLUMN attempts INTEGER;\n\
+         CREATE UNIQUE INDEX {outbox}_task ON {outbox} (task);\n"
+    )
+}
+
+/// The SQL of the queue, with the tables' names.
+pub(super) struct QueueStatements {
+    is_there: SqlStr,
+    take_out: SqlStr,
+    done: SqlStr,
+    claim: SqlStr,
+    holder: SqlStr,
+    to_apalis: SqlStr,
+    to_outbox: SqlStr,
+    replace_in_apalis: SqlStr,
+    replace_in_outbox: SqlStr,
+    hand_over: SqlStr,
+    release: SqlStr,
+    put_back: SqlStr,
+    sweep: SqlStr,
+    prepare: String,
+}
+
+impl QueueStatements {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
+        let prefix = &settings.table_prefix;
+        let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
+        let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
+        QueueStatements {
+            is_there: safe(format!("SELECT 1 FROM {outbox} WHERE number = $1")),
+            take_out: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
+            done: safe(format!(
+                "SELECT fingerprint FROM {records} WHERE key = $1 AND outcome <= 2 \
+                 AND (expires_at IS NULL OR expires_at > unixepoch())"
+            )),
+            claim: safe(format!(
+                "INSERT INTO {claims} (key, job, task, since, expires_at, readable) \
+                 VALUES ($1, $2, $3, {NOW}, {NOW} + $4, $5) ON CONFLICT (key) DO UPDATE SET job = excluded.job, \
+                 task = excluded.task, since = excluded.since, expires_at = excluded.expires_at, \
+                 readable = excluded.readable WHERE {claims}.expires_at <= {NOW}"
+            )),
+            holder: safe(format!(
+                "SELECT task, {NOW} - since AS since, expires_at - {NOW} AS held_for FROM {claims} WHERE key = $1 \
+                 AND (expires_at IS NULL OR expires_at > {NOW})"
+            )),
+            // apalis counts in seconds here.
+            to_apalis: safe(String::from(
+                "INSERT INTO Jobs (job, id, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
+                 VALUES ($1, $2, $3, 'Pending', 0, $4, unixepoch() + ($5 + 999) / 1000, $6, $7)",
+            )),
+            to_outbox: safe(format!(
+                "INSERT INTO {outbox} (namespace, id, job, key, payload, at, task, unclaimed, due, priority, attempts) \
+                 VALUES ($1, $2, $3, $4, $5, unixepoch(), $6, $7, iif($8 > 0, {NOW} + $8, NULL), $9, $10)"
+            )),
+            replace_in_apalis: safe(format!(
+                "UPDATE Jobs SET job = $3 WHERE id = $2 AND status = 'Pending' AND lock_by IS NULL AND {holds}"
+            )),
+            replace_in_outbox: safe(format!(
+                "UPDATE {outbox} SET payload = $3, id = $4, key = $5 WHERE task = $2 AND namespace = $6 AND {holds}"
+            )),
+            hand_over: safe(format!(
+                "UPDATE {claims} SET task = $3, since = {NOW} WHERE key = $1 AND task = $2"
+            )),
+            release: safe(format!("DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL")),
+            put_back: safe(String::from(
+                "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
+                 run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
+                 AND status IN ('Queued', 'Running')",
+            )),
+            sweep: safe(format!(
+                "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
+                 AND expires_at <= {NOW}"
+            )),
+            prepare: prepare(prefix, &claims),
+        }
+    }
+}
+
+/// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up, be
+/// it done, out of attempts, killed by hand or deleted. A task that was put back while its worker was still to say that it
+/// had begun stays put back.
+fn prepare(prefix: &str, claims: &str) -> String {
+    let release = format!("BEGIN DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; END");
+    format!(
+        "BEGIN IMMEDIATE; \
+         CREATE TRIGGER IF NOT EXISTS {prefix}task_ended AFTER UPDATE OF status ON Jobs \
+         WHEN NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts {release}; \
+         CREATE TRIGGER IF NOT EXISTS {prefix}task_deleted AFTER DELETE ON Jobs {release}; \
+         CREATE TRIGGER IF NOT EXISTS {prefix}task_put_back BEFORE UPDATE OF status ON Jobs \
+         WHEN NEW.status = 'Running' AND OLD.status = 'Pending' AND OLD.lock_by IS NULL \
+         BEGIN SELECT RAISE(IGNORE); END; COMMIT"
+    )
+}
+
+/// The transaction that a push is part of.
+enum Turn<'c> {
+    /// The caller's; what idem has done in it is undone by a savepoint.
+    Caller(&'c mut SqliteConnection),
+    /// One of idem's own.
+    Own(super::Leased<Sqlite>),
+}
+
+impl<'c> Turn<'c> {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        match self {
+            Turn::Caller(connection) => connection,
+            Turn::Own(connection) => connection,
+        }
+    }
+
+    async fn run(&mut self, caller: &'static str, own: &'static str) -> Result<(), sqlx::Error> {
+        let sql = match self {
+            Turn::Caller(_) => caller,
+            Turn::Own(_) => own,
+        };
+        sqlx::raw_sql(sql).execute(self.connection()).await.map(|_| ())
+    }
+
+    async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.run("SAVEPOINT idem_push", "BEGIN IMMEDIATE").await
+    }
+
+    /// Ends the turn, keeping what was done only if all of it was.
+    async fn end<T>(mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        match done {
+            Ok(done) => {
+                self.run("RELEASE idem_push", "COMMIT").await?;
+                if let Turn::Own(connection) = self {
+                    connection.give_back();
+                }
+                Ok(done)
+            }
+            Err(error) => {
+                // If this fails too, the transaction is over, and nothing of it is left.
+                let undone = self.run("ROLLBACK TO idem_push; RELEASE idem_push", "ROLLBACK").await;
+                if let (Ok(()), Turn::Own(connection)) = (undone, self) {
+                    connection.give_back();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl SqliteStore {
+    async fn turn<'c>(
+        &self,
+        connection: Option<&'c mut SqliteConnection>,
+        failed: impl Fn(sqlx::Error) -> StoreError,
+    ) -> Result<Turn<'c>, StoreError> {
+        let mut turn = match connection {
+            Some(connection) => Turn::Caller(connection),
+            None => Turn::Own(self.writer.lease().await?),
+        };
+        turn.begin().await.map_err(failed)?;
+        Ok(turn)
+    }
+
+    async fn offer(
+        &self,
+        connection: &mut SqliteConnection,
+        engine: Engine,
+        task: &Push<'_>,
+    ) -> Result<Pushed, sqlx::Error> {
+        let statements = &self.queue_statements;
+        if !self.is_there(connection, task).await? {
+            return Ok(Pushed::Gone);
+        }
+        if task.records
+            && let Some(done) = sqlx::query(statements.done.clone())
+                .bind(bytes(task.key.hash()))
+                .fetch_optional(&mut *connection)
+                .await?
+        {
+            self.take_out(connection, task).await?;
+            return Ok(Pushed::Done(Fingerprint::from_bits(done.try_get(0)?)));
+        }
+        if let Some(claim) = &task.claim
+            && !self.take(connection, task.job, claim, task.id).await?
+        {
+            let holder = self.read_holder(connection, claim.key.hash()).await?;
+            let holder = holder.ok_or(sqlx::Error::RowNotFound)?;
+            if holder.task != task.id {
+                if task.ends_if_held {
+                    self.take_out(connection, task).await?;
+                }
+                return Ok(Pushed::Held(holder));
+            }
+        }
+        self.insert(connection, engine, task).await?;
+        Ok(Pushed::New)
+    }
+
+    /// Tells whether the row of the outbox that the task is taken out of is there.
+    async fn is_there(
+        &self,
+        connection: &mut SqliteConnection,
+        task: &Push<'_>,
+    ) -> Result<bool, sqlx::Error> {
+        let Some(number) = task.outbox else { return Ok(true) };
+        let query = sqlx::query(self.queue_statements.is_there.clone()).bind(number);
+        Ok(query.fetch_optional(connection).await?.is_some())
+    }
+
+    async fn take_out(&self, connection: &mut SqliteConnection, task: &Push<'_>) -> Result<(), sqlx::Error> {
+        if let Some(number) = task.outbox {
+            sqlx::query(self.queue_statements.take_out.clone()).bind(number).execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        connection: &mut SqliteConnection,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+    ) -> Result<bool, sqlx::Error> {
+        let taken = sqlx::query(self.queue_statements.claim.clone())
+            .bind(bytes(claim.key.hash()))
+            .bind(job.0)
+            .bind(task.to_string())
+            .bind(claim.lasts.map(millis))
+            .bind(claim.key.readable().to_owned())
+            .execute(connection)
+            .await?;
+        Ok(taken.rows_affected() == 1)
+    }
+
+    async fn read_holder(
+        &self,
+        connection: &mut SqliteConnection,
+        claim: KeyHash,
+    ) -> Result<Option<Holder>, sqlx::Error> {
+        let query = sqlx::query(self.queue_statements.holder.clone()).bind(bytes(claim));
+        query.fetch_optional(connection).await?.as_ref().map(read_holder).transpose()
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut SqliteConnection,
+        engine: Engine,
+        task: &Push<'_>,
+    ) -> Result<(), sqlx::Error> {
+        let query = match engine {
+            Engine::Apalis => sqlx::query(self.queue_statements.to_apalis.clone())
+                .bind(task.payload.to_vec())
+                .bind(task.id.to_string())
+                .bind(task.name.to_owned())
+                .bind(task.attempts)
+                .bind(millis(task.after))
+                .bind(task.priority)
+                .bind(match task.unclaimed {
+                    Some(claim) => format!(r#"{{"idem.unclaimed":"{claim}"}}"#),
+                    None => String::from("{}"),
+                }),
+            Engine::Outbox => sqlx::query(self.queue_statements.to_outbox.clone())
+                .bind(task.namespace.to_owned())
+                .bind(bytes(task.key.hash()))
+                .bind(task.name.to_owned())
+                .bind(task.key.readable().to_owned())
+                .bind(task.payload.to_vec())
+                .bind(task.id.to_string())
+                .bind(task.unclaimed.map(bytes))
+                .bind(millis(task.after))
+                .bind(task.priority)
+                .bind(task.attempts),
+        };
+        query.execute(&mut *connection).await?;
+        self.take_out(connection, task).await
+    }
+}
+
+#[async_trait]
+impl QueueStore<Sqlite> for SqliteStore {
+    async fn push(
+        &self,
+        connection: Option<&mut SqliteConnection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        let failed = |error| engine_error("enqueueing", engine, "SqliteStorage", error);
+        let (first, twins) = first_of_each_claim(tasks);
+        if first.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut turn = self.turn(connection, failed).await?;
+        let offered = async {
+            let mut answers = Vec::with_capacity(tasks.len());
+            for (place, task) in tasks.iter().enumerate() {
+                answers.push(match twins.get(&place) {
+                    None => self.offer(turn.connection(), engine, task).await?,
+                    Some(twin) => {
+                        Pushed::Held(Holder { task: tasks[*twin].id, since: Duration::ZERO, left: None })
+                    }
+                });
+            }
+            Ok(answers)
+        }
+        .await;
+        turn.end(offered).await.map_err(failed)
+    }
+
+    async fn replace(
+        &self,
+        connection: Option<&mut SqliteConnection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let failed = |error| engine_error("replacing a task", engine, "SqliteStorage", error);
+        let statements = &self.queue_statements;
+        let claim = bytes(claim_of(task));
+        let query = match engine {
+            Engine::Apalis => sqlx::query(statements.replace_in_apalis.clone())
+                .bind(claim)
+                .bind(holder.to_string())
+                .bind(task.payload.to_vec()),
+            Engine::Outbox => sqlx::query(statements.replace_in_outbox.clone())
+                .bind(claim)
+                .bind(holder.to_string())
+                .bind(task.payload.to_vec())
+                .bind(bytes(task.key.hash()))
+                .bind(task.key.readable().to_owned())
+                .bind(task.namespace.to_owned()),
+        };
+        let mut turn = self.turn(connection, failed).await?;
+        let replaced = async {
+            if !self.is_there(turn.connection(), task).await?
+                || query.execute(turn.connection()).await?.rows_affected() == 0
+            {
+                return Ok(false);
+            }
+            self.take_out(turn.connection(), task).await?;
+            Ok(true)
+        }
+        .await;
+        turn.end(replaced).await.map_err(failed)
+    }
+
+    async fn supersede(
+        &self,
+        connection: Option<&mut SqliteConnection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let failed = |error| engine_error("handing a claim over", engine, "SqliteStorage", error);
+        let mut turn = self.turn(connection, failed).await?;
+        let superseded = async {
+            if !self.is_there(turn.connection(), task).await? {
+                return Ok(false);
+            }
+            let handed = sqlx::query(self.queue_statements.hand_over.clone())
+                .bind(bytes(claim_of(task)))
+                .bind(holder.to_string())
+                .bind(task.id.to_string())
+                .execute(turn.connection())
+                .await?;
+            let handed = handed.rows_affected() == 1;
+            if handed {
+                self.insert(turn.connection(), engine, task).await?;
+            }
+            Ok(handed)
+        }
+        .await;
+        turn.end(superseded).await.map_err(failed)
+    }
+
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+        let failed = |error| driver_error("taking a unique claim", error);
+        let mut turn = self.turn(None, failed).await?;
+        let holder = async {
+            self.take(turn.connection(), job, claim, task).await?;
+            self.read_holder(turn.connection(), claim.key.hash()).await
+        }
+        .await;
+        turn.end(holder).await.map_err(failed)?.ok_or_else(crowded)
+    }
+
+    async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
+        let mut reader = self.readers.lease().await?;
+        let holder = self.read_holder(&mut reader, claim).await;
+        let holder = holder.map_err(|error| driver_error("reading a unique claim", error))?;
+        reader.give_back();
+        Ok(holder)
+    }
+
+    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+        let query = sqlx::query(self.queue_statements.release.clone()).bind(task.to_string());
+        Ok(self.execute("ending a unique claim", query).await? > 0)
+    }
+
+    async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        let Engine::Apalis = engine else { return Ok(false) };
+        let query = sqlx::query(self.queue_statements.put_back.clone())
+            .bind(task.to_string())
+            .bind(worker.to_owned())
+            .bind(millis(after));
+        Ok(self.execute("putting a task back", query).await? > 0)
+    }
+
+    async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
+        let Engine::Apalis = engine else { return Ok(()) };
+        let mut writer = self.writer.lease().await?;
+        let sql = AssertSqlSafe(self.queue_statements.prepare.clone());
+        sqlx::raw_sql(sql).execute(&mut *writer).await.map_err(|error| {
+            engine_error("preparing the tables of apalis", engine, "SqliteStorage", error)
+        })?;
+        writer.give_back();
+        Ok(())
+    }
+
+    async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
+        let query = sqlx::query(self.queue_statements.sweep.clone()).bind(limit);
+        self.execute("sweeping unique claims", query).await
+    }
+}
+
+impl SqliteStore {
+    async fn execute(
+        &self,
+        doing: &str,
+        query: sqlx::query::Query<'_, Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<u64, StoreError> {
+        let mut writer = self.writer.lease().await?;
+        let done = query.execute(&mut *writer).await.map_err(|error| driver_error(doing, error))?;
+        writer.give_back();
+        Ok(done.rows_affected())
+    }
+}
+
+fn claim_of(task: &Push<'_>) -> KeyHash {
+    task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
+}
+
+fn bytes(key: KeyHash) -> Vec<u8> {
+    key.as_bytes().to_vec()
+}
+
+fn read_holder(row: &SqliteRow) -> Result<Holder, sqlx::Error> {
+    let task: &str = row.try_get("task")?;
+    let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    Ok(Holder {
+        task: task.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        since: duration(row.try_get("since")?),
+        left: row.try_get::<Option<i64>, _>("held_for")?.map(duration),
+    })
+}
