@@ -36,7 +36,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::{PushError, Queue, TaskId, claim_key};
+use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
 use serde::ser::Error as _;
 
 use crate::codec::CodecError;
@@ -44,9 +44,8 @@ use crate::done::Done;
 use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, OnDuplicate, Unique};
-use crate::key::KeyHash;
 use crate::run::RunOn;
-use crate::store::{Database, Engine, UniqueClaim};
+use crate::store::{Database, Engine, Push, UniqueClaim};
 
 /// How often a worker looks for tasks, for `poll_with_interval`: by itself apalis looks every 30 seconds.
 pub const POLL: Duration = Duration::from_millis(200);
@@ -118,7 +117,8 @@ pub struct Delivery {
     worker: Option<String>,
     attempt: usize,
     attempts: usize,
-    unclaimed: Option<String>,
+    /// It was enqueued without its unique claim, which it has to take as it starts.
+    is_unclaimed: bool,
 }
 
 impl<A: Sync> FromRequest<Task<A>> for Delivery {
@@ -130,13 +130,13 @@ impl<A: Sync> FromRequest<Task<A>> for Delivery {
             worker: task.data().get::<WorkerContext>().map(|worker| worker.name().to_owned()),
             attempt: task.attempt(),
             attempts: task.max_attempts().unwrap_or(usize::MAX),
-            unclaimed: task.metadata().get(UNCLAIMED).map(str::to_owned),
+            is_unclaimed: task.metadata().contains_key(UNCLAIMED),
         })
     }
 }
 
 /// What a handler has come to, as apalis records it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ran<T> {
     /// The work was done by this run.
@@ -145,6 +145,11 @@ pub enum Ran<T> {
     Replayed(T),
     /// It turned out to have been done outside of idem.
     Adopted(T),
+    /// Another run has the key, and the job says `on_busy = skip`.
+    Skipped {
+        /// Why.
+        why: String,
+    },
     /// The task is back in its queue: apalis's own record of this run has no effect.
     PutBack {
         /// Why.
@@ -193,6 +198,8 @@ struct Handling<'a, D: Database, S> {
     unique: Option<Unique>,
     task: TaskId,
     delivery: Delivery,
+    /// The task as it is enqueued again, where its engine is elsewhere.
+    again: Option<Prepared>,
 }
 
 async fn handle<J, D, S>(
@@ -222,6 +229,10 @@ where
             )));
         }
     };
+    let again = match queue.engine {
+        Engine::Outbox => queue.prepare_all(vec![Enqueue::new(payload.read()?)]).await?.pop(),
+        Engine::Apalis => None,
+    };
     let handling = Handling {
         idem: &queue.idem,
         engine: queue.engine,
@@ -229,6 +240,7 @@ where
         unique: J::SPEC.unique,
         task,
         delivery,
+        again,
     };
     handling.handle(job).await
 }
@@ -247,7 +259,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         };
         let claim = claim.as_ref().map(|key| UniqueClaim { key, lasts });
         if let Some(claim) = &claim
-            && self.has_to_claim(claim.key.hash())
+            && self.has_to_claim()
         {
             let enrolled = self.idem.enrolled::<J>().await?;
             let holder = self.idem.store().acquire(enrolled.id, claim, self.task).await?;
@@ -278,6 +290,10 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
                     Done::Adopted(value) => Ran::Adopted(value),
                 })
             }
+            Err(Error::Busy(busy)) if busy.skipped => {
+                self.over().await?;
+                Ok(Ran::Skipped { why: busy.to_string() })
+            }
             Err(Error::Busy(busy)) => {
                 self.wait(claim, releases, busy.again_in.unwrap_or(HELD), busy.to_string()).await
             }
@@ -303,11 +319,9 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
     }
 
     /// Tells whether the task has no claim yet. At an engine elsewhere nobody knows.
-    fn has_to_claim(&self, claim: KeyHash) -> bool {
+    fn has_to_claim(&self) -> bool {
         match self.engine {
-            Engine::Apalis => {
-                self.delivery.unclaimed.as_deref().is_some_and(|unclaimed| unclaimed == claim.to_string())
-            }
+            Engine::Apalis => self.delivery.is_unclaimed,
             Engine::Outbox => self.delivery.attempt <= 1,
         }
     }
@@ -350,9 +364,33 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             info!(job = self.job, task = %self.task, ?after, why, "put back");
             return Ok(Ran::PutBack { why });
         }
-        // Where the engine keeps its tasks elsewhere, its own retry has to do.
+        if let Some(again) = &self.again {
+            return self.enqueue_again(again, after, why).await;
+        }
+        // Somebody else has taken the task meanwhile, so what is said of it here has no effect either.
         let text = format!("task {} of job `{}` has to wait: {why}", self.task, self.job);
         Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
+    }
+
+    /// Lets a new task, behind a relay, do the work of this one, and hands the claim over to it.
+    async fn enqueue_again<T>(
+        &self,
+        again: &Prepared,
+        after: Duration,
+        why: String,
+    ) -> Result<Ran<T>, BoxDynError> {
+        let store = self.idem.store();
+        let push = Push { after, ..again.push(self.idem.namespace()) };
+        let has_claim = match push.claim {
+            Some(_) => store.supersede(None, self.engine, &push, self.task).await?,
+            None => false,
+        };
+        if !has_claim {
+            let unclaimed = push.claim.map(|claim| claim.key.hash());
+            store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;
+        }
+        info!(job = self.job, task = %self.task, again = %again.id, ?after, why, "enqueued again");
+        Ok(Ran::PutBack { why })
     }
 }
 
