@@ -54,7 +54,7 @@ fn guarded(job: &Broken) -> TokenStream {
 }
 
 fn value(job: &Broken) -> Option<TokenStream> {
-    let Broken { krate, params, function, atomic_on, .. } = job;
+    let Broken { krate, params, function, atomic_on, scheduled, .. } = job;
     let name = job.struct_name.as_ref()?;
     if !function.sig.generics.params.is_empty() {
         return None;
@@ -104,6 +104,15 @@ fn value(job: &Broken) -> Option<TokenStream> {
             (own("Leased"), kind_impl)
         }
     };
+    let scheduled_impl = scheduled.then(|| {
+        quote_spanned! {Span::mixed_site()=>
+            impl #krate::schedule::Scheduled for #name {
+                fn at(_: #krate::schedule::Tick) -> Self {
+                    loop {}
+                }
+            }
+        }
+    });
     Some(quote_spanned! {Span::mixed_site()=>
         #[allow(dead_code, missing_docs)]
         #vis struct #name { #(#fields),* }
@@ -133,6 +142,7 @@ fn value(job: &Broken) -> Option<TokenStream> {
                 }
             }
             #kind_impl
+            #scheduled_impl
         };
     })
 }

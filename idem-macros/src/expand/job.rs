@@ -13,6 +13,9 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     let (output, error) = spans::split(&function.returns, krate);
     let spec = spec::spec(job);
     let key = key(krate, &job.key);
+    let unique = job.spec.unique.as_ref();
+    let queue_key = unique.and_then(|unique| unique.queue_key.as_ref()).map(|key| queue_key(krate, key));
+    let run_key = unique.and_then(|unique| unique.run_key.as_ref()).map(|key| run_key(krate, key));
     let fingerprint = fingerprint(job);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
     let (kind, row, describe_error) = match &job.kind {
@@ -26,6 +29,8 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
             type Error = #error;
             const SPEC: #krate::job::JobSpec = #spec;
             #key
+            #queue_key
+            #run_key
             #fingerprint
             #row
             #replay
@@ -35,20 +40,44 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
 }
 
 fn key(krate: &Path, key: &Key) -> TokenStream {
-    let (bindings, parts) = match key {
-        Key::Global => {
-            let global = quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::global());
-            (None, quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#global)))
-        }
-        Key::Of { expr, uses } => {
-            let part = part(krate, expr);
-            (Some(bindings(uses)), quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::of(&#part)))
-        }
-    };
+    let parts = parts(krate, key);
     quote_spanned! {Span::mixed_site()=>
         fn key(&self) -> ::core::result::Result<#krate::key::KeyParts, #krate::key::EmptyKey> {
-            #bindings
             #parts
+        }
+    }
+}
+
+fn queue_key(krate: &Path, key: &Key) -> TokenStream {
+    let parts = parts(krate, key);
+    quote_spanned! {Span::mixed_site()=>
+        fn queue_key(&self) -> ::core::result::Result<#krate::key::KeyParts, #krate::key::EmptyKey> {
+            #parts
+        }
+    }
+}
+
+fn run_key(krate: &Path, key: &Key) -> TokenStream {
+    let parts = parts(krate, key);
+    quote_spanned! {Span::mixed_site()=>
+        fn run_key(
+            &self,
+        ) -> ::core::result::Result<::core::option::Option<#krate::key::KeyParts>, #krate::key::EmptyKey> {
+            #parts.map(::core::option::Option::Some)
+        }
+    }
+}
+
+/// Returns what makes the parts of a key of `self`.
+fn parts(krate: &Path, key: &Key) -> TokenStream {
+    match key {
+        Key::Global => {
+            let global = quote_spanned!(Span::mixed_site()=> #krate::key::KeyParts::global());
+            quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(#global))
+        }
+        Key::Of { expr, uses } => {
+            let (bindings, part) = (bindings(uses), part(krate, expr));
+            quote_spanned!(Span::mixed_site()=> #bindings #krate::key::KeyParts::of(&#part))
         }
     }
 }

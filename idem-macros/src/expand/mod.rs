@@ -7,6 +7,7 @@ mod broken;
 mod guarded;
 mod job;
 mod leased;
+mod scheduled;
 mod spans;
 mod spec;
 mod value;
@@ -29,6 +30,7 @@ pub(crate) fn job(job: &Job) -> TokenStream {
         Kind::Atomic { tx, .. } => atomic::atomic_impl(job, tx),
         Kind::Leased { run, in_doubt, .. } => leased::leased_impl(job, run.as_ref(), in_doubt),
     };
+    let scheduled_impl = job.spec.schedule.as_ref().map(|_| scheduled::scheduled_impl(job));
     let cfgs = &job.function.attrs.cfgs;
     quote_spanned! {Span::mixed_site()=>
         #guarded
@@ -39,6 +41,7 @@ pub(crate) fn job(job: &Job) -> TokenStream {
             #serde_impls
             #job_impl
             #kind_impl
+            #scheduled_impl
         };
     }
 }

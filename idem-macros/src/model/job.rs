@@ -150,6 +150,63 @@ pub(crate) struct Spec {
     pub(crate) on_busy: OnBusy,
     pub(crate) retain: Retain,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) unique: Option<Unique>,
+    pub(crate) schedule: Option<Schedule>,
+}
+
+/// What of the job there is only one of, in its queue and in its runs.
+pub(crate) struct Unique {
+    pub(crate) mode: UniqueMode,
+    /// What becomes of a task whose claim is taken, if that was said.
+    pub(crate) on_duplicate: Option<OnDuplicate>,
+    /// What makes two tasks the same, if it is not the key.
+    pub(crate) queue_key: Option<Key>,
+    /// What makes two runs exclude each other, if it is not the key.
+    pub(crate) run_key: Option<Key>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum UniqueMode {
+    UntilExecuting,
+    UntilExecuted,
+    UntilExpired(Duration),
+    WhileExecuting,
+    UntilAndWhileExecuting,
+    KeepLatest,
+}
+
+impl UniqueMode {
+    /// Tells whether a task takes a claim as it is enqueued.
+    pub(crate) fn in_queue(self) -> bool {
+        !matches!(self, UniqueMode::WhileExecuting)
+    }
+
+    /// Tells whether a run takes a claim while it runs.
+    pub(crate) fn in_run(self) -> bool {
+        matches!(
+            self,
+            UniqueMode::WhileExecuting | UniqueMode::UntilAndWhileExecuting | UniqueMode::KeepLatest
+        )
+    }
+}
+
+pub(crate) enum OnDuplicate {
+    Skip,
+    Error,
+    Replace,
+    Reschedule(Duration),
+}
+
+/// When the clock starts the job.
+pub(crate) struct Schedule {
+    pub(crate) cron: String,
+    pub(crate) time_zone: String,
+    pub(crate) missed: Missed,
+}
+
+pub(crate) enum Missed {
+    Latest,
+    All,
 }
 
 /// How runs of an atomic job keep out of each other's way.
@@ -183,6 +240,8 @@ pub(crate) enum Retain {
     None,
 }
 
+#[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum Key {
     /// One run ever.
     Global,
@@ -217,6 +276,8 @@ pub(crate) struct Broken {
     pub(crate) params: Vec<BrokenParam>,
     /// The database of an atomic job; any other runs on every database.
     pub(crate) atomic_on: Option<Type>,
+    /// Whether the clock is to start it.
+    pub(crate) scheduled: bool,
     pub(crate) returns: Option<Returns>,
     /// The function without helper attributes.
     pub(crate) function: RawFunction,

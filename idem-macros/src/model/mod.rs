@@ -5,6 +5,7 @@ mod raw;
 
 pub(crate) use self::job::{
     Adopt, AdoptCase, Arg, Attrs, Broken, BrokenParam, Drift, Fingerprint, Function, Handle, InDoubt, Job,
-    Key, Kind, Lock, OnBusy, Param, Retain, Returns, RowLock, Spec, State,
+    Key, Kind, Lock, Missed, OnBusy, OnDuplicate, Param, Retain, Returns, RowLock, Schedule, Spec, State,
+    Unique, UniqueMode,
 };
 pub(crate) use self::raw::{RawArm, RawFunction, RawOption, RawValue};

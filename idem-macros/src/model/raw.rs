@@ -29,6 +29,8 @@ pub(crate) enum RawValue {
     Arms(Vec<RawArm>),
     /// `replay(pattern, …)`.
     Patterns(Vec<Pat>),
+    /// `schedule("0 3 * * *", missed = all)`, `unique_by(queue = expr, run = expr)`.
+    Parts(Vec<Expr>),
     /// Parentheses behind the name of any other option.
     List,
 }

@@ -4,7 +4,7 @@ use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Pat, Token, token};
+use syn::{Expr, Pat, Token, token};
 
 use crate::errors::Errors;
 use crate::model::{RawArm, RawOption, RawValue};
@@ -67,6 +67,9 @@ fn list(name: &Ident, group: &Group) -> syn::Result<RawValue> {
     } else if name == "replay" {
         let patterns = Punctuated::<Pattern, Token![,]>::parse_terminated.parse2(group.stream())?;
         RawValue::Patterns(patterns.into_iter().map(|pattern| pattern.0).collect())
+    } else if name == "unique_by" || name == "schedule" {
+        let parts = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(group.stream())?;
+        RawValue::Parts(parts.into_iter().collect())
     } else {
         RawValue::List
     })

@@ -87,6 +87,47 @@ fn the_expansion_of_a_job_without_steps_reads_as_recorded() {
 }
 
 #[test]
+fn the_expansion_of_a_unique_job_reads_as_recorded() {
+    let expansion = expand(
+        quote! {
+            key = (user_id, revision),
+            unique = until_and_while_executing,
+            unique_by(queue = user_id, run = global),
+            on_duplicate = reschedule("5s"),
+        },
+        quote! {
+            /// Stores what a user has looked at last.
+            pub async fn store_view(
+                tx: &mut Tx<'_, Postgres>,
+                user_id: i64,
+                revision: u32,
+            ) -> Result<(), sqlx::Error> {
+                update(tx, user_id, revision).await
+            }
+        },
+    );
+    assert_recorded("store_view", &expansion);
+}
+
+#[test]
+fn the_expansion_of_a_scheduled_job_reads_as_recorded() {
+    let expansion = expand(
+        quote!(
+            key = tick,
+            schedule("0 3 * * *", time_zone = "Europe/Berlin", missed = all),
+            in_doubt = rerun
+        ),
+        quote! {
+            /// Sends the figures of the day before.
+            pub async fn daily_report(tick: Tick, #[state] mailer: &Mailer) -> Result<(), MailError> {
+                mailer.send(figures(tick)).await
+            }
+        },
+    );
+    assert_recorded("daily_report", &expansion);
+}
+
+#[test]
 fn the_body_is_not_touched() {
     let body = quote!({ half . written ; [ = ] });
     let tokens = crate::expand_idempotent(
@@ -131,6 +172,52 @@ fn a_default_of_a_leased_job_is_written_out() {
 }
 
 #[test]
+fn a_default_of_a_scheduled_job_is_written_out() {
+    let job = quote!(
+        async fn report(tx: &mut Tx<'_, Db>, tick: Tick) -> Result<(), E> {}
+    );
+    let short = quote!(key = tick, schedule = "0 3 * * *");
+    let written_out = quote!(key = tick, schedule("0 3 * * *", time_zone = "UTC", missed = latest));
+    assert_eq!(expand(short, job.clone()), expand(written_out, job));
+}
+
+#[test]
+fn a_run_that_is_unique_comes_again_later_by_default() {
+    let job = quote!(
+        async fn ship(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> {}
+    );
+    for mode in [quote!(while_executing), quote!(until_and_while_executing), quote!(keep_latest)] {
+        let short = expand(quote!(key = id, unique = #mode), job.clone());
+        let later = expand(quote!(key = id, unique = #mode, on_busy = reschedule("5s")), job.clone());
+        let wait = expand(quote!(key = id, unique = #mode, on_busy = wait("10s")), job.clone());
+        assert_eq!(short, later);
+        assert_ne!(short, wait);
+    }
+    for mode in [quote!(until_executing), quote!(until_executed), quote!(until_expired("1h"))] {
+        let short = expand(quote!(key = id, unique = #mode), job.clone());
+        assert_eq!(short, expand(quote!(key = id, unique = #mode, on_busy = wait("10s")), job.clone()));
+    }
+}
+
+#[test]
+fn the_keys_of_a_unique_job_are_those_of_its_phases() {
+    let job = quote!(
+        async fn ship(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> {}
+    );
+    let keys = |options: TokenStream| {
+        let expansion = expand(quote!(key = id, #options), job.clone());
+        assert!(!expansion.contains("compile_error"), "{expansion}");
+        (expansion.contains("fn queue_key("), expansion.contains("fn run_key("))
+    };
+    assert_eq!(keys(quote!(unique = keep_latest)), (false, false));
+    assert_eq!(keys(quote!(unique = until_executed, unique_by = id)), (true, false));
+    assert_eq!(keys(quote!(unique = while_executing, unique_by = id)), (false, true));
+    assert_eq!(keys(quote!(unique = keep_latest, unique_by = id)), (true, true));
+    assert_eq!(keys(quote!(unique = keep_latest, unique_by(queue = id))), (true, false));
+    assert_eq!(keys(quote!(unique = keep_latest, unique_by(run = id))), (false, true));
+}
+
+#[test]
 fn a_probe_is_written_as_a_call_or_as_an_assignment() {
     let job = quote!(
         async fn ship(id: i64) -> Result<(), E> {}
@@ -164,6 +251,29 @@ fn a_job_with_a_mistake_keeps_its_names() {
     );
     assert_eq!(expansion.matches("compile_error!").count(), 1, "{expansion}");
     assert!(expansion.contains("pub struct Ship"), "{expansion}");
+    assert!(!expansion.contains("Scheduled"), "{expansion}");
+}
+
+#[test]
+fn a_scheduled_job_with_a_mistake_is_scheduled() {
+    for options in [
+        quote!(key = tick, schedule = "0 3 * *"),
+        quote!(key = tick, schedule),
+        quote!(key = tick, schedule = ),
+        quote!(key = tick, schedul = "0 3 * * *"),
+        quote!(key = tick, schedule = "0 3 * * *", retain = "7 days"),
+    ] {
+        let expansion = expand(
+            options,
+            quote!(
+                async fn report(tx: &mut Tx<'_, Db>, tick: Tick) -> Result<u8, E> {
+                    Ok(1)
+                }
+            ),
+        );
+        assert_eq!(expansion.matches("compile_error!").count(), 1, "{expansion}");
+        assert!(expansion.contains("impl ::idem_runtime::schedule::Scheduled for Report"), "{expansion}");
+    }
 }
 
 #[test]
@@ -177,6 +287,23 @@ fn the_runtime_is_named_only_through_the_option() {
         ),
     );
     assert!(expansion.contains("renamed::"));
+    assert!(!expansion.contains("idem_runtime"), "{expansion}");
+
+    let expansion = expand(
+        quote!(
+            key = tick,
+            crate = renamed,
+            unique = keep_latest,
+            unique_by(queue = tick, run = global),
+            schedule = "0 3 * * *",
+        ),
+        quote!(
+            async fn report(tx: &mut Tx<'_, Db>, tick: Tick) -> Result<u8, E> {
+                Ok(1)
+            }
+        ),
+    );
+    assert!(expansion.contains("renamed::schedule::Scheduled"), "{expansion}");
     assert!(!expansion.contains("idem_runtime"), "{expansion}");
 }
 

@@ -38,10 +38,34 @@ const RANDOM_CRATES: &[&str] = &["rand", "fastrand", "getrandom"];
 pub(crate) fn key(options: &Options, function: &Ident, params: &Params, errors: &mut Errors) -> Key {
     let Some(Given { expr, .. }) = &options.key else {
         if !options.was_tried("key") {
-            errors.push(function, missing(function, params));
+            errors.push(function, missing(function, options, params));
         }
         return Key::Global;
     };
+    key_of(KEY, expr, params, errors)
+}
+
+/// The option that a key is of, in the words of messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    pub(crate) option: &'static str,
+    pub(crate) noun: &'static str,
+    /// What follows from a key without arguments.
+    pub(crate) then: &'static str,
+    /// When that is right.
+    pub(crate) right_if: &'static str,
+}
+
+const KEY: Subject = Subject {
+    option: "key",
+    noun: "the key",
+    then: "every run would be the same work",
+    right_if: "the job runs once ever",
+};
+
+/// Reads an expression over the arguments; one with a mistake stands in with the key that all have.
+pub(crate) fn key_of(subject: Subject, expr: &Expr, params: &Params, errors: &mut Errors) -> Key {
+    let Subject { option, noun, then, right_if } = subject;
     if value::word(expr).is_some_and(|word| word == "global") {
         if let Some(arg) = params.args.iter().find(|arg| arg.ident == "global") {
             let message =
@@ -53,24 +77,25 @@ pub(crate) fn key(options: &Options, function: &Ident, params: &Params, errors: 
     if let Expr::Lit(ExprLit { lit, .. }) = scan::peel_expr(expr) {
         let message = match lit {
             Lit::Str(text) if text.value().trim().is_empty() => {
-                String::from("the key must not be empty; write `key = global` if the job runs once ever")
+                format!("{noun} must not be empty; write `{option} = global` if {right_if}")
             }
             lit => format!(
-                "`{}` names no argument, so every run would be the same work; write `key = global` if that is meant",
+                "`{}` names no argument, so {then}; write `{option} = global` if that is meant",
                 lit.to_token_stream()
             ),
         };
         errors.push(expr, message);
         return Key::Global;
     }
-    match uses("`key`", expr, params, errors) {
+    match uses(&format!("`{option}`"), expr, params, errors) {
         Some(uses) => Key::Of { expr: expr.clone(), uses },
         None => Key::Global,
     }
 }
 
-fn missing(function: &Ident, params: &Params) -> String {
-    let example = params.args.first().map_or_else(|| String::from("global"), |arg| arg.ident.to_string());
+fn missing(function: &Ident, options: &Options, params: &Params) -> String {
+    let without = if options.schedule.is_some() { "tick" } else { "global" };
+    let example = params.args.first().map_or_else(|| String::from(without), |arg| arg.ident.to_string());
     format!("`{function}` must say what makes two runs the same work; write `key = {example}`")
 }
 

@@ -7,7 +7,7 @@ use super::options::{Given, Options};
 use super::params::{First, Params};
 use super::{lock, scan, value};
 use crate::errors::Errors;
-use crate::model::{Drift, InDoubt, Kind};
+use crate::model::{Drift, InDoubt, Kind, Unique};
 use crate::suggest;
 
 /// Returns the kind of the job, unless a mistake leaves it open.
@@ -15,6 +15,7 @@ pub(crate) fn kind(
     function: &Ident,
     params: &Params,
     options: &Options,
+    unique: Option<&Unique>,
     errors: &mut Errors,
 ) -> Option<Kind> {
     match &params.first {
@@ -25,7 +26,7 @@ pub(crate) fn kind(
                 errors.push(&in_doubt.name, message);
             }
             check_no_drift(options, errors);
-            let lock = lock::lock(options, params, errors);
+            let lock = lock::lock(options, params, unique, errors);
             Some(Kind::Atomic { tx: tx.clone()?, lock })
         }
         First::Run(run) => {

@@ -11,7 +11,7 @@ use super::options::{Given, Options};
 use super::params::Params;
 use super::{scan, value};
 use crate::errors::Errors;
-use crate::model::{Lock, OnBusy, RowLock};
+use crate::model::{Lock, OnBusy, RowLock, Unique};
 use crate::suggest;
 
 const LOCKS: &[&str] = &["row", "advisory", "none"];
@@ -22,9 +22,10 @@ const LEASE: Duration = Duration::from_secs(30);
 const LEASE_MIN: Duration = Duration::from_millis(300);
 const ON_BUSY: &[&str] = &["wait", "skip", "error", "reschedule"];
 const WAIT: OnBusy = OnBusy::Wait(Duration::from_secs(10));
+const RESCHEDULE: OnBusy = OnBusy::Reschedule(Duration::from_secs(5));
 
 /// Returns how runs of one key of an atomic job keep out of each other's way.
-pub(crate) fn lock(options: &Options, params: &Params, errors: &mut Errors) -> Lock {
+pub(crate) fn lock(options: &Options, params: &Params, unique: Option<&Unique>, errors: &mut Errors) -> Lock {
     let Some(Given { expr, .. }) = &options.lock else { return Lock::Row };
     let (word, args) = match (value::word(expr), value::call(expr)) {
         (Some(word), _) => (word, None),
@@ -38,11 +39,7 @@ pub(crate) fn lock(options: &Options, params: &Params, errors: &mut Errors) -> L
         ("row", None) => return Lock::Row,
         ("advisory", None) => return Lock::Advisory,
         ("none", None) => {
-            if let Some(on_busy) = &options.on_busy {
-                let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
-                               remove one of them";
-                errors.push(&on_busy.name, message);
-            }
+            check_no_lock(options, unique, errors);
             return Lock::None;
         }
         ("row", Some(args)) => {
@@ -65,6 +62,28 @@ pub(crate) fn lock(options: &Options, params: &Params, errors: &mut Errors) -> L
         }
     }
     Lock::Row
+}
+
+/// Checks that nothing needs the lock that an atomic job does without.
+fn check_no_lock(options: &Options, unique: Option<&Unique>, errors: &mut Errors) {
+    match (unique, &options.unique, &options.on_busy) {
+        // The key of the runs excludes them then.
+        (Some(Unique { run_key: Some(_), .. }), _, _) => {}
+        (Some(Unique { mode, .. }), Some(given), _) if mode.in_run() => {
+            let mode = scan::text(&given.expr);
+            let message = format!(
+                "`{mode}` cannot stand with `lock = none`: nothing would keep the runs apart; remove \
+                 `lock = none`, or say with `unique_by(run = …)` which runs must not meet"
+            );
+            errors.push(&given.expr, message);
+        }
+        (_, _, Some(on_busy)) => {
+            let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
+                           remove one of them";
+            errors.push(&on_busy.name, message);
+        }
+        (_, _, None) => {}
+    }
 }
 
 /// Returns how long a claim of a leased job lasts without a heartbeat.
@@ -162,8 +181,14 @@ fn collect_names(expr: &Expr, names: &mut Vec<String>) -> bool {
 }
 
 /// Returns what a run does when another run holds its key.
-pub(crate) fn on_busy(given: Option<&Given>, errors: &mut Errors) -> OnBusy {
-    let Some(Given { expr, .. }) = given else { return WAIT };
+pub(crate) fn on_busy(given: Option<&Given>, unique: Option<&Unique>, errors: &mut Errors) -> OnBusy {
+    let Some(Given { expr, .. }) = given else {
+        return match unique {
+            // To wait for another run would keep a worker from all other tasks.
+            Some(unique) if unique.mode.in_run() => RESCHEDULE,
+            _ => WAIT,
+        };
+    };
     if let Some(word) = value::word(expr) {
         match word.to_string().as_str() {
             "skip" => return OnBusy::Skip,

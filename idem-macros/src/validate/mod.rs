@@ -2,6 +2,7 @@
 
 mod adopt;
 mod attrs;
+mod cron;
 mod duration;
 mod key;
 mod kind;
@@ -12,8 +13,10 @@ mod params;
 mod retain;
 mod returns;
 mod scan;
+mod schedule;
 mod signature;
 mod steps;
+mod unique;
 mod value;
 
 use crate::errors::Errors;
@@ -41,12 +44,15 @@ pub(crate) fn job(
     let krate = options.krate(errors);
     let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);
     let key = key::key(&options, &sig.ident, &params, errors);
-    let kind = kind::kind(&sig.ident, &params, &options, errors);
+    let unique = unique::unique(&options, &params, errors);
+    let kind = kind::kind(&sig.ident, &params, &options, unique.as_ref(), errors);
     let spec = Spec {
         name: names::job_name(&sig.ident, options.name.as_ref(), errors),
-        on_busy: lock::on_busy(options.on_busy.as_ref(), errors),
+        on_busy: lock::on_busy(options.on_busy.as_ref(), unique.as_ref(), errors),
         retain: retain::retain(options.retain.as_ref(), errors),
         timeout: retain::timeout(options.timeout.as_ref(), errors),
+        schedule: schedule::schedule(&options, &sig.ident, &params, errors),
+        unique,
     };
     let fingerprint = key::fingerprint(options.fingerprint.as_ref(), &key, &params, errors);
     let check = options.check.as_ref().and_then(|check| value::path(check, errors));
@@ -79,6 +85,7 @@ pub(crate) fn job(
             struct_name,
             params: params.args,
             atomic_on: params.first.atomic_on(),
+            scheduled: options.schedule.is_some() || options.was_tried("schedule"),
             returns,
             function: attrs::without_helpers(function),
             body_can_be_checked: can_be_checked && !params.unchecked,

@@ -1,7 +1,7 @@
 //! The options by name: unknown, repeated and contradictory ones.
 
 use proc_macro2::Ident;
-use syn::{Path, parse_quote};
+use syn::{Expr, Path, parse_quote};
 
 use super::value;
 use crate::errors::Errors;
@@ -22,16 +22,30 @@ const NAMES: &[&str] = &[
     "adopt",
     "replay",
     "timeout",
+    "unique",
+    "unique_by",
+    "on_duplicate",
+    "schedule",
     "crate",
 ];
-
-/// Options of the design that come later.
-const LATER: &[&str] = &["unique", "unique_by", "on_duplicate", "schedule"];
 
 /// An option `name = expr`.
 pub(crate) struct Given {
     pub(crate) name: Ident,
-    pub(crate) expr: syn::Expr,
+    pub(crate) expr: Expr,
+}
+
+/// An option `name = expr` or `name(expr, part = expr)`.
+pub(crate) struct GivenParts {
+    pub(crate) name: Ident,
+    pub(crate) value: Parts,
+}
+
+pub(crate) enum Parts {
+    /// What stands behind `=`.
+    Whole(Expr),
+    /// What stands in parentheses.
+    Each(Vec<Expr>),
 }
 
 /// One `replay(...)`.
@@ -54,6 +68,10 @@ pub(crate) struct Options {
     pub(crate) fingerprint: Option<Given>,
     pub(crate) check: Option<Given>,
     pub(crate) timeout: Option<Given>,
+    pub(crate) unique: Option<Given>,
+    pub(crate) unique_by: Option<GivenParts>,
+    pub(crate) on_duplicate: Option<Given>,
+    pub(crate) schedule: Option<GivenParts>,
     pub(crate) krate: Option<Given>,
     pub(crate) adopt: Vec<RawArm>,
     pub(crate) replay: Vec<GivenReplay>,
@@ -76,6 +94,7 @@ impl Options {
         let slot = match text.as_str() {
             "adopt" => return self.put_adopt(name, value, errors),
             "replay" => return self.put_replay(name, value, errors),
+            "unique_by" | "schedule" => return self.put_parts(name, value, errors),
             "key" => &mut self.key,
             "name" => &mut self.name,
             "job" => &mut self.job,
@@ -87,20 +106,35 @@ impl Options {
             "fingerprint" => &mut self.fingerprint,
             "check" => &mut self.check,
             "timeout" => &mut self.timeout,
+            "unique" => &mut self.unique,
+            "on_duplicate" => &mut self.on_duplicate,
             "crate" => &mut self.krate,
             _ => return self.unknown(&name, errors),
         };
         match value {
             RawValue::Broken => self.broken.push(text),
-            RawValue::Expr(_) if slot.is_some() => {
-                errors.push(&name, format_args!("`{name}` is given twice; remove one of them"));
-            }
+            RawValue::Expr(_) if slot.is_some() => twice(&name, errors),
             RawValue::Expr(expr) => *slot = Some(Given { name, expr }),
-            _ => {
-                errors.push(&name, format_args!("`{name}` needs a value; write `{}`", example(&text)));
-                self.broken.push(text);
-            }
+            _ => self.no_value(&name, errors),
         }
+    }
+
+    fn put_parts(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
+        let slot = if name == "schedule" { &mut self.schedule } else { &mut self.unique_by };
+        let value = match value {
+            RawValue::Broken => return self.broken.push(name.to_string()),
+            RawValue::Expr(_) | RawValue::Parts(_) if slot.is_some() => return twice(&name, errors),
+            RawValue::Expr(expr) => Parts::Whole(expr),
+            RawValue::Parts(parts) if !parts.is_empty() => Parts::Each(parts),
+            _ => return self.no_value(&name, errors),
+        };
+        *slot = Some(GivenParts { name, value });
+    }
+
+    fn no_value(&mut self, name: &Ident, errors: &mut Errors) {
+        let text = name.to_string();
+        errors.push(name, format_args!("`{name}` needs a value; write `{}`", example(&text)));
+        self.broken.push(text);
     }
 
     fn put_adopt(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
@@ -126,13 +160,8 @@ impl Options {
 
     fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
         let text = name.to_string();
-        if LATER.contains(&text.as_str()) {
-            errors.push(name, format_args!("`{name}` is not available yet; remove it"));
-        } else {
-            errors
-                .push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
-            self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
-        }
+        errors.push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
+        self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
     }
 
     /// Tells whether the option was given, be it with a value that does not parse.
@@ -166,6 +195,10 @@ impl Options {
     }
 }
 
+fn twice(name: &Ident, errors: &mut Errors) {
+    errors.push(name, format_args!("`{name}` is given twice; remove one of them"));
+}
+
 fn example(name: &str) -> &'static str {
     match name {
         "key" => "key = payment_id",
@@ -179,6 +212,10 @@ fn example(name: &str) -> &'static str {
         "fingerprint" => "fingerprint = args",
         "check" => "check = already_done",
         "timeout" => "timeout = \"30s\"",
+        "unique" => "unique = until_executed",
+        "unique_by" => "unique_by = payment_id",
+        "on_duplicate" => "on_duplicate = skip",
+        "schedule" => "schedule = \"0 3 * * *\"",
         _ => "crate = idem_runtime",
     }
 }

@@ -24,6 +24,14 @@ pub(crate) fn call(expr: &Expr) -> Option<(&Ident, &Punctuated<Expr, Token![,]>)
     }
 }
 
+/// Returns the word and what stands behind it of `word = expr`.
+pub(crate) fn part(expr: &Expr) -> Option<(&Ident, &Expr)> {
+    match scan::peel_expr(expr) {
+        Expr::Assign(assign) => word(&assign.left).map(|word| (word, &*assign.right)),
+        _ => None,
+    }
+}
+
 /// Returns the text of `option = "text"`.
 pub(crate) fn string(expr: &Expr) -> Option<&LitStr> {
     match scan::peel_expr(expr) {

@@ -1,4 +1,5 @@
 use idem_runtime::prelude::*;
+use idem_runtime::schedule::{Scheduled as _, Tick};
 
 macro_rules! jobs {
     ($($(#[$attr:meta])* $vis:vis $name:ident as $job:ident($arg:ident: $ty:ty, key $key:expr, retain $retain:literal) -> $out:ty $body:block)+) => {$(
@@ -75,6 +76,47 @@ mod look {
     }
 }
 
+macro_rules! unique {
+    ($name:ident($arg:ident: $ty:ty) $mode:expr, by $queue:expr, $run:expr, $duplicate:expr) => {
+        #[idempotent(
+            key = $arg,
+            unique = $mode,
+            unique_by(queue = $queue, run = $run),
+            on_duplicate = $duplicate,
+        )]
+        async fn $name(_: &mut Tx<'_, Memory>, $arg: $ty) -> Result<$ty, String> {
+            Ok($arg)
+        }
+    };
+    ($name:ident($arg:ident: $ty:ty) window $window:literal, by $by:expr) => {
+        #[idempotent(key = $arg, unique = until_expired($window), unique_by = $by)]
+        async fn $name(_: &mut Tx<'_, Memory>, $arg: $ty) -> Result<$ty, String> {
+            Ok($arg)
+        }
+    };
+}
+
+unique!(seven(id: i64) until_and_while_executing, by id, (id % 4, "x"), reschedule("5s"));
+unique!(eight(id: i64) window "1h", by id + 1);
+
+macro_rules! scheduled {
+    ($name:ident($arg:ident: $ty:ty) $cron:literal, $zone:literal, $missed:ident) => {
+        #[idempotent(key = $arg, schedule($cron, time_zone = $zone, missed = $missed))]
+        async fn $name(_: &mut Tx<'_, Memory>, $arg: $ty) -> Result<i64, String> {
+            Ok($arg.unix())
+        }
+    };
+    ($name:ident($arg:ident: $ty:ty) $cron:expr) => {
+        #[idempotent(key = $arg, schedule = $cron, in_doubt = rerun)]
+        async fn $name($arg: $ty) -> Result<i64, String> {
+            Ok($arg.unix())
+        }
+    };
+}
+
+scheduled!(nine(tick: Tick) "0 3 * * *", "Europe/Berlin", all);
+scheduled!(ten(tick: Tick) "0 3 * * MON");
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let idem = Idem::memory().build().unwrap();
@@ -87,4 +129,10 @@ async fn main() {
     assert_eq!(*four(&idem, 6).await.unwrap(), 6);
     assert_eq!(*five(&idem, 7).await.unwrap(), 7);
     assert_eq!(*six(&idem, 8).await.unwrap(), 8);
+    assert_eq!(*seven(&idem, 9).await.unwrap(), 9);
+    assert_eq!(Seven { id: 9 }.run_key().unwrap().unwrap().readable(), "1, x");
+    assert_eq!(*eight(&idem, 9).await.unwrap(), 9);
+    assert_eq!(Eight { id: 9 }.queue_key().unwrap().readable(), "10");
+    assert_eq!(*idem.run(Nine::at(Tick::from_unix(9))).await.unwrap(), 9);
+    assert_eq!(*ten(&idem, Tick::from_unix(10)).await.unwrap(), 10);
 }

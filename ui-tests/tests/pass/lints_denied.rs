@@ -6,6 +6,7 @@
 //! Generated code is silent under the user's lints.
 
 use idem_runtime::prelude::*;
+use idem_runtime::schedule::Tick;
 
 /// Why a payment failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -100,6 +101,33 @@ async fn without_steps_and_unused(id: i64) -> Result<i64, &'static str> {
 #[idempotent(key = id, in_doubt = park)]
 async fn with_steps_and_unused(_run: &mut Run<'_, Memory>, id: i64) -> Result<i64, Undescribed> {
     Ok(id)
+}
+
+/// Is unique.
+#[idempotent(
+    key = (id, note.len()),
+    unique = until_and_while_executing,
+    unique_by(queue = (id, note.len()), run = id % 4),
+    on_duplicate = replace,
+)]
+pub async fn newest(_: &mut Tx<'_, Memory>, id: i64, note: String, _unused: u8) -> Result<usize, Failure> {
+    Ok(note.len())
+}
+
+#[idempotent(key = _id, unique = keep_latest, unique_by = _id, in_doubt = rerun)]
+async fn unique_and_unused(_id: i64) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Is started by the clock.
+#[idempotent(key = tick, schedule("0 3 * * *", time_zone = "Europe/Berlin", missed = all))]
+pub async fn nightly(_: &mut Tx<'_, Memory>, tick: Tick) -> Result<i64, Failure> {
+    Ok(tick.unix())
+}
+
+#[idempotent(key = _tick, schedule = "0 3 * * *", in_doubt = rerun)]
+async fn scheduled_and_unused(_tick: Tick) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// An error that says nothing of itself.

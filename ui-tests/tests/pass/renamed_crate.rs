@@ -76,7 +76,24 @@ pub async fn fulfil(run: &mut Run<'_, Memory>, order: u32) -> Result<u32, String
     run.step("charge", async |_| Ok(order)).await
 }
 
+#[idempotent(
+    key = (order, other),
+    crate = renamed,
+    unique = until_and_while_executing,
+    unique_by(queue = (order, other), run = global),
+    on_duplicate = reschedule("5s"),
+)]
+pub async fn refresh(_: &mut Tx<'_, Memory>, order: OrderId, other: u32) -> Result<u32, String> {
+    Ok(order.0 + other)
+}
+
+#[idempotent(key = tick, crate = renamed, schedule("0 3 * * *", time_zone = "Europe/Berlin", missed = all))]
+pub async fn nightly(_: &mut Tx<'_, Memory>, tick: renamed::schedule::Tick) -> Result<i64, String> {
+    Ok(tick.unix())
+}
+
 fn main() {
+    let _ = |idem: &Idem<Memory, App>, tick| drop((refresh(idem, OrderId(1), 2), nightly(idem, tick)));
     let _ = |idem: &Idem<Memory, App>| drop(ship(idem, OrderId(1), 2, String::new()));
     let _ = |idem: &Idem<Memory, App>| drop((sync(idem, OrderId(1)), fulfil(idem, 2)));
     let _: fn(Done<u32>, Error<String>, &Idem<Memory, App>) = |_, _, _| ();

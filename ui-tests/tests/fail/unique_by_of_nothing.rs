@@ -2,7 +2,7 @@
 
 use idem_runtime::prelude::*;
 
-#[idempotent(key = id, schedule = "0 0 * * *")]
+#[idempotent(key = id, unique = until_executed, unique_by())]
 async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String> {
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use idem_runtime::prelude::*;
 
-#[idempotent(key = id, unique = until_executed)]
+#[idempotent(key = id, unique = until_executed, on_duplicate = reschedule("0s"))]
 async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String> {
     Ok(())
 }

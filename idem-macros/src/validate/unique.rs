@@ -1,0 +1,232 @@
+//! `unique`, `unique_by` and `on_duplicate`: what of a job there is only one of.
+
+use proc_macro2::Ident;
+
+use super::duration::duration;
+use super::key::{Subject, key_of};
+use super::options::{Given, GivenParts, Options, Parts};
+use super::params::Params;
+use super::{scan, value};
+use crate::errors::Errors;
+use crate::model::{Key, OnDuplicate, Unique, UniqueMode};
+use crate::suggest;
+
+const MODES: &[&str] = &[
+    "until_executing",
+    "until_executed",
+    "until_expired",
+    "while_executing",
+    "until_and_while_executing",
+    "keep_latest",
+];
+const EXPIRED_FORM: &str = "write `until_expired(\"1h\")`";
+const ON_DUPLICATE: &[&str] = &["skip", "error", "replace", "reschedule"];
+const RESCHEDULE_FORM: &str = "write `reschedule(\"5s\")`";
+const BY: Subject = Subject {
+    option: "unique_by",
+    noun: "`unique_by`",
+    then: "all tasks of the job would be the same one",
+    right_if: "there is one for the whole job",
+};
+
+/// Returns what of the job there is only one of, if that was said without a mistake.
+pub(crate) fn unique(options: &Options, params: &Params, errors: &mut Errors) -> Option<Unique> {
+    let by = options.unique_by.as_ref().and_then(|given| by(given, params, errors));
+    let on_duplicate = options.on_duplicate.as_ref().and_then(|given| on_duplicate(given, errors));
+    let Some(given) = &options.unique else {
+        check_nothing_without_unique(options, errors);
+        return None;
+    };
+    let mode = mode(given, errors)?;
+    if let Some(on_duplicate) = &options.on_duplicate {
+        check_has_duplicates(mode, &on_duplicate.name, errors);
+    }
+    let (queue_key, run_key) = match by {
+        None => (None, None),
+        Some(By::Both(key)) => (Some(key.clone()), Some(key)),
+        Some(By::Each { queue, run }) => {
+            check_phases(mode, &scan::text(&given.expr), queue.as_ref(), run.as_ref(), errors);
+            (queue.map(|part| part.key), run.map(|part| part.key))
+        }
+    };
+    Some(Unique {
+        mode,
+        on_duplicate,
+        queue_key: queue_key.filter(|_| mode.in_queue()),
+        run_key: run_key.filter(|_| mode.in_run()),
+    })
+}
+
+/// `unique` is missing once, however many options need it.
+fn check_nothing_without_unique(options: &Options, errors: &mut Errors) {
+    let by = options.unique_by.as_ref().map(|given| &given.name);
+    let on_duplicate = options.on_duplicate.as_ref().map(|given| &given.name);
+    if let Some(name) = by.or(on_duplicate)
+        && !options.was_tried("unique")
+    {
+        let message = format!(
+            "`{name}` cannot stand without `unique`, which says what there is only one of; \
+             write `unique = until_executed` as well"
+        );
+        errors.push(name, message);
+    }
+}
+
+fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
+    let (word, args) = match (value::word(expr), value::call(expr)) {
+        (Some(word), _) => (word, None),
+        (None, Some((word, args))) => (word, Some(args)),
+        (None, None) => {
+            errors.push(expr, format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)));
+            return None;
+        }
+    };
+    match (word.to_string().as_str(), args) {
+        ("until_executing", None) => return Some(UniqueMode::UntilExecuting),
+        ("until_executed", None) => return Some(UniqueMode::UntilExecuted),
+        ("while_executing", None) => return Some(UniqueMode::WhileExecuting),
+        ("until_and_while_executing", None) => return Some(UniqueMode::UntilAndWhileExecuting),
+        ("keep_latest", None) => return Some(UniqueMode::KeepLatest),
+        ("until_expired", None) => {
+            errors.push(word, format_args!("`until_expired` must say how long; {EXPIRED_FORM}"));
+        }
+        ("until_expired", Some(args)) => match (args.first(), args.len()) {
+            (Some(window), 1) => {
+                return duration("`until_expired`", "until_expired(\"1h\")", window, errors)
+                    .map(UniqueMode::UntilExpired);
+            }
+            _ => errors.push(expr, format_args!("`until_expired` takes one duration; {EXPIRED_FORM}")),
+        },
+        (known, Some(_)) if MODES.contains(&known) => {
+            errors.push(expr, format_args!("`{word}` takes nothing; write `unique = {word}`"));
+        }
+        (other, _) => {
+            let instead = suggest::instead_of(other, MODES);
+            errors.push(word, format_args!("`unique` cannot be `{word}`{instead}"));
+        }
+    }
+    None
+}
+
+/// What was said instead of the key.
+#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
+enum By {
+    /// `unique_by = expr`: in queue and run.
+    Both(Key),
+    /// `unique_by(queue = expr, run = expr)`.
+    Each { queue: Option<Part>, run: Option<Part> },
+}
+
+struct Part {
+    word: Ident,
+    key: Key,
+}
+
+fn by(given: &GivenParts, params: &Params, errors: &mut Errors) -> Option<By> {
+    let parts = match &given.value {
+        Parts::Whole(expr) => return Some(By::Both(key_of(BY, expr, params, errors))),
+        Parts::Each(parts) => parts,
+    };
+    let (mut queue, mut run) = (None, None);
+    for part in parts {
+        let Some((word, expr)) = value::part(part) else {
+            let message = format!(
+                "`unique_by(...)` must say which part this is; write `unique_by = {}`, or \
+                 `unique_by(queue = …, run = …)`",
+                scan::text(part)
+            );
+            errors.push(part, message);
+            return None;
+        };
+        let text = word.to_string();
+        let slot = match text.as_str() {
+            "queue" => &mut queue,
+            "run" => &mut run,
+            other => {
+                let instead = suggest::instead_of(other, &["queue", "run"]);
+                errors.push(word, format_args!("`unique_by` has no part `{word}`{instead}"));
+                return None;
+            }
+        };
+        if slot.is_some() {
+            errors.push(word, format_args!("`{word}` is given twice; remove one of them"));
+            return None;
+        }
+        *slot = Some(Part { word: word.clone(), key: key_of(BY, expr, params, errors) });
+    }
+    Some(By::Each { queue, run })
+}
+
+/// Checks that a mode has the phases that parts of `unique_by` are for.
+fn check_phases(mode: UniqueMode, name: &str, queue: Option<&Part>, run: Option<&Part>, errors: &mut Errors) {
+    if let Some(Part { word, .. }) = queue
+        && !mode.in_queue()
+    {
+        let message = format!(
+            "`{word}` cannot stand with `{name}`, which takes no claim in the queue; remove it, or write \
+             `unique = until_and_while_executing`"
+        );
+        errors.push(word, message);
+    }
+    if let Some(Part { word, .. }) = run
+        && !mode.in_run()
+    {
+        let message = format!(
+            "`{word}` cannot stand with `{name}`, which takes no claim for a run; remove it, or write \
+             `unique = until_and_while_executing`"
+        );
+        errors.push(word, message);
+    }
+}
+
+/// Checks that there is something to say about a duplicate.
+fn check_has_duplicates(mode: UniqueMode, on_duplicate: &Ident, errors: &mut Errors) {
+    let message = match mode {
+        UniqueMode::WhileExecuting => {
+            "`on_duplicate` cannot stand with `while_executing`, under which no task in the queue is a duplicate; remove \
+             it, or write `on_busy` for a run that meets another"
+        }
+        UniqueMode::KeepLatest => {
+            "`on_duplicate` cannot stand with `keep_latest`, which always replaces the task that waits; remove it"
+        }
+        UniqueMode::UntilExecuting
+        | UniqueMode::UntilExecuted
+        | UniqueMode::UntilExpired(_)
+        | UniqueMode::UntilAndWhileExecuting => return,
+    };
+    errors.push(on_duplicate, message);
+}
+
+fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDuplicate> {
+    let (word, args) = match (value::word(expr), value::call(expr)) {
+        (Some(word), _) => (word, None),
+        (None, Some((word, args))) => (word, Some(args)),
+        (None, None) => {
+            errors.push(expr, "`on_duplicate` must be `skip`, `error`, `replace` or `reschedule(\"5s\")`");
+            return None;
+        }
+    };
+    match (word.to_string().as_str(), args) {
+        ("skip", None) => return Some(OnDuplicate::Skip),
+        ("error", None) => return Some(OnDuplicate::Error),
+        ("replace", None) => return Some(OnDuplicate::Replace),
+        ("reschedule", None) => {
+            errors.push(word, format_args!("`reschedule` must say how long; {RESCHEDULE_FORM}"));
+        }
+        ("reschedule", Some(args)) => match (args.first(), args.len()) {
+            (Some(delay), 1) => {
+                return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
+                    .map(OnDuplicate::Reschedule);
+            }
+            _ => errors.push(expr, format_args!("`reschedule` takes one duration; {RESCHEDULE_FORM}")),
+        },
+        ("skip" | "error" | "replace", Some(_)) => {
+            errors.push(expr, format_args!("`{word}` takes nothing; write `on_duplicate = {word}`"));
+        }
+        (other, _) => {
+            let instead = suggest::instead_of(other, ON_DUPLICATE);
+            errors.push(word, format_args!("`on_duplicate` cannot be `{word}`{instead}"));
+        }
+    }
+    None
+}

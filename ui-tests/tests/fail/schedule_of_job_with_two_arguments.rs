@@ -1,0 +1,11 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+use idem_runtime::schedule::Tick;
+
+#[idempotent(key = tick, schedule = "0 3 * * *")]
+async fn report(tx: &mut Tx<'_, Memory>, user: i64, tick: Tick) -> Result<(), String> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id, unique = until_executed, unique_by(queue = id, queue = id))]
+async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String> {
+    Ok(())
+}
+
+fn main() {}
