@@ -34,11 +34,13 @@ pub enum Server {
     /// The same PostgreSQL behind PgBouncer in transaction pooling mode: what a session sets may be gone, or somebody
     /// else's, in the next transaction.
     PgBouncer,
+    /// Redis, for queues that are not in the database.
+    Redis,
 }
 
 impl Server {
     /// Every server, in the order of the reports.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::MySql, Self::PgBouncer];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::MySql, Self::PgBouncer, Self::Redis];
 
     /// Returns the server's address, or `None` if it is neither there nor asked for.
     ///
@@ -67,6 +69,7 @@ impl Server {
             Self::Postgres => "postgres",
             Self::MySql => "mysql",
             Self::PgBouncer => "pgbouncer",
+            Self::Redis => "redis",
         }
     }
 
@@ -76,6 +79,7 @@ impl Server {
             Self::Postgres => "IDEM_TEST_POSTGRES",
             Self::MySql => "IDEM_TEST_MYSQL",
             Self::PgBouncer => "IDEM_TEST_PGBOUNCER",
+            Self::Redis => "IDEM_TEST_REDIS",
         }
     }
 }
@@ -139,7 +143,7 @@ fn start(server: Server) -> Result<&'static Private, String> {
     match server {
         Server::Postgres => return crate::private::postgres().map_err(str::to_owned),
         Server::MySql => return crate::private::mysql().map_err(str::to_owned),
-        Server::PgBouncer => {}
+        Server::PgBouncer | Server::Redis => {}
     }
     Err(format!("{server} is never started by a test"))
 }
