@@ -13,7 +13,9 @@ use apalis_core::backend::TaskSink as _;
 use apalis_postgres::{Config, PostgresStorage};
 use clap::Parser;
 use futures_util::future::BoxFuture;
-use graphile_worker::{IntoTaskHandlerResult, JobSpecBuilder, TaskHandler, WorkerContext, WorkerOptions, WorkerUtils};
+use graphile_worker::{
+    IntoTaskHandlerResult, JobSpecBuilder, TaskHandler, WorkerContext, WorkerOptions, WorkerUtils,
+};
 use idem_runtime::engine::{Engine, Enqueued, Queue};
 use idem_runtime::prelude::*;
 use idem_testkit::Lab;
@@ -96,10 +98,17 @@ async fn main() -> anyhow::Result<()> {
                 }
             }
             for (system, own) in systems.iter().zip(&rates) {
-                let base = systems.iter().position(|base| base.tasks == system.tasks).expect("apalis is the first");
+                let base =
+                    systems.iter().position(|base| base.tasks == system.tasks).expect("apalis is the first");
                 let ratio = median(own.iter().zip(&rates[base]).map(|(own, base)| own / base));
                 let tasks_per_second = median(own.iter().copied());
-                rows.push(Row { system: system.name, queued: *queued, callers: *callers, tasks_per_second, ratio });
+                rows.push(Row {
+                    system: system.name,
+                    queued: *queued,
+                    callers: *callers,
+                    tasks_per_second,
+                    ratio,
+                });
             }
         }
     }
@@ -168,7 +177,10 @@ async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
             let (queue, first) = (queue.clone(), next(&users, 100));
             Box::pin(async move {
                 let answers = queue.push_all((first..first + 100).map(|user| SyncUser { user })).await?;
-                ensure!(answers.iter().all(|answer| matches!(answer, Ok(Enqueued::New(_)))), "not all are new");
+                ensure!(
+                    answers.iter().all(|answer| matches!(answer, Ok(Enqueued::New(_)))),
+                    "not all are new"
+                );
                 Ok(())
             })
         }),
@@ -206,7 +218,12 @@ fn push(queue: &Queue<Postgres>, user: i64, is_new: bool) -> BoxFuture<'static, 
 }
 
 /// Fills the queues: the first task by each system's own means, the others as copies of that.
-async fn fill(pool: &PgPool, queue: &Queue<Postgres>, utils: &WorkerUtils, queued: i64) -> anyhow::Result<()> {
+async fn fill(
+    pool: &PgPool,
+    queue: &Queue<Postgres>,
+    utils: &WorkerUtils,
+    queued: i64,
+) -> anyhow::Result<()> {
     push(queue, 1, true).await?;
     add(utils, 1).await?;
     let copies = [

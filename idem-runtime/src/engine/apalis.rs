@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use apalis_core::error::{AbortError, BoxDynError};
 use apalis_core::task::Task;
+use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::from_request::FromRequest;
 use apalis_core::worker::context::WorkerContext;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -164,6 +165,43 @@ pub enum Ran<T> {
 
 /// What a handler returns.
 pub type Handled<T> = Pin<Box<dyn Future<Output = Result<Ran<T>, BoxDynError>> + Send>>;
+
+/// Makes a task of apalis of one in the outbox, for a relay to an engine that is not in this database, such as Redis.
+///
+/// Its id is the same whenever it is made, so the engine takes it once. Its worker's handler comes from the queue of
+/// [`Engine::Outbox`].
+///
+/// ```text
+/// idem.relay(async |task| match task.job() {
+///     "sync_user" => redis.push_task(apalis::task::<SyncUser>(task)?).await.map_err(Into::into),
+///     other => bail!("nobody relays `{other}`"),
+/// })
+/// .await?;
+/// ```
+///
+/// # Errors
+///
+/// The task is none of job `J`, or of a version of it that this one does not read.
+pub fn task<J: Job>(task: &crate::Task) -> Result<Task<Payload<J>>, StoreError> {
+    let unreadable = |error: serde_json::Error| {
+        let text = format!("task {} of job `{}` is no JSON: {error}", task.id(), task.job());
+        StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error)
+    };
+    let payload = Payload::new(&task.decode::<J>()?).map_err(unreadable)?;
+    let priority = usize::try_from(task.priority()).unwrap_or(0);
+    let builder = TaskBuilder::new(payload).task_id(task.id().into()).priority(priority);
+    let attempts = task.attempts().and_then(|attempts| usize::try_from(attempts).ok());
+    Ok(match attempts {
+        Some(attempts) => builder.max_attempts(attempts).build(),
+        None => builder.build(),
+    })
+}
+
+impl From<TaskId> for apalis_core::task::task_id::TaskId {
+    fn from(id: TaskId) -> Self {
+        id.to_string().parse().expect("an id of idem's is a ULID")
+    }
+}
 
 /// Encodes a job as apalis carries it.
 pub(super) fn payload<J: Job>(job: &J) -> Result<Vec<u8>, PushError> {
