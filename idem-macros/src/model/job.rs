@@ -241,7 +241,6 @@ pub(crate) enum Retain {
 }
 
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]
 pub(crate) enum Key {
     /// One run ever.
     Global,

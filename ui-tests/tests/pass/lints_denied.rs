@@ -111,7 +111,7 @@ async fn with_steps_and_unused(_run: &mut Run<'_, Memory>, id: i64) -> Result<i6
     on_duplicate = replace,
 )]
 pub async fn newest(_: &mut Tx<'_, Memory>, id: i64, note: String, _unused: u8) -> Result<usize, Failure> {
-    Ok(note.len())
+    Ok(note.len() + usize::from(id == 1))
 }
 
 #[idempotent(key = _id, unique = keep_latest, unique_by = _id, in_doubt = rerun)]
