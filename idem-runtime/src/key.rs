@@ -234,10 +234,6 @@ enum Tag {
     None = 7,
     Some = 8,
     Group = 9,
-    #[cfg_attr(
-        not(any(feature = "uuid", feature = "chrono", feature = "time", feature = "jiff")),
-        expect(dead_code, reason = "only the parts of optional crates are named")
-    )]
     Named = 10,
 }
 

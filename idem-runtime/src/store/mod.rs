@@ -6,6 +6,7 @@ pub mod memory;
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod schedule;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[cfg_attr(
     not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
@@ -29,6 +30,7 @@ pub use self::lease::{
 pub use self::mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
+pub use self::schedule::ScheduleStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::sql::SqlDatabase;
 #[cfg(feature = "sqlite")]
@@ -55,7 +57,7 @@ pub trait Database: Send + Sync + Sized + 'static {
 /// say whether another try may help: a method that can tell marks them as
 /// [temporary](StoreError::temporary).
 #[async_trait]
-pub trait Store<D: Database>: LeaseStore {
+pub trait Store<D: Database>: LeaseStore + ScheduleStore {
     /// Returns the name of the store, for messages.
     fn name(&self) -> &'static str;
 

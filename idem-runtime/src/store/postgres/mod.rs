@@ -6,6 +6,7 @@
 
 mod lease;
 mod lease_statements;
+mod schedule;
 mod statements;
 mod tx;
 mod watch;
