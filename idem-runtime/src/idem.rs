@@ -236,7 +236,7 @@ impl<D: Database, S> Idem<D, S> {
         &self.inner.store
     }
 
-    async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
+    pub(crate) async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
         let spec = J::SPEC;
         let known = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
         if let Some(enrolled) = known {
