@@ -83,6 +83,22 @@ impl<E> Error<E> {
         }
     }
 
+    /// Returns what the error says; `own` says it of the job's own error, which need not be printable.
+    pub(crate) fn text(&self, own: impl FnOnce(&E) -> String) -> String {
+        match self {
+            Error::Job(error) => own(error),
+            Error::Busy(error) => error.to_string(),
+            Error::KeyReused(error) => error.to_string(),
+            Error::RowNotFound(error) => error.to_string(),
+            Error::Timeout(error) => error.to_string(),
+            Error::LostClaim(error) => error.to_string(),
+            Error::Parked(error) => error.to_string(),
+            Error::Drift(error) => error.to_string(),
+            Error::Args(error) => error.to_string(),
+            Error::Store(error) => error.to_string(),
+        }
+    }
+
     /// Returns the job's own error, or the error itself if it is another.
     ///
     /// # Errors

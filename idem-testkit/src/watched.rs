@@ -2,13 +2,16 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
+use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Found, Held, Lease, LeaseClaim, LeaseStore,
-    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch as KeyWatch,
+    Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow,
+    Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -221,6 +224,21 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
         self.inner.delete_task(number).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> ScheduleStore for WatchedStore<D> {
+    async fn now(&self) -> Result<Duration, StoreError> {
+        self.inner.now().await
+    }
+
+    async fn last_tick(&self, job: JobId) -> Result<Option<Tick>, StoreError> {
+        self.inner.last_tick(job).await
+    }
+
+    async fn advance_tick(&self, job: JobId, from: Option<Tick>, to: Tick) -> Result<bool, StoreError> {
+        self.inner.advance_tick(job, from, to).await
     }
 }
 

@@ -235,6 +235,11 @@ fn broken_stores() -> Vec<Check> {
         ResolvesAsFailed on Memory::new() => a_resolved_key_is_as_the_person_said,
         ResolvesNoStep on Memory::new() => a_resolved_step_is_done_or_gone,
         KeepsNoAudit on Memory::new() => a_resolution_is_in_the_audit,
+        CountsMillisecondsAsSeconds on Memory::new() => the_clock_counts_from_1970,
+        StopsTheClock on Memory::new() => the_clock_goes_on,
+        AdvancesFromAnywhere on Memory::new() => a_tick_advances_only_from_where_it_was,
+        LooksThenAdvances on Memory::new() => of_advances_at_once_one_succeeds,
+        SharesTheTick on Sqlite::new() => a_tick_advances_only_from_where_it_was,
     ]
 }
 

@@ -139,7 +139,9 @@ async fn wait(is_so: impl AsyncFn() -> bool) {
 async fn a_task_of_redis_is_enqueued_with_the_callers_writes() {
     let Some(fixture) = Fixture::new().await else { return };
     let mut tx = fixture.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let Enqueued::New(_) = fixture.queue.push_in(&mut tx, SyncUser { user: 1 }).await.unwrap() else { panic!() };
+    let Enqueued::New(_) = fixture.queue.push_in(&mut tx, SyncUser { user: 1 }).await.unwrap() else {
+        panic!()
+    };
     tx.rollback().await.unwrap();
     assert_eq!(fixture.relay::<SyncUser>(false).await.unwrap(), 0, "a task that was rolled back is sent");
 

@@ -412,18 +412,7 @@ where
 
     /// Frees the key for another run, and says why.
     async fn give_up(&mut self, error: Error<J::Error>) -> Failed<J::Error> {
-        let text = match &error {
-            Error::Job(error) => J::describe_error(error),
-            Error::Busy(error) => error.to_string(),
-            Error::KeyReused(error) => error.to_string(),
-            Error::RowNotFound(error) => error.to_string(),
-            Error::Timeout(error) => error.to_string(),
-            Error::LostClaim(error) => error.to_string(),
-            Error::Parked(error) => error.to_string(),
-            Error::Drift(error) => error.to_string(),
-            Error::Args(error) => error.to_string(),
-            Error::Store(error) => error.to_string(),
-        };
+        let text = error.text(J::describe_error);
         if let Some((store, hold)) = self.release.armed.take() {
             fail(&*store, &hold, text, self.release.in_doubt, &self.release.what).await;
         }

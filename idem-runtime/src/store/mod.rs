@@ -7,6 +7,7 @@ mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
+mod schedule;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[cfg_attr(
     not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
@@ -31,6 +32,7 @@ pub use self::mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 pub use self::queue::{Engine, Holder, Push, Pushed, QueueStore, UniqueClaim};
+pub use self::schedule::ScheduleStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::sql::SqlDatabase;
 #[cfg(feature = "sqlite")]
@@ -57,7 +59,7 @@ pub trait Database: Send + Sync + Sized + 'static {
 /// say whether another try may help: a method that can tell marks them as
 /// [temporary](StoreError::temporary).
 #[async_trait]
-pub trait Store<D: Database>: LeaseStore + QueueStore<D> {
+pub trait Store<D: Database>: LeaseStore + QueueStore<D> + ScheduleStore {
     /// Returns the name of the store, for messages.
     fn name(&self) -> &'static str;
 

@@ -2,14 +2,16 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
+use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Held, Lease, LeaseClaim, LeaseStore,
-    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
+    Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -117,6 +119,24 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
 
     async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         good.resolve(resolve).await
+    }
+
+    async fn now(&self, good: &Good<D>) -> Result<Duration, StoreError> {
+        good.now().await
+    }
+
+    async fn last_tick(&self, good: &Good<D>, job: JobId) -> Result<Option<Tick>, StoreError> {
+        good.last_tick(job).await
+    }
+
+    async fn advance_tick(
+        &self,
+        good: &Good<D>,
+        job: JobId,
+        from: Option<Tick>,
+        to: Tick,
+    ) -> Result<bool, StoreError> {
+        good.advance_tick(job, from, to).await
     }
 
     async fn audit(&self, good: &Good<D>, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
@@ -253,6 +273,21 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
 
     async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
         self.fault.watch(&self.good, key).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> ScheduleStore for BrokenStore<D> {
+    async fn now(&self) -> Result<Duration, StoreError> {
+        self.fault.now(&self.good).await
+    }
+
+    async fn last_tick(&self, job: JobId) -> Result<Option<Tick>, StoreError> {
+        self.fault.last_tick(&self.good, job).await
+    }
+
+    async fn advance_tick(&self, job: JobId, from: Option<Tick>, to: Tick) -> Result<bool, StoreError> {
+        self.fault.advance_tick(&self.good, job, from, to).await
     }
 }
 

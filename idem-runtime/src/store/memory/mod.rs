@@ -2,6 +2,7 @@
 
 mod lease;
 mod queue;
+mod schedule;
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
@@ -20,6 +21,7 @@ use crate::fingerprint::Fingerprint;
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, JobId, NewRecord, Record, State, StepRecord, Token};
+use crate::schedule::Tick;
 
 /// The database of jobs whose effect is in this process's memory.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,7 @@ struct Shared {
 struct Data {
     records: BTreeMap<KeyHash, Stored>,
     jobs: Vec<(String, String)>,
+    ticks: HashMap<JobId, Tick>,
     effects: BTreeMap<String, String>,
     audit: Vec<lease::Audited>,
     outbox: BTreeMap<i64, queue::Waiting>,

@@ -63,7 +63,7 @@ impl MySqlStore {
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         doing: &str,
         write: impl Fn() -> String + Send + Sync,

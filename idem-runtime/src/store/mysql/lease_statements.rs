@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::statements::{CHECK_OPEN, NOW, literal, push, push_bytes, unlock, wait_seconds};
+use super::statements::{CHECK_OPEN, NOW, add_columns, literal, push, push_bytes, unlock, wait_seconds};
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
@@ -15,24 +15,15 @@ use crate::store::{
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
-    let [records, steps, audit, outbox] =
-        ["records", "steps", "audit", "outbox"].map(|name| settings.table(name));
-    let schema =
-        settings.schema.as_ref().map_or_else(|| String::from("DATABASE()"), |schema| format!("'{schema}'"));
-    let prefix = &settings.table_prefix;
+    let [steps, audit, outbox] = ["steps", "audit", "outbox"].map(|name| settings.table(name));
+    let columns = "ADD COLUMN epoch BIGINT, ADD COLUMN token BIGINT, ADD COLUMN attempts INT, ADD COLUMN lease_until BIGINT";
+    let columns = add_columns(settings, "records", "lease_until", columns);
     // The server commits each of these by itself, and a migration that was cut off is made again from its beginning.
     // All columns come by one statement, so there are all or none of them; MySQL cannot be told to add those
     // only that are missing, so it is asked whether they are. No index finds what has no outcome: the servers have none
     // for a part of a table, and one on every record would be paid for by atomic jobs.
     format!(
-        "SET @idem_migrate = IF((SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = {schema} \
-         AND table_name = '{prefix}records' AND column_name = 'lease_until') > 0, 'DO 0', \
-         'ALTER TABLE {records} ADD COLUMN epoch BIGINT, ADD COLUMN token BIGINT, ADD COLUMN attempts INT, \
-         ADD COLUMN lease_until BIGINT');\n\
-         PREPARE idem_migrate FROM @idem_migrate;\n\
-         EXECUTE idem_migrate;\n\
-         DEALLOCATE PREPARE idem_migrate;\n\
-         CREATE TABLE IF NOT EXISTS {steps} (\n    `key` BINARY(16) NOT NULL,\n    seq INT NOT NULL,\n    \
+        "{columns}CREATE TABLE IF NOT EXISTS {steps} (\n    `key` BINARY(16) NOT NULL,\n    seq INT NOT NULL,\n    \
          name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,\n    result LONGBLOB,\n    \
          PRIMARY KEY (`key`, seq)\n) ENGINE = InnoDB;\n\
          CREATE TABLE IF NOT EXISTS {audit} (\n    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,\n    \

@@ -8,6 +8,7 @@
 mod lease;
 mod lease_statements;
 mod queue;
+mod schedule;
 mod statements;
 mod tx;
 

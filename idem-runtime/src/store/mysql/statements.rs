@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::{lease_statements, queue};
 use crate::key::{self, KeyHash};
-use crate::record::NewRecord;
+use crate::record::{JobId, NewRecord};
+use crate::schedule::Tick;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
 
@@ -52,6 +53,7 @@ impl Statements {
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
                 Migration { sql: queue::schema(settings) },
+                Migration { sql: tick_schema(settings) },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INT NOT NULL PRIMARY KEY,\n    \
@@ -186,6 +188,25 @@ impl Statements {
         format!("INSERT IGNORE INTO {} (namespace, name) VALUES ({namespace}, {name})", self.jobs)
     }
 
+    /// Reads the server's clock in milliseconds.
+    pub(super) fn now(&self) -> String {
+        format!("SELECT {NOW} AS now")
+    }
+
+    pub(super) fn last_tick(&self, job: JobId) -> String {
+        format!("SELECT last_tick FROM {} WHERE id = {job}", self.jobs)
+    }
+
+    /// Replaces the last tick of a job if it is still `from`.
+    pub(super) fn advance_tick(&self, job: JobId, from: Option<Tick>, to: Tick) -> String {
+        let from = from.map_or_else(|| String::from("NULL"), |from| from.unix().to_string());
+        format!(
+            "UPDATE {} SET last_tick = {} WHERE id = {job} AND last_tick <=> {from}",
+            self.jobs,
+            to.unix()
+        )
+    }
+
     /// Finds the last of the `limit` keys after `cursor`, if there are so many.
     pub(super) fn sweep_last(&self, cursor: Option<KeyHash>, limit: u32) -> String {
         let offset = limit.saturating_sub(1);
@@ -201,6 +222,27 @@ impl Statements {
         let up_to = last.map_or_else(|| String::from("TRUE"), |last| format!("`key` <= x'{last}'"));
         format!("DELETE FROM {} WHERE {} AND {up_to} AND expires_at <= {NOW}", self.records, after(cursor))
     }
+}
+
+/// Returns the SQL that adds the last tick of a job.
+///
+/// A migration that was cut off is made again, and MySQL cannot be told to add a column only if it is missing.
+fn tick_schema(settings: &Settings) -> String {
+    add_columns(settings, "jobs", "last_tick", "ADD COLUMN last_tick BIGINT")
+}
+
+/// Returns the SQL that adds columns to a table, unless it has the column `last` of them already.
+pub(super) fn add_columns(settings: &Settings, table: &str, last: &str, columns: &str) -> String {
+    let schema =
+        settings.schema.as_ref().map_or_else(|| String::from("DATABASE()"), |schema| format!("'{schema}'"));
+    let (prefix, full) = (&settings.table_prefix, settings.table(table));
+    format!(
+        "SET @idem_migrate = IF((SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = {schema} \
+         AND table_name = '{prefix}{table}' AND column_name = '{last}') > 0, 'DO 0', 'ALTER TABLE {full} {columns}');\n\
+         PREPARE idem_migrate FROM @idem_migrate;\n\
+         EXECUTE idem_migrate;\n\
+         DEALLOCATE PREPARE idem_migrate;\n"
+    )
 }
 
 const MIGRATION_LOCK: &str = "idem:migrate";

@@ -69,7 +69,7 @@ impl PostgresStore {
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         doing: &str,
         write: impl Fn(&mut Session) -> String + Send + Sync,

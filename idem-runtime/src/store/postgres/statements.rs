@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::{SessionLock, lease_statements, lock_timeout_millis, queue};
 use crate::key::{self, KeyHash};
-use crate::record::NewRecord;
+use crate::record::{JobId, NewRecord};
+use crate::schedule::Tick;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
 
@@ -67,6 +68,7 @@ impl Statements {
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
                 Migration { sql: queue::schema(settings) },
+                Migration { sql: format!("ALTER TABLE {jobs} ADD COLUMN last_tick bigint;\n") },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version integer PRIMARY KEY,\n    \
@@ -201,6 +203,26 @@ impl Statements {
         format!(
             "INSERT INTO {} (namespace, name) VALUES ({namespace}, {name}) ON CONFLICT DO NOTHING",
             self.jobs
+        )
+    }
+
+    /// Reads the server's clock in milliseconds.
+    pub(super) fn now(&self) -> &'static str {
+        "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
+    }
+
+    pub(super) fn last_tick(&self, job: JobId) -> String {
+        format!("SELECT last_tick FROM {} WHERE id = '{job}'", self.jobs)
+    }
+
+    /// Replaces the last tick of a job if it is still `from`, and tells whether it was.
+    pub(super) fn advance_tick(&self, job: JobId, from: Option<Tick>, to: Tick) -> String {
+        let from = from.map_or_else(|| String::from("NULL"), |from| format!("'{}'", from.unix()));
+        format!(
+            "UPDATE {} SET last_tick = '{}' WHERE id = '{job}' AND last_tick IS NOT DISTINCT FROM {from}::bigint \
+             RETURNING 1 AS idem_advanced",
+            self.jobs,
+            to.unix()
         )
     }
 

@@ -7,6 +7,7 @@ mod migrations;
 mod queue;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
@@ -52,6 +53,12 @@ pub(super) fn read_record(code: i16, fingerprint: i64, result: Vec<u8>) -> Resul
         false => unknown_outcome(code),
     })?;
     Ok(Record { outcome, fingerprint: Fingerprint::from_bits(fingerprint), result })
+}
+
+/// Makes a store's clock of its milliseconds since 1970 began.
+pub(super) fn since_1970(millis: i64) -> Duration {
+    // A clock that is set before that is as good as one that stands there.
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 fn unknown_outcome(code: i16) -> sqlx::Error {

@@ -7,6 +7,7 @@
 mod lease;
 mod lease_statements;
 mod queue;
+mod schedule;
 mod statements;
 mod tx;
 

@@ -2,7 +2,8 @@
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::{lease_statements, queue};
+use super::lease_statements::{self, NOW};
+use super::queue;
 use crate::store::sql::Migration;
 use crate::store::{RowLock, Settings};
 
@@ -16,6 +17,11 @@ pub(super) struct Statements {
     pub(super) commit_over_expired: SqlStr,
     pub(super) job_select: SqlStr,
     pub(super) job_insert: SqlStr,
+    /// The store's clock in milliseconds.
+    pub(super) now: SqlStr,
+    pub(super) last_tick: SqlStr,
+    /// Replaces the last tick `?2` of job `?1` by `?3`.
+    pub(super) advance_tick: SqlStr,
     pub(super) sweep_last: SqlStr,
     pub(super) sweep_delete: SqlStr,
     pub(super) migrated_version: SqlStr,
@@ -60,6 +66,9 @@ impl Statements {
             commit_over_expired: safe(format!("{CHECK_OPEN}; {delete_expired}; {put}")),
             job_select: safe(format!("SELECT id FROM {jobs} WHERE namespace = ?1 AND name = ?2")),
             job_insert: safe(format!("INSERT OR IGNORE INTO {jobs} (namespace, name) VALUES (?1, ?2)")),
+            now: safe(format!("SELECT {NOW}")),
+            last_tick: safe(format!("SELECT last_tick FROM {jobs} WHERE id = ?1")),
+            advance_tick: safe(format!("UPDATE {jobs} SET last_tick = ?3 WHERE id = ?1 AND last_tick IS ?2")),
             sweep_last: safe(format!(
                 "SELECT key FROM {records} WHERE key > ?1 ORDER BY key LIMIT 1 OFFSET ?2"
             )),
@@ -71,6 +80,7 @@ impl Statements {
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
                 Migration { sql: queue::schema(settings) },
+                Migration { sql: format!("ALTER TABLE {jobs} ADD COLUMN last_tick INTEGER;\n") },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INTEGER PRIMARY KEY,\n    \

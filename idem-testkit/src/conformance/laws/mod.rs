@@ -9,6 +9,7 @@ mod lock;
 mod operate;
 mod recovery;
 mod rows;
+mod schedule;
 mod tables;
 
 use idem_runtime::store::Database;
@@ -32,6 +33,7 @@ pub(super) fn all<D: Database>() -> Vec<Law<D>> {
         recovery::laws(),
         lease::laws(),
         operate::laws(),
+        schedule::laws(),
     ];
     groups.into_iter().flatten().collect()
 }

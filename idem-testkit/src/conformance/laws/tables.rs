@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use idem_runtime::StoreErrorKind;
+use idem_runtime::record::JobId;
 use idem_runtime::store::{Database, Found};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -127,7 +128,10 @@ async fn missing_tables_are_told<D: Database>(trial: Trial<D>) -> Outcome {
     let read = store.read(key.hash()).await.map(|_| ());
     let enrolled = store.enrol("a", "job").await.map(|_| ());
     let swept = store.sweep(None, 100).await.map(|_| ());
-    for (what, answer) in [("begin", begun), ("read", read), ("enrol", enrolled), ("sweep", swept)] {
+    let tick = store.last_tick(JobId(1)).await.map(|_| ());
+    let answers =
+        [("begin", begun), ("read", read), ("enrol", enrolled), ("sweep", swept), ("last_tick", tick)];
+    for (what, answer) in answers {
         let Err(error) = answer else { return Err(format!("`{what}` succeeds without tables").into()) };
         ensure_eq!(error.kind(), StoreErrorKind::NotMigrated, "without tables `{what}` fails ({error}) with");
         ensure!(

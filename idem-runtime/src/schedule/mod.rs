@@ -1,9 +1,21 @@
 //! Jobs that the clock starts.
+//!
+//! The [`Tick`] of a schedule is the one argument of its job, and its key: however many processes start the job for a
+//! tick, its record lets one of them run. What starts jobs is the `Scheduler` of the feature `schedule`.
+
+#[cfg(feature = "schedule")]
+mod calendar;
+#[cfg(feature = "schedule")]
+mod scheduler;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "schedule")]
+pub use self::calendar::ScheduleError;
+#[cfg(feature = "schedule")]
+pub use self::scheduler::Scheduler;
 use crate::job::Job;
 use crate::key::{KeyPart, KeyWriter};
 
