@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::job::{Job, Lock, Unique};
 use crate::record::JobId;
 use crate::run::{self, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
-use crate::store::{Database, Settings, Store};
+use crate::store::{Database, Engine, Settings, Store};
 
 /// How many records one batch of a sweep looks at.
 const SWEEP_BATCH: u32 = 1_000;
@@ -59,6 +59,8 @@ struct Inner<D: Database, S> {
     jobs: RwLock<HashMap<&'static str, Arc<Enrolled>>>,
     flights: Flights,
     heart: Heart,
+    /// The tables of apalis are known to be prepared.
+    prepared: AtomicBool,
 }
 
 impl<D: Database, S> Clone for Idem<D, S> {
@@ -252,6 +254,17 @@ impl<D: Database, S> Idem<D, S> {
         &self.inner.store
     }
 
+    /// Checks, once, that unique claims end with the tasks of an engine.
+    pub(crate) async fn check_prepared(&self, engine: Engine) -> Result<(), StoreError> {
+        if self.inner.prepared.load(Ordering::Relaxed) || self.inner.store.is_prepared(engine).await? {
+            self.inner.prepared.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let text = "the tables of apalis are not prepared for unique jobs, whose claims would never end: call \
+                    `Queue::set_up` at start-up, after apalis's own `setup` and `Idem::migrate`";
+        Err(StoreError::new(StoreErrorKind::NotMigrated, text))
+    }
+
     pub(crate) async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
         let spec = J::SPEC;
         let known = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
@@ -418,6 +431,7 @@ impl<D: Database, S> Builder<D, S> {
                 jobs,
                 flights: Flights::default(),
                 heart: Heart::default(),
+                prepared: AtomicBool::new(false),
             }),
         })
     }

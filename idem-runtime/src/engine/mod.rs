@@ -393,6 +393,9 @@ impl<D: Database, S> Queue<D, S> {
             return Ok(Vec::new());
         }
         let enrolled = self.idem.enrolled::<J>().await?;
+        if J::SPEC.unique.is_some_and(Unique::in_queue) && self.engine == Engine::Apalis {
+            self.idem.check_prepared(self.engine).await?;
+        }
         let namespace = self.idem.namespace();
         jobs.into_iter()
             .map(|Enqueue { job, after, priority, attempts }| {

@@ -73,6 +73,9 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Does nothing if it is done already.
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError>;
 
+    /// Tells whether an engine's tables in this database are [prepared](Self::prepare).
+    async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError>;
+
     /// Deletes claims that have expired, at most `limit`; returns how many.
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError>;
 }

@@ -203,6 +203,10 @@ impl QueueStore<Memory> for MemoryStore {
         check(None, engine)
     }
 
+    async fn is_prepared(&self, _: Engine) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
         let mut data = self.data();
         let now = data.now();

@@ -668,6 +668,10 @@ impl QueueStore<MySql> for MySqlStore {
         check(engine)
     }
 
+    async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
+        check(engine).map(|()| true)
+    }
+
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
         let claims = &self.queue_statements.claims;
         let sql = format!(

@@ -415,13 +415,26 @@ impl QueueStore<Postgres> for PostgresStore {
     }
 
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
-        let Engine::Apalis = engine else { return Ok(()) };
+        if self.is_prepared(engine).await? {
+            return Ok(());
+        }
         let failed = |error| engine_error("preparing the tables of apalis", engine, "PostgresStorage", error);
         let mut connection = self.connections.lease_alive().await?;
         let schema = connection.session().schema.clone();
         message(&mut connection, self.queue_statements.prepare(&schema)).await.map_err(failed)?;
         connection.give_back();
         Ok(())
+    }
+
+    async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
+        let Engine::Apalis = engine else { return Ok(true) };
+        let prefix = &self.queue_statements.prefix;
+        let sql = format!(
+            "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass('apalis.jobs') \
+             AND tgname IN ('{prefix}task_ended', '{prefix}task_deleted', '{prefix}task_put_back')"
+        );
+        let failed = |error| driver_error("looking at the triggers on the tables of apalis", error);
+        Ok(self.send_on_either(None, sql, failed).await?.len() == 3)
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {

@@ -48,6 +48,8 @@ pub(super) struct QueueStatements {
     release: SqlStr,
     put_back: SqlStr,
     sweep: SqlStr,
+    /// Counts the triggers.
+    prepared: SqlStr,
     prepare: String,
 }
 
@@ -101,6 +103,10 @@ impl QueueStatements {
             sweep: safe(format!(
                 "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
                  AND expires_at <= {NOW}"
+            )),
+            prepared: safe(format!(
+                "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'Jobs' \
+                 AND name IN ('{prefix}task_ended', '{prefix}task_deleted', '{prefix}task_put_back')"
             )),
             prepare: prepare(prefix, &claims),
         }
@@ -438,7 +444,9 @@ impl QueueStore<Sqlite> for SqliteStore {
     }
 
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
-        let Engine::Apalis = engine else { return Ok(()) };
+        if self.is_prepared(engine).await? {
+            return Ok(());
+        }
         let mut writer = self.writer.lease().await?;
         let sql = AssertSqlSafe(self.queue_statements.prepare.clone());
         sqlx::raw_sql(sql).execute(&mut *writer).await.map_err(|error| {
@@ -446,6 +454,17 @@ impl QueueStore<Sqlite> for SqliteStore {
         })?;
         writer.give_back();
         Ok(())
+    }
+
+    async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
+        let Engine::Apalis = engine else { return Ok(true) };
+        let mut reader = self.readers.lease().await?;
+        let count: i64 = sqlx::query_scalar(self.queue_statements.prepared.clone())
+            .fetch_one(&mut *reader)
+            .await
+            .map_err(|error| driver_error("looking at the triggers on the tables of apalis", error))?;
+        reader.give_back();
+        Ok(count == 3)
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
