@@ -17,6 +17,7 @@ pub(crate) use self::heart::Heart;
 
 use std::sync::Arc;
 
+use crate::cleanup::KeepFailed;
 use crate::idem::Enrolled;
 use crate::store::{Database, Store};
 
@@ -27,5 +28,6 @@ pub struct Context<'a, D: Database, S> {
     pub(crate) heart: &'a Heart,
     pub(crate) namespace: &'a str,
     pub(crate) state: &'a S,
+    pub(crate) keep_failed: &'a Arc<KeepFailed>,
     pub(crate) enrolled: &'a Enrolled,
 }
