@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::codec::CodecError;
 use crate::fingerprint::Fingerprint;
-use crate::key::EmptyKey;
+use crate::key::{EmptyKey, KeyHash};
 use crate::record::Epoch;
 
 /// Why a job has no answer.
@@ -224,7 +224,8 @@ pub struct LostClaim {
 /// A job does not know whether an effect has happened, and waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with epoch {epoch}",
+    "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with key \
+     {hash} and epoch {epoch}",
     place(.step.as_deref())
 )]
 #[non_exhaustive]
@@ -233,6 +234,8 @@ pub struct Parked {
     pub job: &'static str,
     /// The key, readable.
     pub key: String,
+    /// The key, as [`Idem::resolve`](crate::Idem::resolve) takes it.
+    pub hash: KeyHash,
     /// The claim that parked it.
     pub epoch: Epoch,
     /// The step that is in doubt; `None` if the job as a whole is.
@@ -332,7 +335,7 @@ pub enum StoreErrorKind {
     Unreadable,
     /// A step has a name that no step can have, or one that another step of the run has.
     StepName,
-    /// A parked key is not as the caller believes: its epoch has changed, or it is not parked.
+    /// A key is not as the caller believes: its epoch or its state has changed, or it is another job's.
     Stale,
     /// The connection broke during COMMIT and the record cannot be read: run again, the record decides.
     OutcomeUnknown,

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracing::{debug, info};
-
+use crate::cleanup::{self, KeepFailed};
 use crate::done::Done;
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::job::{Job, Lock, Unique};
@@ -16,12 +15,6 @@ use crate::record::JobId;
 use crate::run::{self, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
 use crate::store::{Database, Engine, Settings, Store};
-
-/// How many records one batch of a sweep looks at.
-const SWEEP_BATCH: u32 = 1_000;
-
-/// The pause after a batch that deleted something, which leaves the database to its users.
-const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// The handle that runs jobs against one database, with the state that they depend on.
 ///
@@ -61,6 +54,7 @@ struct Inner<D: Database, S> {
     heart: Heart,
     /// The tables of apalis are known to be prepared.
     prepared: AtomicBool,
+    keep_failed: Arc<KeepFailed>,
 }
 
 impl<D: Database, S> Clone for Idem<D, S> {
@@ -203,6 +197,7 @@ impl<D: Database, S> Idem<D, S> {
             heart: &self.inner.heart,
             namespace: &self.inner.namespace,
             state: &self.inner.state,
+            keep_failed: &self.inner.keep_failed,
             enrolled: &enrolled,
         };
         if J::SPEC.unique.is_some_and(Unique::in_run) {
@@ -212,31 +207,20 @@ impl<D: Database, S> Idem<D, S> {
         job.run_on(context).await
     }
 
-    /// Deletes the records whose retention has passed, of every namespace, and returns how many.
+    /// Deletes the records whose retention has passed and the unique claims for a time that is over, of every namespace, and the failed keys that
+    /// [`Builder::keep_failed`] names, of this one; returns how many records were deleted.
     ///
     /// It goes through the whole table in batches of 1,000 records, each in a transaction of its
     /// own, and pauses for 50 ms after each one that deleted something. Any number of sweeps may run at once.
-    /// Nothing calls it by itself. An expired record answers no more, swept or not.
+    /// Nothing calls it by itself: give [`Cleanup`](crate::cleanup::Cleanup) to a scheduler for that. An expired record
+    /// answers no more, swept or not. Parked keys stay.
     ///
     /// # Errors
     ///
     /// The database cannot be reached or refuses; batches that were done stay done.
     pub async fn sweep(&self) -> Result<u64, StoreError> {
-        let mut deleted = 0;
-        let mut cursor = None;
-        loop {
-            let swept = self.inner.store.sweep(cursor, SWEEP_BATCH).await?;
-            deleted += swept.deleted;
-            debug!(deleted = swept.deleted, "swept a batch");
-            cursor = swept.cursor;
-            match (cursor, swept.deleted) {
-                (None, _) => break,
-                (Some(_), 0) => {}
-                (Some(_), _) => tokio::time::sleep(SWEEP_PAUSE).await,
-            }
-        }
-        info!(deleted, "swept expired records");
-        Ok(deleted)
+        let Inner { store, namespace, keep_failed, .. } = &*self.inner;
+        cleanup::sweep(store, namespace, keep_failed).await.map(|swept| swept.deleted)
     }
 
     /// Returns the namespace.
@@ -350,6 +334,7 @@ pub struct Builder<D: Database, S = ()> {
     settings: Settings,
     namespace: String,
     state: S,
+    keep_failed: KeepFailed,
 }
 
 impl<D: Database> Builder<D> {
@@ -359,6 +344,7 @@ impl<D: Database> Builder<D> {
             settings: Settings::default(),
             namespace: String::from("default"),
             state: (),
+            keep_failed: KeepFailed::new(),
         }
     }
 }
@@ -402,7 +388,18 @@ impl<D: Database, S> Builder<D, S> {
 
     /// Sets what jobs take as `#[state]`; see [`Provides`](crate::Provides).
     pub fn state<T>(self, state: T) -> Builder<D, T> {
-        Builder { store: self.store, settings: self.settings, namespace: self.namespace, state }
+        let Builder { store, settings, namespace, keep_failed, .. } = self;
+        Builder { store, settings, namespace, state, keep_failed }
+    }
+
+    /// Lets a clean-up forget keys of a leased job whose last run failed this long ago; the default is to keep them for
+    /// ever, so that their recorded steps are never taken twice.
+    ///
+    /// A key that is forgotten has no steps any more, and the next run of it begins anew. It is noted in the audit of
+    /// the key. A clean-up is [`Idem::sweep`], or the job [`Cleanup`](cleanup::Cleanup).
+    pub fn keep_failed<J: Job>(mut self, keep: Duration) -> Self {
+        self.keep_failed.insert(J::SPEC.name, keep);
+        self
     }
 
     /// Returns the handle. Nothing is sent to the database yet.
@@ -412,7 +409,7 @@ impl<D: Database, S> Builder<D, S> {
     /// [`Misconfigured`](StoreErrorKind::Misconfigured): a name that cannot be one, a limit of no
     /// connections, or a pool that cannot serve, such as one of private in-memory databases.
     pub fn build(self) -> Result<Idem<D, S>, StoreError> {
-        let Builder { store, settings, namespace, state } = self;
+        let Builder { store, settings, namespace, state, keep_failed } = self;
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
         if namespace.is_empty() || namespace.len() > 64 || !namespace.chars().all(plain) {
             return Err(StoreError::new(
@@ -432,6 +429,7 @@ impl<D: Database, S> Builder<D, S> {
                 flights: Flights::default(),
                 heart: Heart::default(),
                 prepared: AtomicBool::new(false),
+                keep_failed: Arc::new(keep_failed),
             }),
         })
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("guide.md")]
 #![warn(clippy::unwrap_used)]
 
+pub mod cleanup;
 pub mod codec;
 #[doc(hidden)]
 pub mod describe;

@@ -11,8 +11,8 @@ use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::Job;
 use crate::key::{Key, KeyHash};
-use crate::record::{self, Entry, Epoch, Event, State};
-use crate::store::{Database, Resolve, TaskRow, UnfinishedFilter};
+use crate::record::{self, Entry, Epoch, Event, JobId, State};
+use crate::store::{Database, Forget, Resolve, TaskRow, UnfinishedFilter};
 
 /// A key of a leased job that has no outcome: it is running, its lease has lapsed, its last run failed, or it is parked.
 #[derive(Debug, Clone)]
@@ -255,7 +255,7 @@ impl<D: Database, S> Idem<D, S> {
     ///
     /// # Errors
     ///
-    /// [`Stale`](StoreErrorKind::Stale): the key is not parked under this epoch.
+    /// [`Stale`](StoreErrorKind::Stale): the key is not parked under this epoch, or it is not a key of this job.
     /// [`Unreadable`](StoreErrorKind::Unreadable): the result is not of the job's type.
     pub async fn resolve<J: Job>(
         &self,
@@ -265,16 +265,8 @@ impl<D: Database, S> Idem<D, S> {
         why: &str,
     ) -> Result<(), StoreError> {
         let job = J::SPEC.name;
-        let stale = |what: String| {
-            StoreError::new(
-                StoreErrorKind::Stale,
-                format!(
-                    "key {key} of job `{job}` cannot be resolved: {what}; nothing was changed; look at it again"
-                ),
-            )
-        };
-        let entry =
-            self.store().entry(key).await?.ok_or_else(|| stale(String::from("nothing is recorded of it")))?;
+        let stale = |what| stale::<J>(key, "resolved", what);
+        let (entry, id) = self.own_entry::<J>(key, "resolved").await?;
         let parked = match troubles(&entry) {
             (_, Some(parked)) if entry.epoch == epoch => parked,
             (_, Some(_)) => {
@@ -304,6 +296,7 @@ impl<D: Database, S> Idem<D, S> {
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
             key,
+            job: id,
             epoch,
             state,
             payload: match (event, result) {
@@ -322,6 +315,87 @@ impl<D: Database, S> Idem<D, S> {
             }
             false => Err(stale(String::from("it has changed in this moment"))),
         }
+    }
+
+    /// Lets a key count as if nothing had ever run for it, and notes `why` in the audit: the next run is a first one,
+    /// with whatever arguments.
+    ///
+    /// The key is one of `J`, and is failed, parked or completed, or has a final error. A result that is recorded
+    /// answers no more, recorded steps are gone, and what is in doubt is in doubt for nobody: whoever calls this says
+    /// that the effects may be had again. `epoch` is that of the listing, the error or the [explanation](Explanation) that the person
+    /// acts on ([`Epoch::NONE`] for a record of an atomic job): if anything has happened to the key since, nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Stale`](StoreErrorKind::Stale): a run has the key, nothing is recorded of it, its epoch is another, or it is not a key of this job.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::prelude::*;
+    /// use std::convert::Infallible;
+    ///
+    /// #[idempotent(key = id)]
+    /// async fn pay(tx: &mut Tx<'_, Memory>, id: i64, cents: i64) -> Result<i64, Infallible> {
+    ///     tx.set(format!("payment {id}"), cents.to_string());
+    ///     Ok(cents)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idem = Idem::memory().build().unwrap();
+    /// pay(&idem, 42, 100).await.unwrap();
+    /// assert!(matches!(pay(&idem, 42, 250).await, Err(Error::KeyReused(_))));
+    ///
+    /// let known = idem.explain(&Pay { id: 42, cents: 100 }).await.unwrap().unwrap();
+    /// idem.forget::<Pay>(known.hash, known.epoch, "paid back by hand").await.unwrap();
+    /// assert_eq!(pay(&idem, 42, 250).await.unwrap(), Done::Executed(250));
+    /// # }
+    /// ```
+    pub async fn forget<J: Job>(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
+        let stale = |what| stale::<J>(key, "forgotten", what);
+        let (entry, id) = self.own_entry::<J>(key, "forgotten").await?;
+        let state = entry.state;
+        if record::next(state, Event::Forget).is_err() {
+            return Err(stale(match state {
+                State::Running => format!(
+                    "a run has it; let that run end, or its lease of another {:?} pass and another run take over",
+                    entry.lease_left
+                ),
+                State::Lapsed => String::from(
+                    "a run has it whose lease is over, and which may still write; run the job again",
+                ),
+                State::Absent | State::Failed | State::Parked | State::Completed | State::Rejected => {
+                    String::from("what is recorded of it has expired")
+                }
+            }));
+        }
+        if entry.epoch != epoch {
+            return Err(stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
+        }
+        let forget = Forget { key, job: id, state, epoch, action: "forget", why };
+        match self.store().forget(&forget).await? {
+            true => {
+                info!(job = J::SPEC.name, %key, %epoch, ?state, "forgotten");
+                Ok(())
+            }
+            false => Err(stale(String::from("it has changed in this moment"))),
+        }
+    }
+
+    /// Returns what is recorded of a key of this job, and the number of the job.
+    async fn own_entry<J: Job>(
+        &self,
+        key: KeyHash,
+        done: &'static str,
+    ) -> Result<(Entry, JobId), StoreError> {
+        let nothing = || stale::<J>(key, done, String::from("nothing is recorded of it"));
+        let entry = self.store().entry(key).await?.ok_or_else(nothing)?;
+        let owner = self.store().job_of(key).await?.ok_or_else(nothing)?;
+        if (&*owner.namespace, &*owner.name) != (self.namespace(), J::SPEC.name) {
+            let what = format!("it is a key of job `{}` of namespace `{}`", owner.name, owner.namespace);
+            return Err(stale::<J>(key, done, what));
+        }
+        Ok((entry, self.enrolled::<J>().await?.id))
     }
 
     /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
@@ -386,6 +460,15 @@ impl<D: Database, S> Idem<D, S> {
             }
         }
     }
+}
+
+/// The error of a key that is not as the caller believes.
+fn stale<J: Job>(key: KeyHash, done: &'static str, what: String) -> StoreError {
+    let job = J::SPEC.name;
+    StoreError::new(
+        StoreErrorKind::Stale,
+        format!("key {key} of job `{job}` cannot be {done}: {what}; nothing was changed; look at it again"),
+    )
 }
 
 /// Reads what is kept with a failed or parked key.

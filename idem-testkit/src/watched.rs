@@ -10,9 +10,9 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Found, Held, Holder, Lease,
-    LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow,
-    TxStep, UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch as KeyWatch,
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Forget, Found, Held, Holder,
+    JobName, Lease, LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx,
+    Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -209,6 +209,14 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
 
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         self.inner.resolve(resolve).await
+    }
+
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        self.inner.forget(forget).await
+    }
+
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        self.inner.job_of(key).await
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

@@ -531,6 +531,7 @@ mod postgres {
         assert_eq!(store.change(&hold, &Change::Park { parked: b"p" }).await.unwrap(), Held::Yes);
         let mut watch = store.watch(key.hash()).await.unwrap().expect("the store has sessions");
         let resolve = idem_runtime::store::Resolve {
+            job: JobId(1),
             key: key.hash(),
             epoch: hold.epoch,
             state: State::Failed,

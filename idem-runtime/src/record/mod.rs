@@ -57,6 +57,8 @@ pub enum Event {
     Release,
     /// The retention has passed, by the store's clock.
     Expire,
+    /// What is recorded of a key that no run has is to count no more, by the word of a person or of a clean-up.
+    Forget,
 }
 
 /// An event that cannot happen to a key in this state.
@@ -97,6 +99,9 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
         (State::Running, Event::Abandon) => Ok(State::Absent),
         (State::Parked, Event::Release) => Ok(State::Failed),
         (State::Completed | State::Rejected, Event::Expire) => Ok(State::Absent),
+        (State::Failed | State::Parked | State::Completed | State::Rejected, Event::Forget) => {
+            Ok(State::Absent)
+        }
 
         (
             State::Absent,
@@ -108,10 +113,11 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
             | Event::Renew
             | Event::Lapse
             | Event::Release
-            | Event::Expire,
+            | Event::Expire
+            | Event::Forget,
         )
-        | (State::Running, Event::Begin | Event::Release | Event::Expire)
-        | (State::Lapsed, Event::Abandon | Event::Lapse | Event::Release | Event::Expire)
+        | (State::Running, Event::Begin | Event::Release | Event::Expire | Event::Forget)
+        | (State::Lapsed, Event::Abandon | Event::Lapse | Event::Release | Event::Expire | Event::Forget)
         | (
             State::Failed,
             Event::Complete
@@ -272,7 +278,7 @@ mod tests {
         State::Completed,
         State::Rejected,
     ];
-    const EVENTS: [Event; 10] = [
+    const EVENTS: [Event; 11] = [
         Event::Begin,
         Event::Complete,
         Event::Reject,
@@ -283,16 +289,17 @@ mod tests {
         Event::Lapse,
         Event::Release,
         Event::Expire,
+        Event::Forget,
     ];
 
     #[test]
-    fn exactly_nineteen_transitions_are_legal() {
+    fn exactly_twenty_three_transitions_are_legal() {
         let legal = STATES
             .iter()
             .flat_map(|state| EVENTS.iter().map(|event| (*state, *event)))
             .filter(|(state, event)| next(*state, *event).is_ok())
             .count();
-        assert_eq!(legal, 19);
+        assert_eq!(legal, 23);
     }
 
     #[test]
@@ -306,15 +313,27 @@ mod tests {
     #[test]
     fn a_parked_key_waits_for_a_person() {
         let leaves = |event: &Event| next(State::Parked, *event).is_ok();
-        assert!(EVENTS.iter().filter(|event| leaves(event)).eq(&[Event::Complete, Event::Release]));
+        assert!(EVENTS.iter().filter(|event| leaves(event)).eq(&[
+            Event::Complete,
+            Event::Release,
+            Event::Forget
+        ]));
     }
 
     #[test]
-    fn only_expiry_leaves_a_recorded_state() {
+    fn only_expiry_and_a_persons_word_leave_a_recorded_state() {
         for state in [State::Completed, State::Rejected] {
             for event in EVENTS {
-                assert_eq!(next(state, event).is_ok(), event == Event::Expire, "{state:?} {event:?}");
+                let leaves = matches!(event, Event::Expire | Event::Forget);
+                assert_eq!(next(state, event).is_ok(), leaves, "{state:?} {event:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_run_may_have_is_not_forgotten() {
+        for state in [State::Running, State::Lapsed] {
+            assert!(next(state, Event::Forget).is_err(), "{state:?}");
         }
     }
 

@@ -246,6 +246,7 @@ where
             writer,
             key: self.call.key.clone(),
             namespace: self.context.namespace.to_owned(),
+            keep_failed: Arc::clone(self.context.keep_failed),
             spec: &const { J::SPEC },
             attempt,
             steps: Steps::new(steps, J::SPEC.drift),
@@ -281,8 +282,8 @@ where
 
     fn parked(&self, epoch: Epoch, step: Option<String>, reason: String) -> Error<J::Error> {
         info!(job = J::SPEC.name, key = self.call.key.readable(), %epoch, step, reason, "parked");
-        let key = self.call.key.readable().to_owned();
-        Error::Parked(error::Parked { job: J::SPEC.name, key, epoch, step, reason })
+        let (key, hash) = (self.call.key.readable().to_owned(), self.call.key.hash());
+        Error::Parked(error::Parked { job: J::SPEC.name, key, hash, epoch, step, reason })
     }
 }
 

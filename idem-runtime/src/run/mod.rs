@@ -19,6 +19,7 @@ pub(crate) use self::unique::run_unique;
 
 use std::sync::Arc;
 
+use crate::cleanup::KeepFailed;
 use crate::idem::Enrolled;
 use crate::store::{Database, Store};
 
@@ -29,5 +30,6 @@ pub struct Context<'a, D: Database, S> {
     pub(crate) heart: &'a Heart,
     pub(crate) namespace: &'a str,
     pub(crate) state: &'a S,
+    pub(crate) keep_failed: &'a Arc<KeepFailed>,
     pub(crate) enrolled: &'a Enrolled,
 }

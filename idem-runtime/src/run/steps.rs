@@ -14,6 +14,7 @@ use super::call::recordable;
 use super::heart::LeaseClock;
 use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
+use crate::cleanup::KeepFailed;
 use crate::codec;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::job::{Drift, InDoubt, Job, JobSpec};
@@ -65,6 +66,19 @@ pub struct Run<'r, D: Database> {
 impl<'r, D: Database> Run<'r, D> {
     pub(super) fn new(core: &'r mut Core<D>) -> Self {
         Run { core }
+    }
+
+    /// Returns the store, for the clean-up.
+    pub(crate) fn store(&self) -> &Arc<dyn Store<D>> {
+        &self.core.store
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.core.namespace
+    }
+
+    pub(crate) fn keep_failed(&self) -> &KeepFailed {
+        &self.core.keep_failed
     }
 
     /// Begins a step that calls somebody. Await it; before that, [`probe`](Step::probe), [`park`](Step::park) and
@@ -413,6 +427,7 @@ pub(super) struct Core<D: Database> {
     pub(super) writer: Writer,
     pub(super) key: Key,
     pub(super) namespace: String,
+    pub(super) keep_failed: Arc<KeepFailed>,
     pub(super) spec: &'static JobSpec,
     pub(super) attempt: u32,
     pub(super) steps: Steps,

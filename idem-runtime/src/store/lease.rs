@@ -44,8 +44,18 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Returns keys without an outcome, the longest unchanged first.
     async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError>;
 
-    /// Ends the wait of a parked key, if its epoch is still this, and notes it in the audit; tells whether it was.
+    /// Ends the wait of a parked key, if it is this job's and its epoch is still this, and notes it in the audit; tells
+    /// whether it was.
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError>;
+
+    /// Lets what is recorded of a key count as expired, if it is this job's and still has this state and epoch, deletes
+    /// its steps and notes it in the audit; tells whether it was.
+    ///
+    /// The epoch stays until a sweep deletes the record, as that of every record that has expired.
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError>;
+
+    /// Returns the job that a key is recorded of, expired or not; `None` if nothing is.
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError>;
 
     /// Returns the audit of a key, oldest first.
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError>;
@@ -247,6 +257,8 @@ pub struct UnfinishedRow {
 pub struct Resolve<'a> {
     /// The key.
     pub key: KeyHash,
+    /// The job that it is a key of.
+    pub job: JobId,
     /// The claim that parked it.
     pub epoch: Epoch,
     /// What becomes of the key: failed, so that it may go on, or completed.
@@ -263,7 +275,33 @@ pub struct Resolve<'a> {
     pub why: &'a str,
 }
 
-/// A note that a person has changed a record.
+/// A key that is to be forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct Forget<'a> {
+    /// The key.
+    pub key: KeyHash,
+    /// The job that it is a key of.
+    pub job: JobId,
+    /// Where it stands: failed, parked, completed or rejected.
+    pub state: State,
+    /// Its last claim; [`Epoch::NONE`] of a record that an atomic job made.
+    pub epoch: Epoch,
+    /// What was done, for the audit.
+    pub action: &'a str,
+    /// Who and why, for the audit.
+    pub why: &'a str,
+}
+
+/// The namespace and the name of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// A note that a person, or a clean-up, has changed a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
     /// The claim at the time.

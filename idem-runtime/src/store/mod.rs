@@ -24,8 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::lease::{
-    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow, TxStep,
-    UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
+    TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
 };
 #[cfg(feature = "mysql")]
 pub use self::mysql::MySqlStore;

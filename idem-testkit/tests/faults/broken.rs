@@ -11,9 +11,9 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Held, Holder, Lease, LeaseClaim,
-    LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep,
-    UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch,
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Forget, Held, Holder, JobName,
+    Lease, LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept,
+    TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -139,6 +139,14 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         to: Tick,
     ) -> Result<bool, StoreError> {
         good.advance_tick(job, from, to).await
+    }
+
+    async fn forget(&self, good: &Good<D>, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        good.forget(forget).await
+    }
+
+    async fn job_of(&self, good: &Good<D>, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        good.job_of(key).await
     }
 
     async fn audit(&self, good: &Good<D>, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
@@ -313,6 +321,14 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
 
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         self.fault.resolve(&self.good, resolve).await
+    }
+
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        self.fault.forget(&self.good, forget).await
+    }
+
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        self.fault.job_of(&self.good, key).await
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

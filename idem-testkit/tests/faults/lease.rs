@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use idem_runtime::job::Retain;
 use idem_runtime::key::KeyHash;
-use idem_runtime::record::{Entry, Epoch, Hold, Record, State, StepRecord, Token, holds};
+use idem_runtime::record::{Entry, Epoch, Hold, JobId, Record, State, StepRecord, Token, holds};
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Database, Held, Lease, LeaseClaim, Resolve, StoreTx, TxStep,
-    UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Begun, Change, Claim, Claimed, Database, Forget, Held, JobName, Lease, LeaseClaim, Resolve,
+    StoreTx, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -67,6 +67,16 @@ faults! {
     NeverWakes;
     /// Lists every state.
     ListsEveryState;
+    /// Resolves a key whatever its job.
+    ResolvesForAnybody;
+    /// Forgets a key whatever its epoch.
+    ForgetsAnyEpoch;
+    /// Forgets a key whatever it is doing.
+    ForgetsAnyState;
+    /// Says that a key is forgotten, and keeps it.
+    ForgetsNothing;
+    /// Names no job.
+    NamesNoJob;
     /// Resolves a key whatever its epoch.
     ResolvesAnyEpoch;
     /// Resolves every key as failed.
@@ -432,5 +442,43 @@ impl<D: Database> Fault<D> for ResolvesNoStep {
 impl<D: Database> Fault<D> for KeepsNoAudit {
     async fn audit(&self, _: &Good<D>, _: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ResolvesForAnybody {
+    async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        // Every key of the suite's is the first job's.
+        good.resolve(&Resolve { job: JobId(1), ..*resolve }).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ForgetsAnyEpoch {
+    async fn forget(&self, good: &Good<D>, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        let epoch = good.entry(forget.key).await?.map_or(forget.epoch, |entry| entry.epoch);
+        good.forget(&Forget { epoch, ..*forget }).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ForgetsAnyState {
+    async fn forget(&self, good: &Good<D>, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        let state = good.entry(forget.key).await?.map_or(forget.state, |entry| entry.state);
+        good.forget(&Forget { state, ..*forget }).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ForgetsNothing {
+    async fn forget(&self, _: &Good<D>, _: &Forget<'_>) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for NamesNoJob {
+    async fn job_of(&self, _: &Good<D>, _: KeyHash) -> Result<Option<JobName>, StoreError> {
+        Ok(None)
     }
 }

@@ -13,6 +13,7 @@ mod faults;
 
 mod answers;
 mod doubt;
+mod forget;
 mod lease;
 mod steps;
 mod world;

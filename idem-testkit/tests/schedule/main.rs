@@ -10,6 +10,7 @@
 #[path = "../faults/mod.rs"]
 mod faults;
 
+mod cleanup;
 mod crash;
 mod databases;
 mod failures;

@@ -12,8 +12,8 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Event, Hold, State, StepRecord, holds, next};
 use crate::store::{
-    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow, UnfinishedFilter,
-    UnfinishedRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow,
+    UnfinishedFilter, UnfinishedRow, Watch,
 };
 
 /// A note of what a person did.
@@ -186,7 +186,9 @@ impl LeaseStore for MemoryStore {
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let mut data = self.data();
         let (now, expires_at) = (data.now(), data.expiry(resolve.retain));
-        let parked = |stored: &&mut Stored| stored.state == State::Parked && stored.epoch == resolve.epoch;
+        let parked = |stored: &&mut Stored| {
+            stored.state == State::Parked && (stored.job, stored.epoch) == (resolve.job, resolve.epoch)
+        };
         let Some(stored) = data.records.get_mut(&resolve.key).filter(parked) else { return Ok(false) };
         stored.state = resolve.state;
         stored.payload = resolve.payload.to_vec();
@@ -209,6 +211,30 @@ impl LeaseStore for MemoryStore {
         drop(data);
         self.claim_ended();
         Ok(true)
+    }
+
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        let mut data = self.data();
+        let now = data.now();
+        let is_still_so = |stored: &&mut Stored| {
+            (stored.state, stored.job, stored.epoch) == (forget.state, forget.job, forget.epoch)
+        };
+        let Some(stored) = data.records.get_mut(&forget.key).filter(is_still_so) else { return Ok(false) };
+        stored.state = State::Completed;
+        stored.payload.clear();
+        stored.changed_at = now;
+        stored.expires_at = Some(now);
+        stored.steps.clear();
+        let (action, why) = (forget.action.to_owned(), forget.why.to_owned());
+        data.audit.push(Audited { key: forget.key, epoch: forget.epoch, action, why, at: now });
+        Ok(true)
+    }
+
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        let data = self.data();
+        let job = data.records.get(&key).and_then(|stored| usize::try_from(stored.job.0).ok());
+        let name = job.and_then(|at| data.jobs.get(at)).cloned();
+        Ok(name.map(|(namespace, name)| JobName { namespace, name }))
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

@@ -14,8 +14,8 @@ use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
 use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
 use crate::store::{
-    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
-    UnfinishedFilter, UnfinishedRow,
+    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
+    TaskRow, UnfinishedFilter, UnfinishedRow,
 };
 
 /// How long a renewal waits for records that somebody has locked.
@@ -182,6 +182,23 @@ impl LeaseStore for MySqlStore {
         let rows = message(&mut connection, sql).await.map_err(failed)?;
         connection.give_back();
         is_held(&rows).map_err(failed)
+    }
+
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        let failed = |error| driver_error("forgetting a key", error);
+        // As little as a resolution is it sent twice.
+        let mut connection = self.connections.lease_alive().await?;
+        let rows = message(&mut connection, self.lease_statements.forget(forget)).await.map_err(failed)?;
+        connection.give_back();
+        is_held(&rows).map_err(failed)
+    }
+
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        let doing = "reading the job of a key";
+        let rows = self.ask(doing, || self.lease_statements.job_of(key)).await?;
+        let read =
+            |row: &MySqlRow| Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
+        rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

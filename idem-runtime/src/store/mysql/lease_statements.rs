@@ -10,7 +10,7 @@ use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
 use crate::store::sql::{in_states, lease_millis, state_code, state_codes};
 use crate::store::{
-    Change, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
+    Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
 };
 
 /// Returns the SQL that makes the tables.
@@ -270,9 +270,11 @@ impl LeaseStatements {
     /// Ends the wait of a parked key, notes it in the audit, and tells whether it was parked.
     pub(super) fn resolve(&self, resolve: &Resolve<'_>) -> String {
         let LeaseStatements { records, steps, audits, .. } = self;
-        let (key, epoch) = (resolve.key, resolve.epoch);
-        let parked =
-            format!("`key` = x'{key}' AND epoch = {epoch} AND outcome = {}", state_code(State::Parked));
+        let (key, job, epoch) = (resolve.key, resolve.job, resolve.epoch);
+        let parked = format!(
+            "`key` = x'{key}' AND job = {job} AND epoch = {epoch} AND outcome = {}",
+            state_code(State::Parked)
+        );
         let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
         let mut sql = String::from("BEGIN;");
         push_held(&mut sql, records, &parked);
@@ -310,6 +312,39 @@ impl LeaseStatements {
         self.push_end(&mut sql, resolve.state, resolve.payload, retain, &parked);
         sql.push_str("COMMIT");
         sql
+    }
+
+    /// Lets a record count as expired, deletes its steps, notes it in the audit, and tells whether it was as it must be.
+    pub(super) fn forget(&self, forget: &Forget<'_>) -> String {
+        let LeaseStatements { records, steps, audits, .. } = self;
+        let Forget { key, job, state, epoch, action, why } = *forget;
+        let is_so = format!(
+            "`key` = x'{key}' AND job = {job} AND COALESCE(epoch, 0) = {epoch} AND outcome = {}",
+            state_code(state)
+        );
+        let mut sql = String::from("BEGIN;");
+        push_held(&mut sql, records, &is_so);
+        let (action, why) = (literal(action), literal(why));
+        push(
+            &mut sql,
+            format_args!(
+                "INSERT INTO {audits} (`key`, epoch, action, why, at) SELECT `key`, {epoch}, {action}, {why}, {NOW} \
+                 FROM {records} WHERE {is_so};\
+                 DELETE FROM {steps} WHERE `key` = x'{key}' AND EXISTS (SELECT 1 FROM {records} WHERE {is_so});"
+            ),
+        );
+        self.push_end(&mut sql, State::Absent, &[], Some(Retain::None), &is_so);
+        sql.push_str("COMMIT");
+        sql
+    }
+
+    /// Reads the namespace and the name of the job of a key.
+    pub(super) fn job_of(&self, key: KeyHash) -> String {
+        let LeaseStatements { records, jobs, .. } = self;
+        format!(
+            "SELECT CONVERT(j.namespace USING utf8mb4) AS namespace, CONVERT(j.name USING utf8mb4) AS name \
+             FROM {records} AS r JOIN {jobs} AS j ON j.id = r.job WHERE r.`key` = x'{key}'"
+        )
     }
 
     pub(super) fn audit(&self, key: KeyHash) -> String {

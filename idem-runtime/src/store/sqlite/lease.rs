@@ -15,8 +15,8 @@ use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
 use crate::store::sql::{EntryColumns, driver_error, lost, read_task_id, state_code, state_codes};
 use crate::store::{
-    AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
-    UnfinishedFilter, UnfinishedRow,
+    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
+    TaskRow, UnfinishedFilter, UnfinishedRow,
 };
 
 /// How long a renewal waits for its turn to write.
@@ -174,9 +174,32 @@ impl LeaseStore for SqliteStore {
             .bind(resolve.action.to_owned())
             .bind(resolve.why.to_owned())
             .bind(resolve.step.map(|(name, _)| name.to_owned()))
-            .bind(resolve.step.and_then(|(_, result)| result).map(<[u8]>::to_vec));
+            .bind(resolve.step.and_then(|(_, result)| result).map(<[u8]>::to_vec))
+            .bind(resolve.job.0);
         let rows = self.write("resolving a parked key", query).await?;
         Ok(is_held(&rows))
+    }
+
+    async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
+        let query = sqlx::query(self.lease_statements.forget(forget.state))
+            .persistent(false)
+            .bind(bytes(&forget.key))
+            .bind(forget.job.0)
+            .bind(forget.epoch.0)
+            .bind(forget.action.to_owned())
+            .bind(forget.why.to_owned());
+        let rows = self.write("forgetting a key", query).await?;
+        Ok(is_held(&rows))
+    }
+
+    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
+        let doing = "reading the job of a key";
+        let query = sqlx::query(self.lease_statements.job_of.clone()).bind(bytes(&key));
+        let rows = self.look(doing, query).await?;
+        let read = |row: &SqliteRow| {
+            Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? })
+        };
+        rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

@@ -55,6 +55,8 @@ pub(super) struct LeaseStatements {
     pub(super) forget_step: SqlStr,
     /// Ends a run without an outcome.
     pub(super) end: SqlStr,
+    /// The namespace and the name of the job of key `$1`.
+    pub(super) job_of: SqlStr,
     pub(super) audit: SqlStr,
     pub(super) tasks: SqlStr,
     pub(super) delete_task: SqlStr,
@@ -105,6 +107,9 @@ impl LeaseStatements {
             end: guarded(&format!(
                 "UPDATE {records} SET outcome = $4, result = $5, completed_at = unixepoch(), lease_until = NULL \
                  WHERE {HOLDS}"
+            )),
+            job_of: safe(format!(
+                "SELECT j.namespace, j.name FROM {records} r JOIN {jobs} j ON j.id = r.job WHERE r.key = $1"
             )),
             audit: safe(format!(
                 "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
@@ -175,11 +180,12 @@ impl LeaseStatements {
         AssertSqlSafe(sql).into_sql_str()
     }
 
-    /// Gives the parked key `$1` of epoch `$2` the state `$3` with `$4`, and notes action `$5` and `$6`. Step `$7` gets
-    /// result `$8`, or goes if that is null.
+    /// Gives the parked key `$1` of epoch `$2` and job `$9` the state `$3` with `$4`, and notes action `$5` and `$6`.
+    /// Step `$7` gets result `$8`, or goes if that is null.
     pub(super) fn resolve(&self, state: State, expires_at: &str) -> SqlStr {
         let LeaseStatements { records, steps, audits, .. } = self;
-        let parked = format!("key = $1 AND epoch = $2 AND outcome = {}", state_code(State::Parked));
+        let parked =
+            format!("key = $1 AND epoch = $2 AND job = $9 AND outcome = {}", state_code(State::Parked));
         let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
         // The steps of a key that is done are not needed any more.
         let all = match state {
@@ -193,6 +199,24 @@ impl LeaseStatements {
              UPDATE {records} SET outcome = $3, result = $4, completed_at = unixepoch(), expires_at = {expires_at} \
              WHERE {parked}; COMMIT",
             begin_held(records, &parked)
+        ))
+        .into_sql_str()
+    }
+
+    /// Lets the record of key `$1`, job `$2` and epoch `$3` count as expired if it is in this state, deletes its steps, and
+    /// notes action `$4` and `$5`.
+    pub(super) fn forget(&self, state: State) -> SqlStr {
+        let LeaseStatements { records, steps, audits, .. } = self;
+        let is_so =
+            format!("key = $1 AND job = $2 AND coalesce(epoch, 0) = $3 AND outcome = {}", state_code(state));
+        let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
+        AssertSqlSafe(format!(
+            "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $3, $4, $5, unixepoch() WHERE {exists}; \
+             DELETE FROM {steps} WHERE key = $1 AND {exists}; \
+             UPDATE {records} SET outcome = {}, result = x'', completed_at = unixepoch(), expires_at = unixepoch() \
+             WHERE {is_so}; COMMIT",
+            begin_held(records, &is_so),
+            state_code(State::Absent)
         ))
         .into_sql_str()
     }

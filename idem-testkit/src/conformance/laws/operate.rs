@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::Key;
-use idem_runtime::record::{Epoch, Hold, JobId, State, StepRecord};
-use idem_runtime::store::{Change, Claimed, Database, LeaseClaim, Resolve, UnfinishedFilter};
+use idem_runtime::record::{Epoch, Hold, JobId, Outcome as Settled, State, StepRecord};
+use idem_runtime::store::{
+    Change, Claimed, Database, Forget, Found, JobName, LeaseClaim, Resolve, UnfinishedFilter,
+};
 
 use super::lease::{change, claim_first, entry, lease_claim};
 use super::{Outcome, law};
@@ -37,6 +40,28 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             a_resolution_is_in_the_audit,
             "Every resolution, and nothing else, is noted in the audit of its key."
         ),
+        law!(
+            a_key_is_resolved_for_its_own_job_alone,
+            "A parked key is resolved for the job that it is recorded of, and for no other."
+        ),
+        law!(
+            a_key_is_forgotten_as_it_was_found_alone,
+            "A failed, parked, completed or rejected key is forgotten for its job, in its state and under its epoch, and \
+             otherwise not; a running one never is."
+        ),
+        law!(
+            a_forgotten_key_begins_as_absent,
+            "A key that is forgotten has no steps and no result; a run with other arguments takes it, under the next epoch."
+        ),
+        law!(a_forgotten_key_is_swept, "What is forgotten is deleted by the next sweep."),
+        law!(
+            forgetting_is_in_the_audit,
+            "Every key that was forgotten, and no other, has a note of it in its audit."
+        ),
+        law!(
+            the_job_of_a_key_is_told,
+            "A key tells the namespace and the name of the job that has recorded it."
+        ),
     ]
 }
 
@@ -44,6 +69,7 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
 fn release(key: &Key, epoch: i64) -> Resolve<'_> {
     Resolve {
         key: key.hash(),
+        job: JobId(1),
         epoch: Epoch(epoch),
         state: State::Failed,
         payload: b"resolved",
@@ -184,5 +210,133 @@ async fn a_resolution_is_in_the_audit<D: Database>(trial: Trial<D>) -> Outcome {
     let notes: Vec<_> = notes.iter().map(|note| (note.epoch, &*note.action, &*note.why)).collect();
     ensure_eq!(notes, vec![(hold.epoch, "rerun", "it's known")], "the audit says");
     ensure!(trial.one.audit(trial.key("other").hash()).await?.is_empty(), "another key has this key's audit");
+    Ok(())
+}
+
+async fn a_key_is_resolved_for_its_own_job_alone<D: Database>(trial: Trial<D>) -> Outcome {
+    let key = trial.key("k");
+    park(&trial, &key).await?;
+    let other = Resolve { job: JobId(2), ..release(&key, 1) };
+    ensure!(!trial.two.resolve(&other).await?, "a key was resolved for another job");
+    ensure_eq!(entry(&trial, &key).await?.state, State::Parked, "after it the key is");
+    ensure!(trial.two.resolve(&release(&key, 1)).await?, "a parked key was not resolved");
+    Ok(())
+}
+
+/// What the suite has forgotten: a key in this state under this epoch.
+fn forget(key: &Key, state: State, epoch: i64) -> Forget<'_> {
+    Forget { key: key.hash(), job: JobId(1), state, epoch: Epoch(epoch), action: "forget", why: "it's void" }
+}
+
+/// Makes a key of each state that can be forgotten, and returns their epochs.
+async fn forgettable<D: Database>(trial: &Trial<D>) -> Result<Vec<(Key, State, i64)>, BoxError> {
+    let [failed, parked, settled, rejected, atomic] =
+        ["failed", "parked", "settled", "rejected", "atomic"].map(|name| trial.key(name));
+    let hold = claim_first(trial, &failed, 1).await?;
+    change(trial, &hold, &Change::EndStep { seq: 0, name: "a", result: b"r" }).await?;
+    change(trial, &hold, &Change::Fail { trouble: b"t" }).await?;
+    park(trial, &parked).await?;
+    for (key, outcome) in [(&settled, Settled::Completed), (&rejected, Settled::Rejected)] {
+        let hold = claim_first(trial, key, 1).await?;
+        let retain = Retain::For(RETAINED);
+        change(trial, &hold, &Change::Settle { outcome, result: b"r", retain, tasks: &[] }).await?;
+    }
+    trial.complete(&atomic, "e", b"r").await?;
+    Ok(vec![
+        (failed, State::Failed, 1),
+        (parked, State::Parked, 1),
+        (settled, State::Completed, 1),
+        (rejected, State::Rejected, 1),
+        (atomic, State::Completed, 0),
+    ])
+}
+
+async fn a_key_is_forgotten_as_it_was_found_alone<D: Database>(trial: Trial<D>) -> Outcome {
+    let running = trial.key("running");
+    claim_first(&trial, &running, 1).await?;
+    for (key, state, epoch) in forgettable(&trial).await? {
+        let right = forget(&key, state, epoch);
+        let other_state = if state == State::Failed { State::Parked } else { State::Failed };
+        let wrong = [
+            ("epoch", Forget { epoch: Epoch(epoch + 1), ..right }),
+            ("state", Forget { state: other_state, ..right }),
+            ("job", Forget { job: JobId(2), ..right }),
+            ("key", Forget { key: trial.key("nobody's").hash(), ..right }),
+        ];
+        for (what, wrong) in wrong {
+            ensure!(!trial.two.forget(&wrong).await?, "a {state:?} key was forgotten by another {what}");
+            ensure_eq!(entry(&trial, &key).await?.state, state, "after it the key is");
+        }
+        ensure!(!trial.two.forget(&forget(&running, state, 1)).await?, "a running key was forgotten");
+        ensure_eq!(entry(&trial, &running).await?.state, State::Running, "after it the key is");
+        ensure!(trial.two.forget(&right).await?, "a {state:?} key was not forgotten");
+        ensure!(
+            state == State::Completed || !trial.one.forget(&right).await?,
+            "a {state:?} key was forgotten twice"
+        );
+    }
+    Ok(())
+}
+
+async fn a_forgotten_key_begins_as_absent<D: Database>(trial: Trial<D>) -> Outcome {
+    for (key, state, epoch) in forgettable(&trial).await? {
+        ensure!(trial.two.forget(&forget(&key, state, epoch)).await?, "a {state:?} key was not forgotten");
+        trial.ensure_recorded(&key, None).await?;
+        let found = entry(&trial, &key).await?;
+        ensure_eq!(found.state, State::Absent, "a key that was {state:?} and is forgotten is");
+        ensure_eq!((found.epoch, &*found.payload), (Epoch(epoch), &b""[..]), "its epoch and its result are");
+        ensure_eq!(found.steps, vec![], "its steps are");
+        let next = lease_claim(&key, epoch + 1, 7);
+        let claim = LeaseClaim { fingerprint: Fingerprint::from_bits(43), ..next };
+        let steps = trial.one.take_over(&claim, &found).await?;
+        ensure_eq!(steps, Some(vec![]), "over a key that was {state:?} other arguments are given");
+    }
+    // And an atomic job begins as well.
+    let key = trial.key("again");
+    trial.complete(&key, "e", b"r").await?;
+    ensure!(trial.two.forget(&forget(&key, State::Completed, 0)).await?, "a record was not forgotten");
+    let (tx, found) = trial.begin(&key).await?;
+    ensure_eq!(found, Found::Absent, "of a forgotten record `begin` finds");
+    tx.rollback().await?;
+    trial.complete(&key, "e", b"again").await?;
+    trial.ensure_recorded(&key, Some(b"again")).await
+}
+
+async fn a_forgotten_key_is_swept<D: Database>(trial: Trial<D>) -> Outcome {
+    let keys = forgettable(&trial).await?;
+    for (key, state, epoch) in &keys {
+        ensure!(trial.two.forget(&forget(key, *state, *epoch)).await?, "a {state:?} key was not forgotten");
+    }
+    let swept = trial.one.sweep(None, 100).await?;
+    ensure_eq!(swept.deleted, keys.len() as u64, "the number swept is");
+    for (key, ..) in &keys {
+        ensure_eq!(trial.two.entry(key.hash()).await?, None, "after it there is");
+    }
+    Ok(())
+}
+
+async fn forgetting_is_in_the_audit<D: Database>(trial: Trial<D>) -> Outcome {
+    for (key, state, epoch) in forgettable(&trial).await? {
+        let wrong = forget(&key, state, epoch + 1);
+        ensure!(!trial.two.forget(&wrong).await?, "a stale epoch had a key forgotten");
+        ensure!(trial.one.audit(key.hash()).await?.is_empty(), "what did not happen is in the audit");
+        ensure!(trial.two.forget(&forget(&key, state, epoch)).await?, "a {state:?} key was not forgotten");
+        let notes = trial.one.audit(key.hash()).await?;
+        let notes: Vec<_> = notes.iter().map(|note| (note.epoch.0, &*note.action, &*note.why)).collect();
+        ensure_eq!(notes, vec![(epoch, "forget", "it's void")], "the audit says");
+    }
+    Ok(())
+}
+
+async fn the_job_of_a_key_is_told<D: Database>(trial: Trial<D>) -> Outcome {
+    let namespace = trial.namespace();
+    trial.one.enrol(namespace, "first").await?;
+    let job = trial.one.enrol(namespace, "it's_ü").await?;
+    let key = trial.key("k");
+    ensure_eq!(trial.two.job_of(key.hash()).await?, None, "of a key without a record the job is");
+    let claim = LeaseClaim { job, ..lease_claim(&key, 1, 1) };
+    ensure_eq!(trial.one.claim(&claim).await?, Claimed::New, "a first claim ended with");
+    let name = JobName { namespace: namespace.to_owned(), name: String::from("it's_ü") };
+    ensure_eq!(trial.two.job_of(key.hash()).await?, Some(name), "the job is");
     Ok(())
 }
