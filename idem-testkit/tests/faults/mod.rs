@@ -10,6 +10,7 @@ macro_rules! faults {
 }
 
 mod lease;
+mod queue;
 mod schedule;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,7 @@ use sqlx::Sqlite;
 
 pub(crate) use self::broken::{BrokenStore, Fault, Good};
 pub(crate) use self::lease::*;
+pub(crate) use self::queue::*;
 pub(crate) use self::schedule::*;
 
 faults! {

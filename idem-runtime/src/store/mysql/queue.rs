@@ -577,7 +577,11 @@ impl QueueStore<MySql> for MySqlStore {
                 break;
             }
             let offered: Vec<Push<'_>> = open.iter().map(|place| tasks[*place]).collect();
-            let turn = self.turn(connection.as_deref_mut()).await?;
+            let turn = match connection.as_deref_mut() {
+                Some(connection) => Turn::Caller(connection),
+                // The look has just found out that it is alive.
+                None => Turn::Own(self.connections.lease().await?),
+            };
             match self.offer(turn, &offered, &seen).await {
                 Ok(Offered::All(pushed)) => {
                     for (place, pushed) in open.iter().zip(pushed) {

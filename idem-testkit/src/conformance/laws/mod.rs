@@ -7,6 +7,7 @@ mod expiry;
 mod lease;
 mod lock;
 mod operate;
+mod queue;
 mod recovery;
 mod rows;
 mod schedule;
@@ -34,6 +35,7 @@ pub(super) fn all<D: Database>() -> Vec<Law<D>> {
         lease::laws(),
         operate::laws(),
         schedule::laws(),
+        queue::laws(),
     ];
     groups.into_iter().flatten().collect()
 }
