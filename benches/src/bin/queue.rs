@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use apalis_core::backend::TaskSink as _;
 use apalis_postgres::{Config, PostgresStorage};
 use clap::Parser;
@@ -18,7 +18,7 @@ use graphile_worker::{
 };
 use idem_runtime::engine::{Engine, Enqueued, Queue};
 use idem_runtime::prelude::*;
-use idem_testkit::Lab;
+use idem_testkit::lab::LabDatabase as _;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
@@ -87,7 +87,7 @@ async fn main() -> anyhow::Result<()> {
     ensure!(options.rounds > 0 && options.millis > 0, "--rounds and --millis must be above 0");
     let mut rows = Vec::new();
     for queued in &options.queued {
-        let lab = Lab::postgres().await;
+        let lab = Postgres::lab().await.context("PostgreSQL is not here: run scripts/bench")?;
         let pool = lab.pool(16);
         let systems = Arc::new(set_up(&pool, *queued).await?);
         for callers in &options.concurrency {
