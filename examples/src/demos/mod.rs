@@ -1,5 +1,6 @@
 //! What the programs do with the jobs.
 
+pub mod cleanup;
 pub mod daily_report;
 pub mod email;
 pub mod inventory;

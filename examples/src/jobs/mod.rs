@@ -1,5 +1,6 @@
 //! One job a pattern.
 
+pub mod cleanup;
 pub mod daily_report;
 pub mod email;
 pub mod inventory;
