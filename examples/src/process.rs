@@ -74,19 +74,27 @@ impl Worker {
         }
     }
 
-    /// Kills the process, sees that this is what it died of, and returns its number.
+    /// Kills the process, sees that this is what it died of, and returns its number and what it had said by then and
+    /// nobody has heard.
     ///
     /// # Errors
     ///
-    /// It has ended before.
-    pub async fn kill(mut self) -> anyhow::Result<u32> {
+    /// It has ended before, or said what nobody understands.
+    pub async fn kill<T: DeserializeOwned>(mut self) -> anyhow::Result<(u32, Vec<T>)> {
         let id = self.process.id().context("the process is gone already")?;
         self.process.start_kill()?;
         let ended = self.process.wait().await?;
         if !was_killed(ended) {
             bail!("worker {} was to be killed, but ended by itself: {ended}", self.number);
         }
-        Ok(id)
+        let mut said = Vec::new();
+        while let Some(line) = self.stdout.next_line().await? {
+            said.push(
+                serde_json::from_str(&line)
+                    .with_context(|| format!("worker {} said {line:?}", self.number))?,
+            );
+        }
+        Ok((id, said))
     }
 
     /// Lets the process end, since there is nothing more to do.

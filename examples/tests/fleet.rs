@@ -41,7 +41,7 @@ fn check_small((table, success): &(Value, bool)) {
     assert!(get(table, "coalesced") >= 1, "{table}");
     assert_eq!(get(table, "tasks"), 400 - get(table, "coalesced"));
     assert_eq!(get(table, "effects"), get(table, "tasks"));
-    // Who is killed before the commit runs again, and nobody else does.
+    // Who is killed before the commit runs again.
     assert!(get(table, "runs") >= get(table, "effects") + get(table, "killed_in_the_job"), "{table}");
     assert!(get(table, "killed_in_the_job") >= 1, "{table}");
     assert!(get(table, "killed_before_the_answer") >= 1, "{table}");

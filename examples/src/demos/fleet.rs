@@ -75,11 +75,11 @@ impl Site for Database {
         let pool = pool(&self.url, WRITERS)?;
         let idem = self.idem(&pool, Desk::default())?;
         idem.enrol::<SyncProfile>().await?;
-        let shop = Shop { pool, queue: idem.queue(Engine::Apalis) };
+        let endpoint = Endpoint { pool, queue: idem.queue(Engine::Apalis) };
         Ok(Router::new()
             .route("/health", get(async || "ok"))
             .route("/users/{id}/sync", post(post_sync))
-            .with_state(Arc::new(shop)))
+            .with_state(Arc::new(endpoint)))
     }
 
     async fn work(&self, name: &str, desk: Desk, without_idem: bool) -> anyhow::Result<()> {
@@ -173,17 +173,17 @@ impl Site for Database {
     }
 }
 
-struct Shop {
+struct Endpoint {
     pool: Pool<Db>,
     queue: Queue<Db, Desk>,
 }
 
 async fn post_sync(
-    State(shop): State<Arc<Shop>>,
+    State(endpoint): State<Arc<Endpoint>>,
     Path(user_id): Path<i64>,
     Json(body): Json<Change>,
 ) -> Response {
-    match change(&shop.pool, &shop.queue, user_id, &body).await {
+    match change(&endpoint.pool, &endpoint.queue, user_id, &body).await {
         Ok(accepted) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
         Err(error) => {
             let status = match () {

@@ -192,7 +192,10 @@ impl Keeper {
                 Ok(held) => held?,
                 Err(_) => Place::Elsewhere,
             };
-            let process = worker.kill().await?;
+            let (process, unheard) = worker.kill().await?;
+            for said in unheard {
+                self.hear(said);
+            }
             self.progress.say(&format!("worker {} (process {process}) killed {}", self.number, text(place)));
             worker = self.start().await?;
             // Nobody waits for it if the run is over.

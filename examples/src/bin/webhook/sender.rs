@@ -198,7 +198,7 @@ impl Courier {
 
     async fn kill(&self, worker: Worker, answered: usize, place: &str) -> anyhow::Result<()> {
         let number = self.hello.worker;
-        let process = worker.kill().await?;
+        let (process, _) = worker.kill::<Said>().await?;
         self.progress.say(&format!(
             "worker {number} (process {process}) killed at {answered} of {}, {place}; started again",
             self.deliveries.len(),
