@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
@@ -133,5 +133,67 @@ pub async fn serve_provider(address: SocketAddr, until_stdin_ends: bool) -> anyh
     tokio::select! {
         ended = provider::serve(listener) => match ended? {},
         () = stdin_ends => Ok(()),
+    }
+}
+
+/// Joins an error and its causes; those of sqlx are part of its own text already.
+pub fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.contains(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
+    })
+}
+
+/// Waits for Ctrl-C or a request to end. What is dropped then takes the workers and the temporary
+/// database along.
+///
+/// # Errors
+///
+/// The system knows no such signals.
+pub async fn interrupted(program: &str) -> anyhow::Result<ExitCode> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done?,
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    eprintln!("\n{program}: interrupted; the workers are stopped");
+    Ok(ExitCode::from(130))
+}
+
+/// Writes a number with its thousands apart.
+pub fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes how many there are of something.
+pub fn plural(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{} {what}s", number(count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -6,7 +6,11 @@
 //! money and sends mails.
 
 pub mod cli;
+pub mod database_url;
+pub mod fleet;
 pub mod postgres;
+pub mod process;
+pub mod progress;
 pub mod provider;
 pub mod sqlite;
 

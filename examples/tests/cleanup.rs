@@ -1,6 +1,7 @@
 //! Old sessions are deleted once a tick, whoever starts it; idem's own tables are cleaned up the same way.
 
-mod common;
+#[path = "common/urls.rs"]
+mod urls;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -112,7 +113,7 @@ macro_rules! cleans_up_on {
             async fn the_program_shows_one_run() {
                 let Some(world) = World::new().await else { return };
                 let mut program = Command::new(env!("CARGO_BIN_EXE_cleanup"));
-                program.args(["--database-url", &common::urls::$db(&world.lab)]);
+                program.args(["--database-url", &urls::$db(&world.lab)]);
                 let output = tokio::task::spawn_blocking(move || program.output()).await.unwrap().unwrap();
                 let told = String::from_utf8(output.stdout).unwrap();
                 let error = String::from_utf8_lossy(&output.stderr);

@@ -4,6 +4,7 @@ mod common;
 #[path = "common/world.rs"]
 mod world;
 
+use idem_examples::fleet::Desk;
 use idem_examples::user_sync::SyncUser;
 use idem_testkit::lab::LabDatabase;
 use idem_testkit::{Scenario, check_all_jobs_covered, check_single_effect};
@@ -14,7 +15,7 @@ macro_rules! jobs_on {
     ($db:ident) => {
         mod $db {
             use idem_examples::$db::jobs::{
-                daily_report, email, inventory, order, payment, payment_steps, subscription,
+                daily_report, email, inventory, order, payment, payment_steps, subscription, sync_profile,
             };
 
             use super::*;
@@ -109,6 +110,25 @@ macro_rules! jobs_on {
                             Ok(daily_report::sell(&lab.pool(1), "2026-03-01", 4_200).await?)
                         })
                         .state_with(World::of),
+                )
+                .await;
+            }
+
+            #[tokio::test]
+            async fn a_profile_is_synced_once() {
+                check_single_effect(
+                    Scenario::new(sync_profile::SyncProfile { user_id: 42, version: 1 })
+                        .setup(async |lab| {
+                            let mut connection = lab.connect().await;
+                            sync_profile::create_tables(&mut connection).await?;
+                            sqlx::query(
+                                "INSERT INTO profiles (id, version, email) VALUES (42, 1, 'ada@example.org')",
+                            )
+                            .execute(&mut connection)
+                            .await?;
+                            Ok(())
+                        })
+                        .state(Desk::default),
                 )
                 .await;
             }

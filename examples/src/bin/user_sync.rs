@@ -6,7 +6,7 @@ use clap::Parser;
 use idem_examples::cli::{CommonArgs, Database, ProviderArgs};
 use idem_examples::{postgres, sqlite};
 
-/// Syncs a user: twice, and while another sync is at work.
+/// Syncs a user over a queue of apalis: asked for three times at once, and while another sync is at work.
 ///
 /// The directory and the newsletter are a process of its own, started on a free port.
 #[derive(Parser)]

@@ -3,6 +3,7 @@
 pub mod cleanup;
 pub mod daily_report;
 pub mod email;
+pub mod fleet;
 pub mod inventory;
 pub mod order;
 pub mod payment;
@@ -12,7 +13,7 @@ pub mod user_sync;
 
 use idem_runtime::Done;
 
-use super::{Db, jobs, open};
+use super::{BEGIN, Connection, Db, JOBS, QueueConfig, Storage, WRITERS, jobs, open, pool, set_up_apalis};
 
 /// Says how an answer came.
 fn how<T>(done: &Done<T>) -> &'static str {

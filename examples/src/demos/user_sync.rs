@@ -1,13 +1,18 @@
-//! Syncs of one user, one after the other.
+//! Syncs of one user over a queue, one after the other.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use idem_runtime::{Done, Error, Idem, Provides};
+use anyhow::Context as _;
+use apalis::prelude::*;
+use idem_runtime::engine::apalis::{Delivery, POLL, Payload, Ran};
+use idem_runtime::engine::{Engine, Enqueued};
+use idem_runtime::{Idem, Job as _, Provides};
+use tokio::sync::mpsc;
 
-use super::{how, open};
+use super::{QueueConfig, Storage, open, set_up_apalis};
 use crate::provider::{Contacts, Directory, Fault, Profile};
-use crate::user_sync::{SyncError, Synced, reference, sync_user};
+use crate::user_sync::{SyncUser, reference};
 
 #[derive(Provides)]
 struct Users {
@@ -15,7 +20,7 @@ struct Users {
     contacts: Contacts,
 }
 
-/// Shows a user who is synced again, and while another sync is at work.
+/// Shows a user whose sync is asked for again and again, also while a sync is at work.
 ///
 /// # Errors
 ///
@@ -23,36 +28,62 @@ struct Users {
 pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     let (directory, contacts) = (Directory::new(provider), Contacts::new(provider));
     let users = Users { directory: directory.clone(), contacts: contacts.clone() };
-    let idem = Idem::builder(open(url)?).namespace("examples").state(users).build()?;
+    let pool = open(url)?;
+    let idem = Idem::builder(pool.clone()).namespace("examples").state(users).build()?;
     idem.migrate().await?;
+    set_up_apalis(&pool).await?;
+    let queue = idem.queue(Engine::Apalis);
+    queue.set_up().await?;
     // A user of its own, also in a database that was here before.
     let user_id = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let user = reference(user_id);
     let profile = |email: &str| Profile { name: String::from("Ada"), email: email.to_owned() };
     directory.put(&user, &profile("ada@old.example")).await?;
 
-    println!("A user is synced, and again:");
-    print(&sync_user(&idem, user_id).await);
-    print(&sync_user(&idem, user_id).await);
+    println!("A sync is asked for three times, before any worker is there:");
+    for _ in 0..3 {
+        print(queue.push(SyncUser { user_id }).await?);
+    }
+
+    let (said, mut runs) = mpsc::unbounded_channel();
+    let handler = queue.handler::<SyncUser>();
+    let handle = move |payload: Payload<SyncUser>, delivery: Delivery| {
+        let (handled, said) = (handler(payload, delivery), said.clone());
+        async move {
+            let ran = handled.await;
+            // Nobody listens any more when the program ends.
+            let _ = said.send(match &ran {
+                Ok(Ran::Executed(synced)) => format!("executed: {}", synced.address),
+                Ok(Ran::PutBack { why }) => format!("put back: {why}"),
+                other => format!("{other:?}"),
+            });
+            ran
+        }
+    };
+    let storage = Storage::<Payload<SyncUser>>::new(&pool)
+        .with_config(QueueConfig::default().queue(SyncUser::SPEC.name))
+        .poll_with_interval(POLL);
+    let worker = WorkerBuilder::new(format!("user-sync-{user_id}")).backend(storage).build(handle);
+    let worker = tokio::spawn(worker.run());
+    let mut next = async || anyhow::Ok(println!("  {}", runs.recv().await.context("the worker has ended")?));
+    println!("A worker comes:");
+    next().await?;
 
     println!("A sync takes its time. Meanwhile the address changes, and another sync is asked for:");
     contacts.inject(&user, Fault::HoldAnswer).await?;
-    let slow = sync_user(&idem, user_id);
-    let meanwhile = async {
-        // The third request is the slow one's.
-        while contacts.books().await?.requests < 3 {
-            tokio::task::yield_now().await;
-        }
-        directory.put(&user, &profile("ada@new.example")).await?;
-        print(&sync_user(&idem, user_id).await);
-        contacts.release().await?;
-        anyhow::Ok(())
-    };
-    let (slow, meanwhile) = tokio::join!(slow, meanwhile);
-    meanwhile?;
+    let before = contacts.books().await?.requests;
+    print(queue.push(SyncUser { user_id }).await?);
+    while contacts.books().await?.requests == before {
+        tokio::task::yield_now().await;
+    }
+    directory.put(&user, &profile("ada@new.example")).await?;
+    print(queue.push(SyncUser { user_id }).await?);
+    next().await?;
     println!("The slow one ends, and the other is delivered again:");
-    print(&slow);
-    print(&sync_user(&idem, user_id).await);
+    contacts.release().await?;
+    next().await?;
+    next().await?;
+    worker.abort();
 
     let books = contacts.books().await?;
     for contact in books.of(&user) {
@@ -61,10 +92,10 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(ran: &Result<Done<Synced>, Error<SyncError>>) {
-    match ran {
-        Ok(done) => println!("  {}: {}", how(done), done.address),
-        Err(Error::Busy(busy)) => println!("  busy: {busy}"),
-        Err(error) => println!("  failed: {error}"),
+fn print(enqueued: Enqueued) {
+    match enqueued {
+        Enqueued::New(task) => println!("  enqueued: {task}"),
+        Enqueued::Duplicate { of, .. } => println!("  not enqueued: {of} waits already"),
+        other => println!("  {other:?}"),
     }
 }

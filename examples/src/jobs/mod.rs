@@ -8,6 +8,7 @@ pub mod order;
 pub mod payment;
 pub mod payment_steps;
 pub mod subscription;
+pub mod sync_profile;
 
 pub use super::Db;
-use super::{Connection, SERIAL};
+use super::{BEGIN, Connection, SERIAL};

@@ -1,8 +1,12 @@
 //! A sync: one at a time for each user, again and again.
 //!
 //! Two syncs of one user at the same time may end with the older data on top. So a run holds the user's key
-//! while it works, and whoever comes meanwhile is told to come again (`on_busy = reschedule`). Nothing is kept
-//! once it is done (`retain = none`): the next sync is work of its own.
+//! while it works, and whoever comes meanwhile is told to come again (`on_busy = reschedule`): over a queue, the
+//! task goes back to it. Nothing is kept once it is done (`retain = none`): the next sync is work of its own.
+//!
+//! One sync that waits is enough, however many ask for it (`unique = until_executing`). One that runs is not: it
+//! may have read already. So the claim ends as it starts, and who asks then gets a task behind it. With
+//! `until_executed` that change would be told that it is a duplicate, and be lost.
 //!
 //! The job takes no `Run`, since it has one effect, which may be had again: it says what the contact *is*. It
 //! has nothing in the database either, so it works on every one, and is generic over it.
@@ -19,7 +23,8 @@ use crate::provider::{Contact, Contacts, Directory, ProviderError};
 #[idempotent(
     key = user_id,
     lock = lease("10s"),
-    on_busy = reschedule("5s"),
+    on_busy = reschedule("1s"),
+    unique = until_executing,
     retain = none,
     in_doubt = rerun,
 )]

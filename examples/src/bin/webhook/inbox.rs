@@ -13,10 +13,11 @@
 //! note it. If the worker dies between the two, the effect is there and the log lacks a line; the
 //! delivery was not acknowledged either, so it comes again and is noted as the duplicate that it is.
 
-use std::str::FromStr;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_examples::database_url::{DatabaseUrl, Kind};
 use idem_runtime::{Done, Error, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -324,82 +325,26 @@ pub(crate) fn open(url: &DatabaseUrl, desk: Desk) -> anyhow::Result<Box<dyn Inbo
     use sqlx::postgres::PgPoolOptions;
     use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
-    Ok(match url.kind {
+    Ok(match url.kind() {
         Kind::Sqlite => {
-            let options =
-                SqliteConnectOptions::from_str(&url.text)?.create_if_missing(true).busy_timeout(SQLITE_WAIT);
+            let options = SqliteConnectOptions::from_str(url.as_str())?
+                .create_if_missing(true)
+                .busy_timeout(SQLITE_WAIT);
             let pool = SqlitePoolOptions::new().connect_lazy_with(options);
             let idem = Idem::builder(pool.clone()).state(desk).build()?;
             Box::new(sqlite::Tables { pool, idem })
         }
         Kind::Postgres => {
-            let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url.text)?;
+            let pool = PgPoolOptions::new().max_connections(2).connect_lazy(url.as_str())?;
             let idem = Idem::builder(pool.clone()).state(desk).build()?;
             Box::new(postgres::Tables { pool, idem })
         }
         Kind::MySql => {
-            let pool = MySqlPoolOptions::new().max_connections(2).connect_lazy(&url.text)?;
+            let pool = MySqlPoolOptions::new().max_connections(2).connect_lazy(url.as_str())?;
             let idem = Idem::builder(pool.clone()).state(desk).build()?;
             Box::new(mysql::Tables { pool, idem })
         }
     })
-}
-
-/// The address of a database that idem has a store for.
-#[derive(Debug, Clone)]
-pub(crate) struct DatabaseUrl {
-    kind: Kind,
-    text: String,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Sqlite,
-    Postgres,
-    MySql,
-}
-
-impl DatabaseUrl {
-    /// Returns the address of a SQLite file.
-    pub(crate) fn sqlite(file: &str) -> Self {
-        let path = file.replace('%', "%25").replace('?', "%3F");
-        DatabaseUrl { kind: Kind::Sqlite, text: format!("sqlite://{path}") }
-    }
-
-    /// Returns the name of the database system.
-    pub(crate) fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Sqlite => "SQLite",
-            Kind::Postgres => "PostgreSQL",
-            Kind::MySql => "MySQL",
-        }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl FromStr for DatabaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once(':').ok_or("a URL begins with a scheme, such as `sqlite://`")?;
-        let kind = match scheme {
-            "sqlite" => Kind::Sqlite,
-            "postgres" | "postgresql" => Kind::Postgres,
-            "mysql" | "mariadb" => Kind::MySql,
-            _ => {
-                return Err(format!("cannot use `{scheme}`; write sqlite://FILE, postgres://… or mysql://…"));
-            }
-        };
-        if matches!(kind, Kind::Sqlite) && (rest.contains(":memory:") || rest.contains("mode=memory")) {
-            return Err(String::from(
-                "the workers are processes, which share no memory; write sqlite://FILE",
-            ));
-        }
-        Ok(DatabaseUrl { kind, text: text.to_owned() })
-    }
 }
 
 /// Returns whom an event is about: a repository, or else an organization.

@@ -12,7 +12,6 @@ mod desk;
 mod events;
 mod inbox;
 mod plan;
-mod progress;
 mod protocol;
 mod report;
 mod sender;
@@ -25,12 +24,13 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Parser;
+use idem_examples::cli::{causes, interrupted};
+use idem_examples::database_url::DatabaseUrl;
+use idem_examples::progress::Progress;
 use tempfile::TempDir;
 
 use self::events::Input;
-use self::inbox::DatabaseUrl;
 use self::plan::Plan;
-use self::progress::Progress;
 use self::protocol::Hello;
 use self::report::Report;
 
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
                 true => worker::work().await.map(|()| ExitCode::SUCCESS),
                 false => tokio::select! {
                     done = deliver(args) => done,
-                    code = interrupted() => code,
+                    code = interrupted("webhook") => code,
                 },
             }
         })
@@ -121,35 +121,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Joins an error and its causes; those of sqlx are part of its own text already.
-fn causes(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
-        "" => cause,
-        text if text.contains(&cause) => text.to_owned(),
-        text => format!("{text}: {cause}"),
-    })
-}
-
-/// Waits for Ctrl-C or a request to end. What is dropped then takes the workers and the temporary
-/// database along.
-async fn interrupted() -> anyhow::Result<ExitCode> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            done = tokio::signal::ctrl_c() => done?,
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    eprintln!("\nwebhook: interrupted; the workers are stopped");
-    Ok(ExitCode::from(130))
-}
-
 async fn deliver(args: Args) -> anyhow::Result<ExitCode> {
-    let progress = Arc::new(Progress::new());
+    let progress = Arc::new(Progress::new("delivered", "times the job ran"));
     let input = read(args.input.as_deref(), &progress)?;
     let (url, temporary) = database(args.database_url)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..=u64::from(u32::MAX)));
@@ -208,11 +181,8 @@ fn read(path: Option<&Path>, progress: &Progress) -> anyhow::Result<Input> {
 
 /// Returns the database that was asked for, or a new one in a folder that lives as long as the guard.
 fn database(url: Option<DatabaseUrl>) -> anyhow::Result<(DatabaseUrl, Option<TempDir>)> {
-    if let Some(url) = url {
-        return Ok((url, None));
+    match url {
+        Some(url) => Ok((url, None)),
+        None => DatabaseUrl::temporary("webhook").map(|(url, folder)| (url, Some(folder))),
     }
-    let folder = tempfile::Builder::new().prefix("idem-webhook-").tempdir().context("making a folder")?;
-    let file = folder.path().join("webhook.sqlite");
-    let file = file.to_str().context("the folder for temporary files has a name that is not UTF-8")?;
-    Ok((DatabaseUrl::sqlite(file), Some(folder)))
 }

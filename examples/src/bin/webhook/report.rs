@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use idem_examples::cli::{number, plural};
 use serde_json::{Value, json};
 
 use crate::audit::Counted;
@@ -207,36 +208,6 @@ impl Report<'_> {
     }
 }
 
-fn plural(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{} {what}s", number(count)),
-    }
-}
-
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
-}
-
-/// Writes a number with its thousands apart.
-fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_stand_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
-    }
 }

@@ -1,18 +1,16 @@
 //! The sender: delivers every share to a worker process, kills it where the plan says so, and starts
 //! again from the beginning of the share, as a queue does that heard no acknowledgement.
 
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use anyhow::bail;
+use idem_examples::process::Worker;
+use idem_examples::progress::Progress;
 use tokio::task::JoinSet;
 
 use crate::events::Event;
 use crate::plan::{Plan, Share};
-use crate::progress::Progress;
 use crate::protocol::{Hello, How, Reply, Said, Stage};
 
 /// How often a delivery is sent again at once when the database gave it up for another one.
@@ -133,7 +131,11 @@ impl Courier {
 
     /// Starts a worker and delivers the share from its beginning.
     async fn pass(&mut self, kill: Option<Stage>) -> anyhow::Result<Pass> {
-        let mut worker = Worker::start(&self.hello).await?;
+        let mut worker = Worker::start(self.hello.worker, &self.hello).await?;
+        match worker.hear::<Said>().await?.reply {
+            Reply::Ready => {}
+            reply => bail!("worker {} began with {reply:?}", self.hello.worker),
+        }
         for at in 0..self.deliveries.len() {
             let parcel = &self.parcels[self.deliveries[at]];
             // A delivery that is refused stops nowhere; then the next one does.
@@ -149,7 +151,7 @@ impl Courier {
                     Reply::Answered(How::Replayed) | Reply::HeldBeforeTheAnswer(How::Replayed) => 1,
                     _ => 0,
                 };
-                self.progress.delivered(reply_is_run(&reply));
+                self.progress.done(reply_is_run(&reply));
                 match reply {
                     Reply::Answered(_) => {
                         self.tally.acknowledged += 1;
@@ -196,7 +198,7 @@ impl Courier {
 
     async fn kill(&self, worker: Worker, answered: usize, place: &str) -> anyhow::Result<()> {
         let number = self.hello.worker;
-        let process = worker.kill().await?;
+        let (process, _) = worker.kill::<Said>().await?;
         self.progress.say(&format!(
             "worker {number} (process {process}) killed at {answered} of {}, {place}; started again",
             self.deliveries.len(),
@@ -207,91 +209,4 @@ impl Courier {
 
 fn reply_is_run(reply: &Reply) -> bool {
     matches!(reply, Reply::Answered(How::Ran) | Reply::HeldBeforeTheAnswer(How::Ran))
-}
-
-/// A worker process. Dropping it kills it.
-struct Worker {
-    number: u32,
-    process: Child,
-    stdin: ChildStdin,
-    stdout: Lines<BufReader<ChildStdout>>,
-}
-
-impl Worker {
-    async fn start(hello: &Hello) -> anyhow::Result<Worker> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut command = Command::new(program);
-        command.arg("--worker").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        // Ctrl-C is for the sender alone; its workers go with it.
-        #[cfg(unix)]
-        command.process_group(0);
-        let mut process = command.spawn().with_context(|| format!("starting worker {}", hello.worker))?;
-        let stdin = process.stdin.take().expect("stdin is piped");
-        let stdout = process.stdout.take().expect("stdout is piped");
-        let stdout = BufReader::new(stdout).lines();
-        let mut worker = Worker { number: hello.worker, process, stdin, stdout };
-        worker.send(&serde_json::to_string(hello)?).await?;
-        match worker.hear().await?.reply {
-            Reply::Ready => Ok(worker),
-            reply => bail!("worker {} began with {reply:?}", hello.worker),
-        }
-    }
-
-    /// Sends a line. If the worker is gone, [`hear`](Self::hear) finds out and says how it ended.
-    async fn send(&mut self, line: &str) -> anyhow::Result<()> {
-        let sent = async {
-            self.stdin.write_all(line.as_bytes()).await?;
-            self.stdin.write_all(b"\n").await
-        };
-        match sent.await {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    async fn hear(&mut self) -> anyhow::Result<Said> {
-        match self.stdout.next_line().await? {
-            Some(line) => {
-                serde_json::from_str(&line).with_context(|| format!("worker {} said {line:?}", self.number))
-            }
-            None => {
-                let ended = self.process.wait().await?;
-                bail!("worker {} died in the middle of its work: {ended}", self.number)
-            }
-        }
-    }
-
-    /// Kills the process, sees that this is what it died of, and returns its number.
-    async fn kill(mut self) -> anyhow::Result<u32> {
-        let id = self.process.id().context("the process is gone already")?;
-        self.process.start_kill()?;
-        let ended = self.process.wait().await?;
-        if !was_killed(ended) {
-            bail!("worker {} was to be killed, but ended by itself: {ended}", self.number);
-        }
-        Ok(id)
-    }
-
-    /// Lets the process end, since there is nothing more to receive.
-    async fn dismiss(self) -> anyhow::Result<()> {
-        let Worker { number, mut process, stdin, stdout } = self;
-        drop(stdin);
-        let ended = process.wait().await?;
-        drop(stdout);
-        if !ended.success() {
-            bail!("worker {number} ended badly: {ended}");
-        }
-        Ok(())
-    }
-}
-
-#[cfg(unix)]
-fn was_killed(ended: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt as _;
-    ended.signal() == Some(9)
-}
-
-#[cfg(not(unix))]
-fn was_killed(ended: ExitStatus) -> bool {
-    !ended.success()
 }

@@ -1,10 +1,8 @@
 //! A worker: a process that receives webhooks on stdin and answers each on stdout.
 
-use std::io::{BufRead as _, Write as _};
-
 use anyhow::Context as _;
+use idem_examples::process::{self, hello, lines};
 use idem_runtime::{Done, Error};
-use tokio::sync::mpsc;
 
 use crate::desk::Desk;
 use crate::inbox::{self, Inbox, Received};
@@ -13,8 +11,7 @@ use crate::protocol::{Delivery, Hello, How, Reply, Said, Stage};
 /// Receives until the sender is gone.
 pub(crate) async fn work() -> anyhow::Result<()> {
     let mut lines = lines();
-    let hello = lines.recv().await.context("no first line; a worker is started by the program itself")?;
-    let hello: Hello = serde_json::from_str(&hello).context("reading the first line")?;
+    let hello: Hello = hello(&mut lines).await?;
     let url = hello.database_url.parse().map_err(anyhow::Error::msg)?;
     let inbox = inbox::open(&url, Desk::default())?;
     inbox.open().await.context("opening the database")?;
@@ -76,25 +73,5 @@ fn gave_way(error: &sqlx::Error) -> bool {
 
 /// Says something to the sender, and how often the job has run since the last time.
 pub(crate) fn say(desk: &Desk, reply: Reply) {
-    let line = serde_json::to_string(&Said { runs: desk.take_runs(), reply }).expect("a reply is plain data");
-    let mut stdout = std::io::stdout().lock();
-    // Without a sender the process ends anyway: see `lines`.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-/// Reads the lines of the sender. When it is gone, however that came, the process ends at once: nobody
-/// waits for its answers, and no worker is left behind.
-fn lines() -> mpsc::Receiver<String> {
-    let (lines, received) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if lines.blocking_send(line).is_err() {
-                // The worker gave up; it says why itself.
-                return;
-            }
-        }
-        std::process::exit(0)
-    });
-    received
+    process::say(&Said { runs: desk.take_runs(), reply });
 }

@@ -16,16 +16,18 @@ const BAR: u64 = 24;
 
 /// A live line if stderr is a terminal; otherwise a line for every quarter of the work.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     live: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    what: &'static str,
+    noted: &'static str,
     expected: u64,
-    delivered: u64,
-    ran: u64,
+    done: u64,
+    notes: u64,
     drawn: Option<Instant>,
     quarters: u64,
     problems: HashSet<usize>,
@@ -33,11 +35,14 @@ struct State {
 }
 
 impl Progress {
-    pub(crate) fn new() -> Progress {
+    /// Begins a line such as `delivered 7 of 9, 3 times the job ran`: `what` was done, and `noted`.
+    pub fn new(what: &'static str, noted: &'static str) -> Progress {
         let state = State {
+            what,
+            noted,
             expected: 0,
-            delivered: 0,
-            ran: 0,
+            done: 0,
+            notes: 0,
             drawn: None,
             quarters: 0,
             problems: HashSet::new(),
@@ -46,23 +51,28 @@ impl Progress {
         Progress { live: std::io::stderr().is_terminal(), state: Mutex::new(state) }
     }
 
-    /// Expects so many deliveries more.
-    pub(crate) fn expect(&self, deliveries: u64) {
-        self.state().expected += deliveries;
+    /// Expects so many more to be done.
+    pub fn expect(&self, more: u64) {
+        self.state().expected += more;
     }
 
-    /// Counts a delivery, and whether the job ran for it.
-    pub(crate) fn delivered(&self, ran: bool) {
+    /// Counts what is to be noted, and is none of those that are expected.
+    pub fn note(&self) {
+        self.state().notes += 1;
+    }
+
+    /// Counts one that is done, and whether it is to be noted.
+    pub fn done(&self, noted: bool) {
         let state = &mut *self.state();
-        state.delivered += 1;
-        state.ran += u64::from(ran);
+        state.done += 1;
+        state.notes += u64::from(noted);
         if self.live {
             if state.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
                 state.draw();
             }
             return;
         }
-        let quarters = state.delivered * 4 / state.expected.max(1);
+        let quarters = state.done * 4 / state.expected.max(1);
         if quarters > state.quarters {
             state.quarters = quarters;
             eprintln!("{}", state.line());
@@ -70,7 +80,7 @@ impl Progress {
     }
 
     /// Tells something that stays on the screen.
-    pub(crate) fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         let state = &mut *self.state();
         if state.drawn.take().is_some() {
             eprint!("\r\x1b[2K");
@@ -79,7 +89,7 @@ impl Progress {
     }
 
     /// Tells what is wrong with a line of the input, once.
-    pub(crate) fn problem(&self, line: usize, what: &str) {
+    pub fn problem(&self, line: usize, what: &str) {
         let known = {
             let state = &mut *self.state();
             let known = !state.problems.insert(line);
@@ -93,7 +103,7 @@ impl Progress {
     }
 
     /// Clears the live line.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         let untold = self.state().untold;
         if untold > 0 {
             self.say(&format!("… and {untold} more lines with problems"));
@@ -120,13 +130,13 @@ impl Drop for Progress {
 impl State {
     fn draw(&mut self) {
         self.drawn = Some(Instant::now());
-        let done = (self.delivered * BAR / self.expected.max(1)).min(BAR);
+        let done = (self.done * BAR / self.expected.max(1)).min(BAR);
         let bar: String = (0..BAR).map(|at| if at < done { '█' } else { '░' }).collect();
         eprint!("\r\x1b[2K{bar} {}", self.line());
         let _ = std::io::stderr().flush();
     }
 
     fn line(&self) -> String {
-        format!("delivered {} of {}, {} times the job ran", self.delivered, self.expected, self.ran)
+        format!("{} {} of {}, {} {}", self.what, self.done, self.expected, self.notes, self.noted)
     }
 }
