@@ -88,6 +88,8 @@ impl Site for Database {
         idem.enrol::<SyncProfile>().await?;
         let config = QueueConfig::default()
             .queue(SyncProfile::SPEC.name)
+            // No more than it works on, so that each worker gets some.
+            .batch_size(CONCURRENCY)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_MAX);
         let storage =

@@ -65,7 +65,10 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
         .poll_with_interval(POLL);
     let worker = WorkerBuilder::new(format!("user-sync-{user_id}")).backend(storage).build(handle);
     let worker = tokio::spawn(worker.run());
-    let mut next = async || anyhow::Ok(println!("  {}", runs.recv().await.context("the worker has ended")?));
+    let mut next = async || {
+        println!("  {}", runs.recv().await.context("the worker has ended")?);
+        anyhow::Ok(())
+    };
     println!("A worker comes:");
     next().await?;
 
