@@ -2,13 +2,16 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use idem_runtime::engine::TaskId;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Found, Held, Lease, LeaseClaim, LeaseStore,
-    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch as KeyWatch,
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Found, Held, Holder, Lease,
+    LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, Store, StoreTx, Swept, TaskRow, TxStep,
+    UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -221,6 +224,121 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
         self.inner.delete_task(number).await
+    }
+}
+
+impl<D: Database> WatchedStore<D> {
+    /// Lets a call of the queue's part be stopped at both of its sides, and notes what came of it.
+    async fn between<T>(
+        &self,
+        window: &str,
+        call: impl Future<Output = Result<T, StoreError>>,
+        note: impl FnOnce(&T) -> String,
+    ) -> Result<T, StoreError> {
+        self.watch.phase("the queue");
+        self.watch.window(&format!("before {window}")).await;
+        let answer = call.await;
+        match &answer {
+            Ok(answer) => self.watch.note(note(answer)),
+            Err(error) => self.watch.note(format!("the queue fails: {error}")),
+        }
+        self.watch.window(&format!("after {window}")).await;
+        self.watch.phase(BODY);
+        answer
+    }
+}
+
+#[async_trait]
+impl<D: Database> QueueStore<D> for WatchedStore<D> {
+    async fn push(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        let note = |pushed: &Vec<Pushed>| match &pushed[..] {
+            [Pushed::New] => String::from("enqueues a task"),
+            [Pushed::Done(_)] => String::from("enqueues nothing: the work is done"),
+            [Pushed::Held(holder)] => format!("enqueues nothing: task {} has the claim", holder.task),
+            [Pushed::Gone] => String::from("enqueues nothing: the row of the outbox is gone"),
+            many => {
+                let new = many.iter().filter(|pushed| **pushed == Pushed::New).count();
+                format!("enqueues {new} of {} tasks", many.len())
+            }
+        };
+        self.between("tasks are enqueued", self.inner.push(connection, engine, tasks), note).await
+    }
+
+    async fn replace(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let note = |replaced: &bool| match replaced {
+            true => format!("replaces task {holder}"),
+            false => format!("does not replace task {holder}: it waits no more, or has no claim"),
+        };
+        let call = self.inner.replace(connection, engine, task, holder);
+        self.between("a task is replaced", call, note).await
+    }
+
+    async fn supersede(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        let note = |handed: &bool| match handed {
+            true => format!("takes the claim of task {holder} over"),
+            false => format!("does not take a claim over: task {holder} has it no more"),
+        };
+        let call = self.inner.supersede(connection, engine, task, holder);
+        self.between("a claim is handed over", call, note).await
+    }
+
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+        let note = |holder: &Holder| match holder.task == task {
+            true => String::from("has the unique claim"),
+            false => format!("finds that task {} has the unique claim", holder.task),
+        };
+        self.between("a unique claim is taken", self.inner.acquire(job, claim, task), note).await
+    }
+
+    async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
+        self.inner.holder(claim).await
+    }
+
+    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+        let note = |released: &bool| match released {
+            true => String::from("ends its unique claim"),
+            false => String::from("has no unique claim to end"),
+        };
+        self.between("a unique claim ends", self.inner.release(task), note).await
+    }
+
+    async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        let note = |put_back: &bool| match put_back {
+            true => format!("puts the task back for {after:?}"),
+            false => String::from("does not put the task back: its worker has it no more"),
+        };
+        self.between("a task is put back", self.inner.put_back(engine, task, worker, after), note).await
+    }
+
+    async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
+        self.inner.prepare(engine).await
+    }
+
+    async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
+        self.inner.sweep_claims(limit).await
     }
 }
 

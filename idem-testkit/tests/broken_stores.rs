@@ -235,6 +235,33 @@ fn broken_stores() -> Vec<Check> {
         ResolvesAsFailed on Memory::new() => a_resolved_key_is_as_the_person_said,
         ResolvesNoStep on Memory::new() => a_resolved_step_is_done_or_gone,
         KeepsNoAudit on Memory::new() => a_resolution_is_in_the_audit,
+        TakesNoClaim on Memory::new() => a_first_push_has_the_claim
+            | a_second_push_is_told_the_holder
+            | of_pushes_at_once_one_has_the_claim,
+        ForgetsSinceWhen on Memory::new() => a_second_push_is_told_the_holder,
+        ClaimsUnasked on Memory::new() => without_a_claim_every_task_is_enqueued,
+        EnqueuesTheDone on Memory::new() => a_done_task_is_not_enqueued,
+        TakesEveryRecordForAnOutcome on Memory::new() => a_task_without_an_outcome_is_enqueued,
+        ClaimsForEver on Memory::new() => a_claim_for_a_time_ends_with_it
+            | a_claim_for_a_time_is_not_released,
+        ReleasesNothing on Memory::new() => a_claim_ends_by_its_task_alone,
+        AcquiresForEverybody on Memory::new() => a_claim_is_acquired_by_one_task,
+        ReplacesAnyHolder on Memory::new() => a_task_that_waits_is_replaced_in_its_place,
+        SupersedesAnyHolder on Memory::new() => a_claim_is_handed_over_by_its_holder_alone,
+        MovesThenDeletes on Memory::new() => a_row_of_the_outbox_is_moved_once
+            | a_row_of_the_outbox_ends_with_its_task,
+        KeepsTheRowsOfDuplicates on Memory::new() => a_row_of_the_outbox_ends_with_its_task,
+        HoldsClaimsAgainstTheirTasks on Memory::new() => a_claim_that_the_task_has_is_free_to_it,
+        PushesOnItsOwn on Sqlite::new() => a_push_rolled_back_leaves_nothing,
+        DuplicatesAreErrors on Sqlite::new() => a_duplicate_leaves_the_transaction_usable,
+        LooksThenEnqueues on Memory::new() => of_pushes_at_once_one_has_the_claim
+            | a_push_dropped_anywhere_is_whole_or_none,
+        AnswersBackwards on Memory::new() => each_task_of_a_batch_has_its_own_answer,
+        LocksInGivenOrder on Memory::new() => overlapping_batches_all_come_to_their_end,
+        ClaimsByTheReadableKey on Memory::new() => claims_of_different_jobs_do_not_meet,
+        SweepsAllClaims on Memory::new() => a_sweep_of_claims_spares_the_live,
+        TasksAreDueAtOnce on Memory::new() => a_task_comes_out_of_the_outbox_as_it_went_in,
+        ForgetsThePriority on Memory::new() => a_task_comes_out_of_the_outbox_as_it_went_in,
     ]
 }
 
@@ -252,6 +279,9 @@ fn broken_on_postgres() -> Vec<Check> {
             | runs_of_one_row_take_turns,
         RecordsAfterwards on Postgres::new(&*url) => an_unlocked_commit_dropped_anywhere_is_all_or_nothing,
         TakesNoLock on Postgres::new(&*url) => a_twin_waits_and_sees_the_winners_record,
+        TakesNoClaim on Postgres::new(&*url) => a_push_is_held_once_the_one_before_commits
+            | a_push_goes_on_once_the_one_before_is_undone,
+        PushesOnItsOwn on Postgres::new(&*url) => a_push_rolled_back_leaves_nothing,
     ]
 }
 
@@ -261,7 +291,9 @@ fn broken_on_postgres() -> Vec<Check> {
 }
 
 /// Laws that are broken only where there is a server.
-const NEED_A_SERVER: [&str; 7] = [
+const NEED_A_SERVER: [&str; 9] = [
+    "a_push_is_held_once_the_one_before_commits",
+    "a_push_goes_on_once_the_one_before_is_undone",
     "killed_connections_spoil_no_other_call",
     "an_unlocked_run_waits_for_no_key",
     "a_swallowed_error_never_parts_record_and_effect",

@@ -5,7 +5,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_runtime::engine::TaskId;
+use idem_runtime::key::{Key, KeyParts};
 use idem_runtime::prelude::*;
+use idem_runtime::record::JobId;
+use idem_runtime::store::{Engine, Push, Pushed, UniqueClaim};
 use idem_testkit::lab::{Lab, LabDatabase, OptionsOf};
 use idem_testkit::proxy::Proxy;
 use serde::{Deserialize, Serialize};
@@ -75,6 +79,41 @@ async fn until_closed(proxy: &Proxy) {
             now if now == seen => return,
             now => seen = now,
         }
+    }
+}
+
+/// Makes keys that nobody has pushed.
+fn keys(numbers: std::ops::Range<u32>) -> Vec<Key> {
+    let key = |number: u32| Key::new("default", "job", &KeyParts::of(&number.to_string()).unwrap());
+    numbers.map(key).collect()
+}
+
+/// Makes a new task for each key, with a claim of its own.
+fn pushes(keys: &[Key]) -> Vec<Push<'_>> {
+    let push = |key| Push {
+        id: TaskId::new().unwrap(),
+        namespace: "default",
+        name: "job",
+        job: JobId(1),
+        key,
+        records: true,
+        payload: b"payload",
+        claim: Some(UniqueClaim { key, lasts: None }),
+        unclaimed: None,
+        after: Duration::ZERO,
+        priority: 0,
+        attempts: 25,
+        outbox: None,
+        ends_if_held: true,
+    };
+    keys.iter().map(push).collect()
+}
+
+/// Checks that each task is held by the one in its place.
+fn assert_held(answers: &[Pushed], by: &[Push<'_>]) {
+    assert_eq!(answers.len(), by.len());
+    for (answer, holder) in answers.iter().zip(by) {
+        assert!(matches!(answer, Pushed::Held(held) if held.task == holder.id), "{answer:?}");
     }
 }
 
@@ -228,6 +267,44 @@ mod postgres {
         assert_eq!((server.wal().await, server.writes().await), (wal, writes));
     }
 
+    #[tokio::test]
+    async fn a_push_is_one_message_and_a_duplicate_writes_nothing() {
+        let Some(mut server) = Server::start().await else { return };
+        let store = Arc::clone(server.idem.store());
+        let keys = keys(0..102);
+        let first = pushes(&keys);
+
+        for (tasks, what) in [(&first[..1], "one task"), (&first[1..101], "a hundred")] {
+            let (trips, writes) = (server.proxy.round_trips(), server.writes().await);
+            let answers = store.push(None, Engine::Outbox, tasks).await.unwrap();
+            assert_eq!(answers, vec![Pushed::New; tasks.len()], "{what}");
+            assert_eq!(server.proxy.round_trips() - trips, 1, "{what}");
+            assert_eq!(server.writes().await - writes, 1, "{what}");
+        }
+
+        let second = pushes(&keys);
+        let (wal, writes) = (server.wal().await, server.writes().await);
+        for range in [0..1, 0..1, 0..101] {
+            let trips = server.proxy.round_trips();
+            let answers = store.push(None, Engine::Outbox, &second[range.clone()]).await.unwrap();
+            assert_held(&answers, &first[range]);
+            assert_eq!(server.proxy.round_trips() - trips, 1);
+        }
+        assert_eq!((server.wal().await, server.writes().await), (wal, writes));
+
+        let mut tx = server.bare.begin().await.unwrap();
+        effect(&mut tx, 1).await.unwrap();
+        let trips = server.proxy.round_trips();
+        let answers = store.push(Some(&mut tx), Engine::Outbox, &first[101..]).await.unwrap();
+        assert_eq!(answers, [Pushed::New]);
+        assert_eq!(server.proxy.round_trips() - trips, 1);
+        let answers = store.push(Some(&mut tx), Engine::Outbox, &second[101..]).await.unwrap();
+        assert_held(&answers, &first[101..]);
+        assert_eq!(server.proxy.round_trips() - trips, 2);
+        tx.commit().await.unwrap();
+        assert_eq!(server.proxy.round_trips() - trips, 3);
+    }
+
     /// Multiplies a real record and weighs table and index.
     async fn record_bytes(observer: &mut PgConnection) -> i64 {
         sqlx::raw_sql(
@@ -309,6 +386,29 @@ mod mysql {
             until_closed(&proxy).await;
         }
     }
+
+    #[tokio::test]
+    async fn a_push_looks_claims_and_commits_and_a_duplicate_only_looks() {
+        let Some(lab) = lab::<MySql>("BIGINT AUTO_INCREMENT PRIMARY KEY").await else { return };
+        let (proxy, options) = MySql::proxy(&lab.options(), Duration::ZERO).await.unwrap();
+        let idem = Idem::builder(pool::<MySql>(options)).build().unwrap();
+        idem.migrate().await.unwrap();
+        let store = idem.store();
+        let keys = keys(0..101);
+        let (first, second) = (pushes(&keys), pushes(&keys));
+        for range in [0..1, 1..101] {
+            let trips = proxy.round_trips();
+            let answers = store.push(None, Engine::Outbox, &first[range.clone()]).await.unwrap();
+            assert_eq!(answers, vec![Pushed::New; range.len()]);
+            assert_eq!(proxy.round_trips() - trips, 3);
+        }
+        for range in [0..1, 0..101] {
+            let trips = proxy.round_trips();
+            let answers = store.push(None, Engine::Outbox, &second[range.clone()]).await.unwrap();
+            assert_held(&answers, &first[range]);
+            assert_eq!(proxy.round_trips() - trips, 1);
+        }
+    }
 }
 
 mod sqlite {
@@ -383,6 +483,31 @@ mod sqlite {
         let before = commits(&lab.options());
         assert!(call(&idem, 1).await.unwrap().is_replayed());
         assert!(fulfil(&idem, 1).await.unwrap().is_replayed());
+        assert_eq!(commits(&lab.options()), before);
+    }
+
+    #[tokio::test]
+    async fn a_push_is_one_writing_transaction_and_a_duplicate_none() {
+        let lab = lab::<Sqlite>("INTEGER PRIMARY KEY").await.unwrap();
+        let idem = Idem::builder(pool::<Sqlite>(lab.options())).build().unwrap();
+        idem.migrate().await.unwrap();
+        // Nobody moves the log's frames into the database while they are counted.
+        let mut connection = lab.connect().await;
+        bare(&mut connection, 0).await;
+        let store = idem.store();
+        let keys = keys(0..101);
+        let (first, second) = (pushes(&keys), pushes(&keys));
+        for range in [0..1, 1..101] {
+            let before = commits(&lab.options());
+            let answers = store.push(None, Engine::Outbox, &first[range.clone()]).await.unwrap();
+            assert_eq!(answers, vec![Pushed::New; range.len()]);
+            assert_eq!(commits(&lab.options()) - before, 1);
+        }
+        let before = commits(&lab.options());
+        for range in [0..1, 0..101] {
+            let answers = store.push(None, Engine::Outbox, &second[range.clone()]).await.unwrap();
+            assert_held(&answers, &first[range]);
+        }
         assert_eq!(commits(&lab.options()), before);
     }
 

@@ -678,7 +678,7 @@ mod mysql {
         assert!(whole.len() > 8, "{sql}");
         let mut connection = lab.connect().await;
         for length in 0..whole.len() {
-            let tables = "DROP TABLE IF EXISTS idem_migrations, idem_jobs, idem_records, idem_steps, idem_audit, idem_outbox";
+            let tables = "DROP TABLE IF EXISTS idem_migrations, idem_jobs, idem_records, idem_steps, idem_audit, idem_outbox, idem_claims";
             execute(&mut connection, tables).await;
             for statement in &whole[..length] {
                 execute(&mut connection, *statement).await;
@@ -689,6 +689,8 @@ mod mysql {
             let hold = claim_new(&*store, &key("k"), 1, HOUR).await;
             let held = store.change(&hold, &settle(b"r", &[task(&key("k"))])).await.unwrap();
             assert_eq!(held, Held::Yes);
+            assert_eq!(store.tasks("default", 0, 10).await.unwrap().len(), 1);
+            assert_eq!(store.holder(key("k").hash()).await.unwrap(), None);
         }
     }
 

@@ -94,7 +94,12 @@ mod tests {
 
     #[test]
     fn an_id_is_the_same_read_as_it_was_written() {
-        for id in [TaskId(0), TaskId(u128::MAX), TaskId(1 << 100 | 31), TaskId::new().unwrap()] {
+        for id in [
+            TaskId(0),
+            TaskId(u128::MAX),
+            TaskId(1 << 100 | 31),
+            TaskId::new().expect("the system has random numbers"),
+        ] {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
     }
@@ -110,7 +115,10 @@ mod tests {
 
     #[test]
     fn ids_are_different_and_in_the_order_of_time() {
-        let (first, second) = (TaskId::new().unwrap(), TaskId::new().unwrap());
+        let (first, second) = (
+            TaskId::new().expect("the system has random numbers"),
+            TaskId::new().expect("the system has random numbers"),
+        );
         assert_ne!(first, second);
         assert!(first.0 >> 80 <= second.0 >> 80);
     }

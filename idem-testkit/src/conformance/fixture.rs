@@ -48,6 +48,8 @@ pub enum Ability {
     Tables,
     /// Connections can be lost: [`Fixture::kill_connections`].
     LostConnections,
+    /// Tasks can be enqueued in a transaction of the caller's.
+    TasksInTransactions,
 }
 
 /// One fresh database with two handles of the store on it.
@@ -74,14 +76,15 @@ pub trait Fixture<D: Database>: Send + Sync + 'static {
     /// The database's.
     async fn count(&self, effect: &str) -> Result<u64, BoxError>;
 
-    /// Lets time pass: moves the store's clock forward, or every record's expiry, lease and age back.
+    /// Lets time pass: moves the store's clock forward, or the expiry, lease and age of every
+    /// record and unique claim back, and the time before which a task of the outbox is not taken.
     ///
     /// # Errors
     ///
     /// The database's.
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError>;
 
-    /// Returns once a `begin` that was started waits in the database for a lock.
+    /// Returns once a `begin` or a push that was started waits in the database for a lock.
     ///
     /// The default lets other tasks run for a moment, which is enough for a store within the process.
     ///

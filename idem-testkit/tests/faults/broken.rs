@@ -2,14 +2,17 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::StoreError;
+use idem_runtime::engine::TaskId;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Held, Lease, LeaseClaim, LeaseStore,
-    Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Held, Holder, Lease, LeaseClaim,
+    LeaseStore, Push, Pushed, QueueStore, Resolve, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    UnfinishedRow, UniqueClaim, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -137,6 +140,60 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         good.watch(key).await
     }
 
+    async fn push(
+        &self,
+        good: &Good<D>,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        good.push(connection, engine, tasks).await
+    }
+
+    async fn replace(
+        &self,
+        good: &Good<D>,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        good.replace(connection, engine, task, holder).await
+    }
+
+    async fn supersede(
+        &self,
+        good: &Good<D>,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        good.supersede(connection, engine, task, holder).await
+    }
+
+    async fn acquire(
+        &self,
+        good: &Good<D>,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+    ) -> Result<Holder, StoreError> {
+        good.acquire(job, claim, task).await
+    }
+
+    async fn holder(&self, good: &Good<D>, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
+        good.holder(claim).await
+    }
+
+    async fn release(&self, good: &Good<D>, task: TaskId) -> Result<bool, StoreError> {
+        good.release(task).await
+    }
+
+    async fn sweep_claims(&self, good: &Good<D>, limit: u32) -> Result<u64, StoreError> {
+        good.sweep_claims(limit).await
+    }
+
     /// The prefix of the tables that a store takes which was given `prefix`.
     fn prefix<'a>(&self, prefix: &'a str) -> &'a str {
         prefix
@@ -253,6 +310,68 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
 
     async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
         self.fault.watch(&self.good, key).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> QueueStore<D> for BrokenStore<D> {
+    async fn push(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        self.fault.push(&self.good, connection, engine, tasks).await
+    }
+
+    async fn replace(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        self.fault.replace(&self.good, connection, engine, task, holder).await
+    }
+
+    async fn supersede(
+        &self,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        task: &Push<'_>,
+        holder: TaskId,
+    ) -> Result<bool, StoreError> {
+        self.fault.supersede(&self.good, connection, engine, task, holder).await
+    }
+
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+        self.fault.acquire(&self.good, job, claim, task).await
+    }
+
+    async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
+        self.fault.holder(&self.good, claim).await
+    }
+
+    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+        self.fault.release(&self.good, task).await
+    }
+
+    async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
+        self.fault.sweep_claims(&self.good, limit).await
+    }
+
+    async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        self.good.put_back(engine, task, worker, after).await
+    }
+
+    async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
+        self.good.prepare(engine).await
     }
 }
 

@@ -10,6 +10,7 @@ macro_rules! faults {
 }
 
 mod lease;
+mod queue;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
@@ -31,6 +32,7 @@ use sqlx::Sqlite;
 
 pub(crate) use self::broken::{BrokenStore, Fault, Good};
 pub(crate) use self::lease::*;
+pub(crate) use self::queue::*;
 
 faults! {
     /// Commits the effect and forgets the record.

@@ -12,7 +12,7 @@ use super::{MySqlStore, is_lock_timeout, message};
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
     UnfinishedFilter, UnfinishedRow,
@@ -22,8 +22,8 @@ use crate::store::{
 const RENEWAL_LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// What came of a message.
-struct Answer {
-    rows: Result<Vec<MySqlRow>, sqlx::Error>,
+pub(super) struct Answer {
+    pub(super) rows: Result<Vec<MySqlRow>, sqlx::Error>,
     /// It was sent twice, and nobody knows whether the first one was heard.
     again: bool,
 }
@@ -31,7 +31,7 @@ struct Answer {
 impl MySqlStore {
     /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
     /// one takes its place.
-    async fn send(&self, write: impl Fn() -> String + Send + Sync) -> Result<Answer, StoreError> {
+    pub(super) async fn send(&self, write: impl Fn() -> String + Send + Sync) -> Result<Answer, StoreError> {
         self.send_on(&self.connections, write).await
     }
 
@@ -209,7 +209,16 @@ impl LeaseStore for MySqlStore {
                 key: row.try_get("key")?,
                 payload: row.try_get("payload")?,
             };
-            Ok(TaskRow { number: row.try_get("number")?, task })
+            Ok(TaskRow {
+                number: row.try_get("number")?,
+                task,
+                id: read_task_id(row.try_get("task")?)?,
+                unclaimed: row.try_get::<Option<Vec<u8>>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
+                priority: row.try_get("priority")?,
+                attempts: row
+                    .try_get::<Option<i32>, _>("attempts")?
+                    .and_then(|count| u32::try_from(count).ok()),
+            })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }
@@ -289,8 +298,11 @@ fn read_tokens(rows: &[MySqlRow]) -> Result<(Vec<i64>, Vec<i64>), sqlx::Error> {
     Ok((renewed, locked))
 }
 
-fn read_key(row: &MySqlRow, column: &str) -> Result<KeyHash, sqlx::Error> {
-    let bytes: Vec<u8> = row.try_get(column)?;
+pub(super) fn read_key(row: &MySqlRow, column: &str) -> Result<KeyHash, sqlx::Error> {
+    key_of_bytes(row.try_get(column)?)
+}
+
+fn key_of_bytes(bytes: Vec<u8>) -> Result<KeyHash, sqlx::Error> {
     let bytes =
         <[u8; 16]>::try_from(bytes).map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))?;
     Ok(KeyHash::from_bytes(bytes))

@@ -331,7 +331,8 @@ impl LeaseStatements {
     pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {
         let namespace = literal(namespace);
         format!(
-            "SELECT number, id, job, `key`, payload FROM {} WHERE namespace = {namespace} AND number > {after} \
+            "SELECT number, id, job, `key`, payload, task, unclaimed, COALESCE(priority, 0) AS priority, attempts FROM {} \
+             WHERE namespace = {namespace} AND number > {after} AND (due IS NULL OR due <= {NOW}) \
              ORDER BY number LIMIT {limit}",
             self.outbox
         )
@@ -393,7 +394,7 @@ pub(super) enum Locked {
 
 /// Tells whether the statement before it has found its row. sqlx asks the server to count a row that was found
 /// although it is as it was.
-const CHANGED: &str = "SELECT ROW_COUNT() AS idem_held";
+pub(super) const CHANGED: &str = "SELECT ROW_COUNT() AS idem_held";
 
 /// A step that is there already gets the result; both servers know this form.
 const UPSERT: &str = "ON DUPLICATE KEY UPDATE result = VALUES(result)";

@@ -7,6 +7,7 @@
 
 mod lease;
 mod lease_statements;
+mod queue;
 mod statements;
 mod tx;
 
@@ -18,10 +19,12 @@ use sqlx::{Column, Connection, MySql, MySqlPool, Row};
 use tracing::{debug, info};
 
 use self::lease_statements::LeaseStatements;
+use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::MySqlTx;
 use super::sql::{
-    Connections, Driver, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations, read_record,
+    Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations,
+    read_record,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
@@ -35,6 +38,7 @@ pub struct MySqlStore {
     heart: Connections<MySql>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
+    queue_statements: QueueStatements,
 }
 
 impl MySqlStore {
@@ -46,6 +50,7 @@ impl MySqlStore {
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
+            queue_statements: QueueStatements::new(&settings),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use super::lease_statements;
+use super::{lease_statements, queue};
 use crate::key::{self, KeyHash};
 use crate::record::NewRecord;
 use crate::store::sql::Migration;
@@ -51,6 +51,7 @@ impl Statements {
             migrations: vec![
                 Migration { sql: schema },
                 Migration { sql: lease_statements::schema(settings) },
+                Migration { sql: queue::schema(settings) },
             ],
             history: format!(
                 "CREATE TABLE IF NOT EXISTS {history_table} (\n    version INT NOT NULL PRIMARY KEY,\n    \

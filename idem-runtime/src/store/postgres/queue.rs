@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::KeyHash;
 use crate::record::JobId;
-use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, first_of_each_claim, millis};
+use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis};
 use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
@@ -46,7 +46,7 @@ impl QueueStatements {
     }
 
     /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
-    /// locks no row. Sent twice it does no more: the claim has its task already then, and the task is there.
+    /// locks no row. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim has its task already then, and the task is there.
     fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
         let QueueStatements { records, claims, outbox, .. } = self;
         let mut sql = input(tasks);
@@ -59,9 +59,8 @@ impl QueueStatements {
                 ),
                 "(i.number IS NULL OR i.number IN (SELECT number FROM locked))",
                 format!(
-                    ", moved AS (DELETE FROM {outbox} WHERE number IN (SELECT i.number FROM seen i WHERE i.there \
-                     AND (i.done IS NOT NULL OR i.holder = i.id OR i.holder IS NOT NULL AND i.ends_if_held OR i.claim IS NULL \
-                     OR i.claim IN (SELECT key FROM claimed))))"
+                    ", moved AS (DELETE FROM {outbox} WHERE number IN (SELECT number FROM judged WHERE there \
+                     AND (pushed OR done IS NOT NULL OR held_by IS NOT NULL AND ends_if_held)))"
                 ),
             ),
             false => (String::new(), "TRUE", String::new()),
@@ -75,19 +74,23 @@ impl QueueStatements {
              LEFT JOIN {records} r ON i.records AND r.key = i.key AND r.outcome <= 2 \
              AND (r.expires_at IS NULL OR r.expires_at > clock_timestamp()) \
              LEFT JOIN {claims} c ON c.key = i.claim AND (c.expires_at IS NULL OR c.expires_at > clock_timestamp())), \
-             free AS (SELECT * FROM seen WHERE there AND done IS NULL AND (holder IS NULL OR holder = id)), \
+             free AS (SELECT *, CASE WHEN claim IS NOT NULL AND holder IS NULL \
+             THEN first_value(id) OVER (PARTITION BY claim ORDER BY ord) END AS candidate \
+             FROM seen WHERE there AND done IS NULL AND (holder IS NULL OR holder = id)), \
              claimed AS (INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) \
              SELECT i.claim, i.job, i.id, clock_timestamp(), {lasts}, i.readable FROM free i \
-             WHERE i.claim IS NOT NULL AND i.holder IS NULL ORDER BY i.claim \
+             WHERE i.candidate = i.id ORDER BY i.claim \
              ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
              expires_at = excluded.expires_at, readable = excluded.readable \
              WHERE c.expires_at <= clock_timestamp() RETURNING c.key), \
-             pushed AS ({} WHERE i.claim IS NULL OR i.holder IS NOT NULL OR i.claim IN (SELECT key FROM claimed) \
-             ON CONFLICT DO NOTHING){moved} \
-             SELECT i.ord, i.there, i.done, i.holder, i.since, i.held_for, \
-             i.there AND i.done IS NULL AND (i.claim IS NULL OR i.holder = i.id OR i.claim IN (SELECT key FROM claimed)) AS pushed \
-             FROM seen i ORDER BY i.ord",
-            self.insert(engine, "free"),
+             judged AS (SELECT i.*, f.ord IS NOT NULL AND (i.claim IS NULL OR i.holder IS NOT NULL \
+             OR f.candidate = i.id AND c.key IS NOT NULL) AS pushed, \
+             coalesce(i.holder, CASE WHEN c.key IS NOT NULL THEN f.candidate END) AS held_by \
+             FROM seen i LEFT JOIN free f ON f.ord = i.ord LEFT JOIN claimed c ON c.key = i.claim), \
+             pushed AS ({} WHERE i.pushed ON CONFLICT DO NOTHING){moved} \
+             SELECT ord, there, done, held_by AS holder, coalesce(since, 0) AS since, \
+             CASE WHEN holder IS NULL THEN lasts ELSE held_for END AS held_for, pushed FROM judged ORDER BY ord",
+            self.insert(engine, "judged"),
         )
         .expect("a string takes everything");
         sql
@@ -306,12 +309,11 @@ impl QueueStore<Postgres> for PostgresStore {
         tasks: &[Push<'_>],
     ) -> Result<Vec<Pushed>, StoreError> {
         let failed = |error| engine_error("enqueueing", engine, "PostgresStorage", error);
-        let (first, twins) = first_of_each_claim(tasks);
-        if first.is_empty() {
+        if tasks.is_empty() {
             return Ok(Vec::new());
         }
         let mut answers: Vec<Option<Pushed>> = vec![None; tasks.len()];
-        let mut open = first;
+        let mut open: Vec<usize> = (0..tasks.len()).collect();
         for _ in 0..OFFERS {
             let offered: Vec<Push<'_>> = open.iter().map(|ord| tasks[*ord]).collect();
             let sql = self.queue_statements.push(engine, &offered);
@@ -329,17 +331,7 @@ impl QueueStore<Postgres> for PostgresStore {
                 break;
             }
         }
-        answers
-            .into_iter()
-            .enumerate()
-            .map(|(ord, answer)| match (answer, twins.get(&ord)) {
-                (Some(answer), _) => Ok(answer),
-                (None, Some(twin)) => {
-                    Ok(Pushed::Held(Holder { task: tasks[*twin].id, since: Duration::ZERO, left: None }))
-                }
-                (None, None) => Err(crowded()),
-            })
-            .collect()
+        answers.into_iter().map(|answer| answer.ok_or_else(crowded)).collect()
     }
 
     async fn replace(

@@ -14,7 +14,7 @@ pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
-pub(super) use self::queue::{OFFERS, crowded, engine_error, first_of_each_claim, millis, read_task_id};
+pub(super) use self::queue::{OFFERS, crowded, engine_error, millis, read_task_id};
 use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;

@@ -1,37 +1,14 @@
 //! What the databases share in enqueueing tasks.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::driver_error;
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{Engine, Push};
+use crate::store::Engine;
 
 /// How often a task is offered again whose claim was taken and given back in that moment.
 pub(in crate::store) const OFFERS: usize = 16;
-
-/// Returns the places of the tasks that are first with their claim, and of all others the place of that first one.
-pub(in crate::store) fn first_of_each_claim(tasks: &[Push<'_>]) -> (Vec<usize>, HashMap<usize, usize>) {
-    let mut claims = HashMap::new();
-    let (mut first, mut twins) = (Vec::with_capacity(tasks.len()), HashMap::new());
-    for (place, task) in tasks.iter().enumerate() {
-        let Some(claim) = task.claim else {
-            first.push(place);
-            continue;
-        };
-        match claims.get(&claim.key.hash()) {
-            None => {
-                claims.insert(claim.key.hash(), place);
-                first.push(place);
-            }
-            Some(other) => {
-                twins.insert(place, *other);
-            }
-        }
-    }
-    (first, twins)
-}
 
 /// Turns an error of the driver into one that says whose tables are missing.
 pub(in crate::store) fn engine_error(

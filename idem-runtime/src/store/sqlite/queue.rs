@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::KeyHash;
 use crate::record::JobId;
-use crate::store::sql::{crowded, driver_error, engine_error, first_of_each_claim, millis};
+use crate::store::sql::{crowded, driver_error, engine_error, millis};
 use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
@@ -311,20 +311,14 @@ impl QueueStore<Sqlite> for SqliteStore {
         tasks: &[Push<'_>],
     ) -> Result<Vec<Pushed>, StoreError> {
         let failed = |error| engine_error("enqueueing", engine, "SqliteStorage", error);
-        let (first, twins) = first_of_each_claim(tasks);
-        if first.is_empty() {
+        if tasks.is_empty() {
             return Ok(Vec::new());
         }
         let mut turn = self.turn(connection, failed).await?;
         let offered = async {
             let mut answers = Vec::with_capacity(tasks.len());
-            for (place, task) in tasks.iter().enumerate() {
-                answers.push(match twins.get(&place) {
-                    None => self.offer(turn.connection(), engine, task).await?,
-                    Some(twin) => {
-                        Pushed::Held(Holder { task: tasks[*twin].id, since: Duration::ZERO, left: None })
-                    }
-                });
+            for task in tasks {
+                answers.push(self.offer(turn.connection(), engine, task).await?);
             }
             Ok(answers)
         }

@@ -38,6 +38,7 @@ impl Harness for Memory {
             Ability::BusinessRows => Some("there are no rows in memory"),
             Ability::Tables => Some("there are no tables in memory"),
             Ability::LostConnections => Some("there are no connections to lose in memory"),
+            Ability::TasksInTransactions => Some("the connection is a map, which holds no tasks"),
         }
     }
 

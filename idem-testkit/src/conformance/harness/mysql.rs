@@ -23,7 +23,7 @@ pub struct MySql {
 impl MySql {
     /// Makes the harness for the server at `url`.
     ///
-    /// The user must be allowed to make databases, and to see and kill its own sessions.
+    /// The user must be allowed to make databases, to see and kill its own sessions, and to see transactions that wait.
     pub fn new(url: impl Into<String>) -> Self {
         MySql { url: url.into() }
     }
@@ -46,7 +46,8 @@ impl Harness for MySql {
             | Ability::UniqueConstraints
             | Ability::BusinessRows
             | Ability::Tables
-            | Ability::LostConnections => None,
+            | Ability::LostConnections
+            | Ability::TasksInTransactions => None,
         }
     }
 
@@ -110,8 +111,10 @@ impl Fixture<Db> for MySqlFixture {
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
         let millis = time.as_millis();
         let sql = format!(
-            "UPDATE {}.idem_records SET expires_at = expires_at - {millis}, lease_until = lease_until - {millis}, \
-             completed_at = completed_at - {millis}",
+            "UPDATE {0}.idem_records SET expires_at = expires_at - {millis}, lease_until = lease_until - {millis}, \
+             completed_at = completed_at - {millis}; \
+             UPDATE {0}.idem_claims SET since = since - {millis}, expires_at = expires_at - {millis}; \
+             UPDATE {0}.idem_outbox SET due = due - {millis} WHERE due IS NOT NULL",
             self.database
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.own).await?;
@@ -120,10 +123,22 @@ impl Fixture<Db> for MySqlFixture {
 
     async fn until_blocked(&self) -> Result<(), BoxError> {
         // "User lock" is the state of a session that waits in GET_LOCK.
-        while !self.sessions().await?.iter().any(|(_, state)| state.eq_ignore_ascii_case("User lock")) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        loop {
+            for _ in 0..150 {
+                if self.sessions().await?.iter().any(|(_, state)| state.eq_ignore_ascii_case("User lock")) {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // One that waits for a row looks busy otherwise. The server shows what was so when the table had last not
+            // been read for a tenth of a second.
+            let sql = "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) AS id FROM information_schema.innodb_trx \
+                       WHERE trx_state = 'LOCK WAIT'";
+            let waiting: Vec<u64> = sqlx::query_scalar(sql).fetch_all(&self.own).await?;
+            if self.sessions().await?.iter().any(|(id, _)| waiting.contains(id)) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     async fn insert_nested(

@@ -56,7 +56,8 @@ impl Harness for Postgres {
             | Ability::UniqueConstraints
             | Ability::BusinessRows
             | Ability::Tables
-            | Ability::LostConnections => None,
+            | Ability::LostConnections
+            | Ability::TasksInTransactions => None,
         }
     }
 
@@ -131,6 +132,12 @@ impl Fixture<Db> for PostgresFixture {
              completed_at = completed_at - $1 * interval '1 second'",
         );
         query.bind(i64::try_from(time.as_secs())?).execute(&self.own).await?;
+        let past = format!("interval '{} milliseconds'", time.as_millis());
+        let queue = format!(
+            "UPDATE idem_claims SET since = since - {past}, expires_at = expires_at - {past}; \
+             UPDATE idem_outbox SET due = due - {past} WHERE due IS NOT NULL"
+        );
+        sqlx::raw_sql(AssertSqlSafe(queue)).execute(&self.own).await?;
         Ok(())
     }
 

@@ -47,7 +47,8 @@ impl Harness for Sqlite {
             | Ability::EndedTransactions
             | Ability::UniqueConstraints
             | Ability::BusinessRows
-            | Ability::Tables => None,
+            | Ability::Tables
+            | Ability::TasksInTransactions => None,
         }
     }
 
@@ -104,6 +105,12 @@ impl Fixture<Db> for SqliteFixture {
              completed_at = completed_at - ?1",
         );
         query.bind(i64::try_from(time.as_secs())?).execute(&self.own).await?;
+        let millis = time.as_millis();
+        let queue = format!(
+            "UPDATE idem_claims SET since = since - {millis}, expires_at = expires_at - {millis}; \
+             UPDATE idem_outbox SET due = due - {millis} WHERE due IS NOT NULL"
+        );
+        sqlx::raw_sql(AssertSqlSafe(queue)).execute(&self.own).await?;
         Ok(())
     }
 

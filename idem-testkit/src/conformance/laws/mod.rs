@@ -7,6 +7,7 @@ mod expiry;
 mod lease;
 mod lock;
 mod operate;
+mod queue;
 mod recovery;
 mod rows;
 mod tables;
@@ -32,6 +33,7 @@ pub(super) fn all<D: Database>() -> Vec<Law<D>> {
         recovery::laws(),
         lease::laws(),
         operate::laws(),
+        queue::laws(),
     ];
     groups.into_iter().flatten().collect()
 }
