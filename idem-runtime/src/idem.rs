@@ -210,7 +210,8 @@ impl<D: Database, S> Idem<D, S> {
         job.run_on(context).await
     }
 
-    /// Deletes the records whose retention has passed, of every namespace, and returns how many.
+    /// Deletes the records whose retention has passed, of every namespace, and returns how many; and the unique claims
+    /// for a time that is over.
     ///
     /// It goes through the whole table in batches of 1,000 records, each in a transaction of its
     /// own, and pauses for 50 ms after each one that deleted something. Any number of sweeps may run at once.
@@ -233,7 +234,16 @@ impl<D: Database, S> Idem<D, S> {
                 (Some(_), _) => tokio::time::sleep(SWEEP_PAUSE).await,
             }
         }
-        info!(deleted, "swept expired records");
+        let mut claims = 0;
+        loop {
+            let ended = self.inner.store.sweep_claims(SWEEP_BATCH).await?;
+            claims += ended;
+            if ended < u64::from(SWEEP_BATCH) {
+                break;
+            }
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
+        info!(deleted, claims, "swept expired records and unique claims");
         Ok(deleted)
     }
 
