@@ -150,8 +150,8 @@ fn the_program_shows_the_newest_data() {
     let output = Command::new(env!("CARGO_BIN_EXE_user_sync")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said.matches("  enqueued: ").count(), 3, "{said}");
-    assert_eq!(said.matches("  not enqueued: ").count(), 2, "{said}");
+    assert_eq!(said.matches("  enqueued: ").count(), 5, "{said}");
+    assert_eq!(said.matches("  not enqueued: ").count(), 4, "{said}");
     assert_eq!(said.matches("  executed: ").count(), 3, "{said}");
     assert!(said.contains("  put back: ") && said.contains("deliver it again in 1s"), "{said}");
     assert!(said.ends_with("The newsletter has: Ada <ada@new.example>\n"), "{said}");

@@ -207,8 +207,8 @@ impl<D: Database, S> Idem<D, S> {
         job.run_on(context).await
     }
 
-    /// Deletes the records whose retention has passed and the unique claims for a time that is over, of every namespace, and the failed keys that
-    /// [`Builder::keep_failed`] names, of this one; returns how many records were deleted.
+    /// Deletes the records whose retention has passed and the unique claims for a time that is over, of every namespace,
+    /// and the failed keys that [`Builder::keep_failed`] names, of this one; returns how many records were deleted.
     ///
     /// It goes through the whole table in batches of 1,000 records, each in a transaction of its
     /// own, and pauses for 50 ms after each one that deleted something. Any number of sweeps may run at once.

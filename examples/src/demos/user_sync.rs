@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{QueueConfig, Storage, open, set_up_apalis};
 use crate::provider::{Contacts, Directory, Fault, Profile};
-use crate::user_sync::{SyncUser, reference};
+use crate::user_sync::{ExportUser, SyncUser, reference};
 
 #[derive(Provides)]
 struct Users {
@@ -88,6 +88,23 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     next().await?;
     worker.abort();
 
+    println!("The user wants all that is known, and asks three times:");
+    for _ in 0..3 {
+        print(queue.push(ExportUser { user_id }).await?);
+    }
+    let storage = Storage::<Payload<ExportUser>>::new(&pool)
+        .with_config(QueueConfig::default().queue(ExportUser::SPEC.name))
+        .poll_with_interval(POLL);
+    let worker = WorkerBuilder::new(format!("user-export-{user_id}")).backend(storage);
+    let worker = tokio::spawn(worker.build(queue.handler::<ExportUser>()).run());
+    // The claim ends with the task, in apalis's own transaction.
+    while queue.holder(&ExportUser { user_id }).await?.is_some() {
+        tokio::time::sleep(POLL).await;
+    }
+    worker.abort();
+    println!("It is done, and the next one is work of its own:");
+    print(queue.push(ExportUser { user_id }).await?);
+
     let books = contacts.books().await?;
     for contact in books.of(&user) {
         println!("The newsletter has: {}", contact.what.address);
@@ -98,7 +115,7 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
 fn print(enqueued: Enqueued) {
     match enqueued {
         Enqueued::New(task) => println!("  enqueued: {task}"),
-        Enqueued::Duplicate { of, .. } => println!("  not enqueued: {of} waits already"),
+        Enqueued::Duplicate { of, .. } => println!("  not enqueued: {of} is to do it"),
         other => println!("  {other:?}"),
     }
 }

@@ -40,6 +40,32 @@ pub async fn sync_user(
     Ok(Synced { address: entry.what.address })
 }
 
+/// Reads what the newsletter and the directory know of a user, for the user.
+///
+/// One that waits or runs is enough, and whoever asks meanwhile is told which one it is (`unique = until_executed`):
+/// nothing is lost by that, since an export is about no change that somebody has just made. The claim outlasts retries.
+#[idempotent(key = user_id, unique = until_executed, retain = none, in_doubt = rerun)]
+pub async fn export_user(
+    user_id: i64,
+    #[state] directory: &Directory,
+    #[state] contacts: &Contacts,
+) -> Result<Export, SyncError> {
+    let user = reference(user_id);
+    let profile = directory.find(&user).await?.ok_or(SyncError::NoSuchUser { user_id })?.what;
+    let books = contacts.books().await?;
+    let addresses = books.of(&user).into_iter().map(|contact| contact.what.address.clone()).collect();
+    Ok(Export { name: profile.name, addresses })
+}
+
+/// What is known of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The name in the directory.
+    pub name: String,
+    /// The addresses in the newsletter.
+    pub addresses: Vec<String>,
+}
+
 /// What the newsletter knows now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Synced {

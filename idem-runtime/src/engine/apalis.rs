@@ -7,7 +7,8 @@
 //!
 //! let storage = SqliteStorage::<Payload<SyncUser>>::new(&pool)
 //!     .with_config(Config::default().queue(SyncUser::NAME)) // the job's name, not that of a type
-//!     .poll_with_interval(apalis::POLL);
+//!     .with_codec(PayloadCodec)                             // bytes that are no JSON end the task, not the worker
+//!     .poll_with_strategy(apalis::Every::new(apalis::POLL));
 //! WorkerBuilder::new("worker-1").backend(storage).build(queue.handler::<SyncUser>()).run().await?;
 //! ```
 //!
@@ -17,7 +18,7 @@
 //! |---|---|
 //! | is done, now or before | done |
 //! | finds its key or its unique claim held, its claim lost, or the key parked | goes back to its queue, with no attempt spent |
-//! | returns an error | failed: apalis tries it again, up to its limit |
+//! | returns an error, or panics | failed: apalis tries it again, up to its limit |
 //! | returns an error that is final (`replay(...)`), or finds its key used with other arguments | killed: it is not tried again |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
 
@@ -25,9 +26,13 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use apalis_core::backend::codec::Codec;
+use apalis_core::backend::ext::poll_strategy::{PollSnapshot, PollStrategy};
 use apalis_core::error::{AbortError, BoxDynError};
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
@@ -35,6 +40,7 @@ use apalis_core::task::from_request::FromRequest;
 use apalis_core::worker::context::WorkerContext;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
@@ -48,8 +54,43 @@ use crate::job::{Job, OnDuplicate, Unique};
 use crate::run::RunOn;
 use crate::store::{Database, Engine, Push, UniqueClaim};
 
-/// How often a worker looks for tasks, for `poll_with_interval`: by itself apalis looks every 30 seconds.
+/// How often a worker looks for tasks: by itself apalis looks every 30 seconds.
 pub const POLL: Duration = Duration::from_millis(200);
+
+/// Lets a worker look for tasks at intervals, for `poll_with_strategy`.
+///
+/// apalis's own `poll_with_interval` may stop: where an interval ends in the moment in which a look for tasks comes back
+/// with none, nobody waits for the next one, and the worker sleeps until its heartbeat, 30 seconds by default.
+#[derive(Debug)]
+pub struct Every {
+    period: Duration,
+    /// Made as it is first waited for, within the runtime of the worker.
+    interval: Option<Interval>,
+}
+
+impl Every {
+    /// Looks at intervals of this length, at least a millisecond.
+    pub fn new(period: Duration) -> Self {
+        Every { period: period.max(Duration::from_millis(1)), interval: None }
+    }
+}
+
+impl PollStrategy for Every {
+    fn poll_drive(&mut self, context: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        let period = self.period;
+        let interval = self.interval.get_or_insert_with(|| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        let mut polled = Poll::Pending;
+        // Whoever is told that an interval has ended has to be woken by the next one, too.
+        while interval.poll_tick(context).is_ready() {
+            polled = Poll::Ready(Some(()));
+        }
+        polled
+    }
+}
 
 /// How long a task that finds its key held waits in its queue, unless its job says otherwise.
 const HELD: Duration = Duration::from_secs(2);
@@ -62,7 +103,8 @@ const UNCLAIMED: &str = "idem.unclaimed";
 
 /// The arguments of a task, read only as the job begins: what cannot be read is the task's trouble and not its worker's.
 pub struct Payload<J> {
-    value: Value,
+    /// What is no JSON has no value, but the reason.
+    value: Result<Value, String>,
     job: PhantomData<fn() -> J>,
 }
 
@@ -73,16 +115,19 @@ impl<J: Job> Payload<J> {
     ///
     /// An argument whose own `Serialize` fails, or that is no JSON.
     pub fn new(job: &J) -> Result<Self, serde_json::Error> {
-        Ok(Payload { value: serde_json::to_value(job)?, job: PhantomData })
+        Ok(Payload { value: Ok(serde_json::to_value(job)?), job: PhantomData })
     }
 
     /// Reads the job.
     ///
     /// # Errors
     ///
-    /// The payload is that of another job, or of another version of this one.
+    /// The payload is that of another job, or of another version of this one, or no JSON at all.
     pub fn read(&self) -> Result<J, serde_json::Error> {
-        J::deserialize(&self.value)
+        match &self.value {
+            Ok(value) => J::deserialize(value),
+            Err(why) => Err(serde::de::Error::custom(format_args!("it is no JSON: {why}"))),
+        }
     }
 }
 
@@ -101,13 +146,37 @@ impl<J> fmt::Debug for Payload<J> {
 
 impl<J> Serialize for Payload<J> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(serializer)
+        match &self.value {
+            Ok(value) => value.serialize(serializer),
+            Err(why) => Err(S::Error::custom(format_args!("it is no JSON: {why}"))),
+        }
     }
 }
 
 impl<'de, J> Deserialize<'de> for Payload<J> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(|value| Payload { value, job: PhantomData })
+        Value::deserialize(deserializer).map(|value| Payload { value: Ok(value), job: PhantomData })
+    }
+}
+
+/// Reads payloads for apalis, for `with_codec`.
+///
+/// The codec that a storage comes with refuses bytes that are no JSON, and then apalis ends the worker: with the next one
+/// too, as soon as the task is rescued. This one refuses nothing; the task is killed as it starts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PayloadCodec;
+
+impl<J> Codec<Payload<J>> for PayloadCodec {
+    type Error = serde_json::Error;
+    type Compact = Vec<u8>;
+
+    fn encode(&self, payload: &Payload<J>) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(payload)
+    }
+
+    fn decode(&self, bytes: &Vec<u8>) -> Result<Payload<J>, serde_json::Error> {
+        let value = serde_json::from_slice(bytes).map_err(|error| error.to_string());
+        Ok(Payload { value, job: PhantomData })
     }
 }
 
@@ -223,9 +292,27 @@ impl<D: Database, S> Queue<D, S> {
         let queue = self.clone();
         move |payload, delivery| {
             let queue = queue.clone();
-            Box::pin(async move { handle::<J, D, S>(&queue, payload, delivery).await })
+            Box::pin(catch_panic(async move { handle::<J, D, S>(&queue, payload, delivery).await }))
         }
     }
+}
+
+/// Turns a panic into an error. By itself apalis would end the worker with all the bodies that it runs; its layer that
+/// catches panics would leave the task, and its claim, with the worker for as long as that lives.
+async fn catch_panic<T>(
+    handling: impl Future<Output = Result<Ran<T>, BoxDynError>>,
+) -> Result<Ran<T>, BoxDynError> {
+    let mut handling = std::pin::pin!(handling);
+    std::future::poll_fn(|context| {
+        // A body that has panicked is not polled again.
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+            Poll::Ready(Err(format!("the job panicked: {text}").into()))
+        })
+    })
+    .await
 }
 
 /// A task under way.

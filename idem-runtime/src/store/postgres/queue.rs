@@ -214,7 +214,7 @@ impl QueueStatements {
         let [release, put_back] =
             ["release_claim", "keep_put_back"].map(|name| format!("{place}.{prefix}{name}"));
         format!(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('idem prepares apalis')); \
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('idem prepares apalis')); SELECT 1 FROM {claims} LIMIT 0; \
              CREATE OR REPLACE FUNCTION {release}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
              DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; RETURN NULL; END $idem$; \
              CREATE OR REPLACE FUNCTION {put_back}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \

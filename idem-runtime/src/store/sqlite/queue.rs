@@ -119,7 +119,7 @@ impl QueueStatements {
 fn prepare(prefix: &str, claims: &str) -> String {
     let release = format!("BEGIN DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; END");
     format!(
-        "BEGIN IMMEDIATE; \
+        "BEGIN IMMEDIATE; SELECT 1 FROM {claims} LIMIT 0; \
          CREATE TRIGGER IF NOT EXISTS {prefix}task_ended AFTER UPDATE OF status ON Jobs \
          WHEN NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts {release}; \
          CREATE TRIGGER IF NOT EXISTS {prefix}task_deleted AFTER DELETE ON Jobs {release}; \
