@@ -1,0 +1,40 @@
+//! The jobs under test. Each works at the [`Desk`], by `id`; `note` tells one task of an id from another.
+
+use idem_runtime::prelude::*;
+
+use crate::desk::{Desk, Refusal};
+
+/// Defines a leased job that leaves no record, so that it may be done again.
+macro_rules! jobs {
+    ($($name:ident($($option:tt)*);)*) => {$(
+        #[idempotent(in_doubt = rerun, $($option)*)]
+        pub(crate) async fn $name(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
+            desk.work(id, note).await
+        }
+    )*};
+}
+
+jobs! {
+    any_number(key = (id, note), retain = none);
+    until_start(key = (id, note), retain = none, unique = until_executing, unique_by = id);
+    until_end(key = id, retain = none, unique = until_executed);
+    until_end_or_error(key = id, retain = none, unique = until_executed, on_duplicate = error);
+    until_end_or_replace(key = id, retain = none, unique = until_executed, on_duplicate = replace);
+    until_end_or_later(key = (id, note), retain = none, unique = until_executed, unique_by = id, on_duplicate = reschedule("1s"));
+    in_an_hour(key = (id, note), retain = none, unique = until_expired("1h"), unique_by = id);
+    in_a_second(key = (id, note), retain = none, unique = until_expired("1s"), unique_by = id);
+    one_at_a_time(key = (id, note), retain = none, unique = while_executing, unique_by = id, on_busy = reschedule("1s"));
+    one_at_a_time_or_wait(key = (id, note), retain = none, unique = while_executing, unique_by = id, on_busy = wait("30s"));
+    one_each(key = (id, note), retain = none, unique = until_and_while_executing, unique_by = id, on_busy = reschedule("1s"));
+    each_by_its_own(key = (id, note), retain = none, unique = until_and_while_executing,
+        unique_by(queue = (id, note), run = id), on_busy = reschedule("1s"));
+    latest(key = id, retain = none, unique = keep_latest, on_busy = reschedule("1s"));
+    recorded(key = id, fingerprint = none, unique = until_executed);
+    final_error(key = id, fingerprint = none, unique = until_executed, replay(Refusal::Final));
+}
+
+/// Its arguments are compared.
+#[idempotent(key = id, unique = until_executed, in_doubt = rerun)]
+pub(crate) async fn compared(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(id, note).await
+}

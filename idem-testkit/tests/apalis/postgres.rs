@@ -1,0 +1,129 @@
+//! apalis on PostgreSQL, whose tables have a schema of a fixed name: each test has a database of its own.
+
+use apalis_postgres::{Config as Settings, PostgresStorage};
+use idem_testkit::lab::LabDatabase as _;
+use idem_testkit::servers::Server;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+pub(crate) type Db = sqlx::Postgres;
+pub(crate) type Storage<T> = PostgresStorage<T>;
+pub(crate) type Config = Settings;
+
+/// The table of tasks.
+pub(crate) const TASKS: &str = "apalis.jobs";
+/// The table of workers.
+pub(crate) const WORKERS: &str = "apalis.workers";
+/// Now, as apalis writes it.
+pub(crate) const NOW: &str = "now()";
+/// An hour ago, as apalis writes it.
+pub(crate) const AN_HOUR_AGO: &str = "now() - interval '1 hour'";
+/// How apalis is told to prepare its tables.
+pub(crate) const SETUP: &str = "PostgresStorage::setup";
+
+/// A database, and what removes it.
+pub(crate) struct Place {
+    server: PgConnectOptions,
+    name: String,
+}
+
+impl Place {
+    /// Makes an empty database, if there is a server.
+    pub(crate) async fn empty() -> Option<Self> {
+        // Says so where there is none, and fails where one was asked for.
+        drop(Db::lab().await?);
+        let url = Server::Postgres.url().expect("a lab was there");
+        let server: PgConnectOptions = url.parse().unwrap();
+        let mut admin = server.connect().await.unwrap();
+        let name = format!("idem_apalis_{}", idem_runtime::engine::TaskId::new().unwrap()).to_lowercase();
+        let make = format!("CREATE DATABASE {name}");
+        sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut admin).await.unwrap();
+        admin.close().await.unwrap();
+        Some(Place { server, name })
+    }
+
+    pub(crate) fn pool(&self, connections: u32) -> sqlx::Pool<Db> {
+        let options = self.server.clone().database(&self.name);
+        sqlx::pool::PoolOptions::new().max_connections(connections).connect_lazy_with(options)
+    }
+
+    pub(crate) async fn connect(&self) -> sqlx::PgConnection {
+        self.server.clone().database(&self.name).connect().await.unwrap()
+    }
+
+    pub(crate) async fn set_up_apalis(&self) {
+        PostgresStorage::setup(&self.pool(1)).await.unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let (server, name) = (self.server.clone(), self.name.clone());
+        let removed = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut admin = server.connect().await?;
+                let remove = format!("DROP DATABASE {name} WITH (FORCE)");
+                sqlx::raw_sql(AssertSqlSafe(remove)).execute(&mut admin).await?;
+                admin.close().await
+            })
+        });
+        if let Ok(Err(error)) = removed.join() {
+            eprintln!("left behind: the database {}: {error}", self.name);
+        }
+    }
+}
+
+/// Reads rows of apalis's table of tasks.
+pub(crate) async fn read(c: &mut sqlx::PgConnection, condition: &str) -> Vec<Row> {
+    let sql = format!(
+        "SELECT id, status, attempts::bigint, max_attempts::bigint, lock_by, job, last_result::text, \
+         extract(epoch FROM run_at - clock_timestamp())::bigint FROM apalis.jobs WHERE {condition} ORDER BY id"
+    );
+    let rows: Vec<RawRow> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(c).await.unwrap();
+    rows.into_iter().map(Row::from).collect()
+}
+
+#[path = "claims.rs"]
+mod claims;
+#[path = "modes.rs"]
+mod modes;
+#[path = "relay.rs"]
+mod relay;
+#[path = "setup.rs"]
+mod setup;
+#[path = "workers.rs"]
+mod workers;
+#[path = "world.rs"]
+mod world;
+
+pub(crate) use world::{RawRow, Row};
+
+/// Lets the time of all claims for a time be over.
+pub(crate) const EXPIRE_CLAIMS: &str =
+    "UPDATE idem_claims SET expires_at = expires_at - interval '1 hour' WHERE expires_at IS NOT NULL";
+
+/// Waits until a push waits for another transaction.
+pub(crate) async fn wait_for_a_push(place: &Place) {
+    let mut connection = place.connect().await;
+    let started = tokio::time::Instant::now();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {
+        assert!(started.elapsed() < crate::desk::LIMIT, "nobody waits");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Writes bytes, given in hexadecimal.
+pub(crate) fn bytes(hex: &str) -> String {
+    format!("'\\x{hex}'::bytea")
+}
+
+/// What apalis asks of a task before it says that it has begun.
+pub(crate) const MAY_BEGIN: &str = "run_at < now()";
+
+/// Reads the tasks in the order in which they came.
+pub(crate) const IN_ORDER: &str = "SELECT id FROM apalis.jobs ORDER BY run_at";

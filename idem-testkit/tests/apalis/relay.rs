@@ -1,0 +1,220 @@
+//! Tasks on their way from the outbox to apalis.
+
+use std::future::Future;
+use std::task::Poll;
+
+use idem_runtime::engine::{Engine, Enqueued, Relayed, TaskId};
+use idem_runtime::prelude::*;
+
+use super::Db;
+use super::world::World;
+use crate::desk::{Desk, Refusal, What};
+use crate::jobs::*;
+
+/// Enqueues jobs of every mode as it ends.
+#[idempotent(key = id, fingerprint = none, in_doubt = rerun)]
+async fn parent(run: &mut Run<'_, Db>, id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    run.enqueue(AnyNumber { id, note }).await;
+    run.enqueue(UntilEnd { id, note }).await;
+    run.enqueue(UntilEndOrError { id, note }).await;
+    run.enqueue(UntilEndOrReplace { id, note }).await;
+    run.enqueue(UntilEndOrLater { id, note }).await;
+    run.enqueue(Latest { id, note }).await;
+    desk.work(100 + id, note).await
+}
+
+/// Returns how many rows the outbox has.
+async fn outbox(world: &World) -> i64 {
+    let mut connection = world.place.connect().await;
+    sqlx::query_scalar("SELECT count(*) FROM idem_outbox").fetch_one(&mut connection).await.unwrap()
+}
+
+async fn relay(world: &World) -> idem_runtime::engine::Relay<Db, Desk> {
+    let relay = world.queue.relay().route::<AnyNumber>().await.unwrap();
+    let relay = relay.route::<UntilEnd>().await.unwrap().route::<UntilEndOrError>().await.unwrap();
+    let relay = relay.route::<UntilEndOrReplace>().await.unwrap().route::<UntilEndOrLater>().await.unwrap();
+    relay.route::<Latest>().await.unwrap()
+}
+
+fn counts(relayed: &Relayed) -> (u64, u64, u64) {
+    (relayed.moved, relayed.duplicates, relayed.left.values().sum())
+}
+
+#[tokio::test]
+async fn what_a_leased_job_enqueues_comes_to_its_queue_with_its_claim() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    parent(&world.idem, 1, 7).await.unwrap();
+    assert_eq!((outbox(&world).await, world.tasks().await.len()), (6, 0));
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (6, 0, 0));
+    assert_eq!((outbox(&world).await, world.tasks().await.len()), (0, 6));
+    assert_eq!(world.claims().await.len(), 5);
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (0, 0, 0));
+    // A replay enqueues nothing.
+    parent(&world.idem, 1, 7).await.unwrap();
+    assert_eq!(outbox(&world).await, 0);
+    let workers = (world.work::<AnyNumber>("w1"), world.work::<UntilEnd>("w2"), world.work::<Latest>("w3"));
+    world.desk.until(What::Succeeded, 1, 3).await;
+    world.until_any(|row| row.status == "Done").await;
+    assert_eq!(world.desk.notes(1), [7, 7, 7]);
+    drop(workers);
+}
+
+#[tokio::test]
+async fn a_task_that_is_relayed_onto_a_held_claim_does_what_its_job_says() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let skip = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let error = world.push(UntilEndOrError { id: 1, note: 1 }).await;
+    let replace = world.push(UntilEndOrReplace { id: 1, note: 1 }).await;
+    let later = world.push(UntilEndOrLater { id: 1, note: 1 }).await;
+    let latest = world.push(Latest { id: 1, note: 1 }).await;
+    let claims = world.claims().await;
+    parent(&world.idem, 1, 9).await.unwrap();
+    // The task without a claim, the replaced, the rescheduled and the latest one come; the others are duplicates.
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (4, 2, 0));
+    assert_eq!(outbox(&world).await, 0);
+    assert_eq!(world.claims().await, claims);
+    for (task, note) in [(skip, 1), (error, 1), (replace, 9), (later, 1), (latest, 9)] {
+        let payload = String::from_utf8(world.task(task).await.job).unwrap();
+        assert!(payload.contains(&format!(r#""note":{note}"#)), "{payload}");
+    }
+    assert_eq!(world.tasks().await.len(), 7);
+}
+
+#[tokio::test]
+async fn a_latest_task_is_relayed_behind_one_that_a_worker_has() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let first = world.push(Latest { id: 1, note: 1 }).await;
+    world.take(first, "w1").await;
+    parent(&world.idem, 1, 9).await.unwrap();
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (6, 0, 0));
+    let holder = world.queue.holder(&Latest { id: 1, note: 0 }).await.unwrap().unwrap();
+    assert_ne!(holder.task, first);
+    let payload = String::from_utf8(world.task(holder.task).await.job).unwrap();
+    assert!(payload.contains(r#""note":9"#), "{payload}");
+    assert_eq!(outbox(&world).await, 0);
+}
+
+#[tokio::test]
+async fn a_task_of_the_outbox_keeps_its_id_and_claim_on_its_way() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let outbox_queue = world.idem.queue(Engine::Outbox);
+    let Enqueued::New(id) = outbox_queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap() else { panic!() };
+    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, id);
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (1, 0, 0));
+    assert_eq!(world.task(id).await.status, "Pending");
+    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, id);
+    let worker = world.work::<UntilEnd>("w1");
+    world.until_status(id, "Done").await;
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_job_that_no_route_is_known_for_stays_and_holds_nobody_up() {
+    let Some(world) = World::new().await else { return };
+    let relay = world.queue.relay().route::<UntilEnd>().await.unwrap();
+    let queue = world.idem.queue(Engine::Outbox);
+    for id in 0..3 {
+        let _ = queue.push(AnyNumber { id, note: 1 }).await.unwrap();
+        let _ = queue.push(UntilEnd { id, note: 1 }).await.unwrap();
+    }
+    for moved in [3, 0] {
+        let relayed = relay.run_once().await.unwrap();
+        assert_eq!(counts(&relayed), (moved, 0, 3));
+        assert_eq!(relayed.left["any_number"], 3);
+    }
+    assert_eq!((outbox(&world).await, world.tasks().await.len()), (3, 3));
+    // One that knows it takes it.
+    let relay = relay.route::<AnyNumber>().await.unwrap();
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_task_of_the_outbox_that_cannot_be_read_stays_and_holds_nobody_up() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let queue = world.idem.queue(Engine::Outbox);
+    let bad = queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap().task().unwrap();
+    let _ = queue.push(UntilEnd { id: 2, note: 1 }).await.unwrap();
+    let broken = super::bytes("00");
+    world.sql(format!("UPDATE idem_outbox SET payload = {broken} WHERE task = '{bad}'")).await;
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (1, 0, 1));
+    assert_eq!((outbox(&world).await, world.tasks().await.len()), (1, 1));
+}
+
+/// Polls a future so often that it comes to the `n`th await that waits, and drops it there; tells whether it ended before.
+async fn drop_at<F: Future>(future: F, n: usize) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut waited = 0;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if waited == n => Poll::Ready(None),
+        Poll::Pending => {
+            waited += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn relays_at_once_of_which_one_is_dropped_anywhere_take_each_task_once_and_in_order() {
+    let Some(world) = World::new().await else { return };
+    let (one, other) = (relay(&world).await, relay(&world).await);
+    let queue = world.idem.queue(Engine::Outbox);
+    let mut expected: Vec<TaskId> = Vec::new();
+    for n in 0.. {
+        for id in 0..3 {
+            let job = AnyNumber { id, note: i64::try_from(n).unwrap() };
+            expected.push(queue.push(job).await.unwrap().task().unwrap());
+        }
+        let (dropped, whole) = tokio::join!(drop_at(one.run_once(), n), other.run_once());
+        whole.unwrap();
+        // What the dropped one had begun is undone, or done.
+        other.run_once().await.unwrap();
+        assert_eq!(outbox(&world).await, 0, "at await {n}");
+        if let Some(ended) = dropped {
+            ended.unwrap();
+            assert!(n > 1, "there was something to drop");
+            break;
+        }
+        assert!(n < 500, "it never ends");
+    }
+    let mut tasks: Vec<TaskId> = world.tasks().await.into_iter().map(|row| row.id).collect();
+    tasks.sort_by_key(TaskId::to_string);
+    let mut all = expected.clone();
+    all.sort_by_key(TaskId::to_string);
+    assert_eq!(tasks, all, "each once");
+}
+
+#[tokio::test]
+async fn a_relay_takes_the_oldest_first() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let queue = world.idem.queue(Engine::Outbox);
+    let mut expected = Vec::new();
+    for note in 0..5 {
+        expected.push(queue.push(AnyNumber { id: 1, note }).await.unwrap().task().unwrap().to_string());
+    }
+    assert_eq!(counts(&relay.run_once().await.unwrap()), (5, 0, 0));
+    let mut connection = world.place.connect().await;
+    let taken: Vec<(String,)> = sqlx::query_as(super::IN_ORDER).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(taken.into_iter().map(|(id,)| id).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_relay_that_runs_on_takes_what_comes() {
+    let Some(world) = World::new().await else { return };
+    let running = tokio::spawn(relay(&world).await.run());
+    let worker = world.work::<UntilEnd>("w1");
+    parent(&world.idem, 1, 3).await.unwrap();
+    world.desk.until(What::Succeeded, 1, 1).await;
+    world.until_any(|row| row.status == "Done").await;
+    assert_eq!(world.desk.notes(1), [3]);
+    running.abort();
+    drop(worker);
+}

@@ -1,0 +1,97 @@
+//! What is said when something was not prepared.
+
+use idem_runtime::StoreErrorKind;
+use idem_runtime::engine::PushError;
+
+use super::world::World;
+use super::{Place, SETUP};
+use crate::jobs::*;
+
+fn store_error(error: PushError) -> idem_runtime::StoreError {
+    match error {
+        PushError::Store(error) => error,
+        other => panic!("it is no error of the store: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn missing_tables_of_apalis_are_named_with_what_makes_them() {
+    let Some(place) = Place::empty().await else { return };
+    let world = World::on(place).await;
+    world.idem.migrate().await.unwrap();
+    let prepare = world.queue.set_up().await.unwrap_err();
+    let push = store_error(world.queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap_err());
+    for error in [prepare, push] {
+        assert_eq!(error.kind(), StoreErrorKind::NotMigrated, "{error}");
+        assert!(error.to_string().contains(SETUP), "{error}");
+        assert!(!error.is_temporary(), "{error}");
+    }
+    assert_eq!(world.claims().await, [], "nothing is left of a push that failed");
+    // Then it goes.
+    world.place.set_up_apalis().await;
+    world.queue.set_up().await.unwrap();
+    world.push(UntilEnd { id: 1, note: 1 }).await;
+}
+
+#[tokio::test]
+async fn missing_tables_of_idem_are_named_with_what_makes_them() {
+    let Some(place) = Place::empty().await else { return };
+    place.set_up_apalis().await;
+    let world = World::on(place).await;
+    let push = store_error(world.queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap_err());
+    let prepare = world.queue.set_up().await.unwrap_err();
+    for error in [prepare, push] {
+        assert_eq!(error.kind(), StoreErrorKind::NotMigrated, "{error}");
+        assert!(error.to_string().contains("migrate"), "{error}");
+    }
+    assert_eq!(world.tasks().await, []);
+    world.idem.migrate().await.unwrap();
+    world.queue.set_up().await.unwrap();
+    world.push(UntilEnd { id: 1, note: 1 }).await;
+}
+
+#[tokio::test]
+async fn set_up_twice_and_at_once_is_set_up() {
+    let Some(world) = World::new().await else { return };
+    let (one, other) = (world.queue.clone(), world.queue.clone());
+    let both = tokio::join!(async move { one.set_up().await }, async move { other.set_up().await });
+    both.0.unwrap();
+    both.1.unwrap();
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    assert!(world.say_ended(task, "w1", "Done").await);
+    assert_eq!(world.claims().await, []);
+}
+
+#[tokio::test]
+async fn without_set_up_a_claim_outlasts_its_task_until_it_is_released() {
+    let Some(place) = Place::empty().await else { return };
+    place.set_up_apalis().await;
+    let world = World::on(place).await;
+    world.idem.migrate().await.unwrap();
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let worker = world.work::<UntilEnd>("w1");
+    world.until_status(task, "Done").await;
+    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, task);
+    // Whoever sets it up later frees those of tasks that end from then on, and the others by hand.
+    world.queue.set_up().await.unwrap();
+    assert!(world.queue.release(task).await.unwrap());
+    let next = world.push(UntilEnd { id: 1, note: 2 }).await;
+    world.until_status(next, "Done").await;
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_closed_pool_is_an_error() {
+    let Some(world) = World::new().await else { return };
+    world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.pool.close().await;
+    let error = world.queue.push(UntilEnd { id: 2, note: 1 }).await;
+    let tasks = world.tasks().await.len();
+    match error {
+        Err(error) => assert_eq!(tasks, 1, "{error}"),
+        // Connections that idem has by itself may still serve.
+        Ok(answer) => assert_eq!(tasks, 2, "{answer:?}"),
+    }
+}

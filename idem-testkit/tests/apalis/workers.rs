@@ -1,0 +1,369 @@
+//! What apalis's own workers, layers and settings make of idem's answers.
+
+use std::time::Duration;
+
+use apalis::layers::retry::RetryPolicy;
+use apalis::prelude::*;
+use idem_runtime::engine::apalis::{Every, POLL, PayloadCodec};
+use idem_runtime::engine::{Enqueue, Enqueued};
+use tokio::time::Instant;
+
+use super::world::{Running, World, config};
+use super::{AN_HOUR_AGO, NOW, TASKS, WORKERS};
+use crate::desk::{Act, LIMIT, What};
+use crate::jobs::*;
+
+#[tokio::test]
+async fn what_a_worker_says_of_a_task_that_was_put_back_has_no_effect() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let holder = world.push(OneAtATime { id: 1, note: 1 }).await;
+    let working = world.work::<OneAtATime>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    let other_worker = world.work::<OneAtATime>("w2");
+    let task = world.push(OneAtATime { id: 1, note: 2 }).await;
+    world.until(task, |row| row.status == "Pending" && row.due_in > 0).await;
+    other_worker.kill().await;
+    // apalis writes that the task has begun, and how it ended, in this order and after it was put back.
+    world.sql(format!("UPDATE {TASKS} SET run_at = {AN_HOUR_AGO} WHERE id = '{task}'")).await;
+    assert_eq!(world.say_begun(task, "w2").await, 0);
+    let row = world.task(task).await;
+    assert_eq!((row.status.as_str(), row.lock_by.as_deref()), ("Pending", None));
+    assert!(!world.say_ended(task, "w2", "Done").await);
+    let row = world.task(task).await;
+    assert_eq!((row.status.as_str(), row.attempts), ("Pending", 0));
+
+    world.desk.open(1);
+    world.until_status(holder, "Done").await;
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.notes(1), [1, 2]);
+    drop(working);
+}
+
+#[tokio::test]
+async fn a_task_that_a_worker_has_taken_can_begin() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.sql(format!("UPDATE {TASKS} SET run_at = {AN_HOUR_AGO} WHERE id = '{task}'")).await;
+    world.take(task, "w1").await;
+    assert_eq!(world.say_begun(task, "w1").await, 1);
+    assert_eq!(world.task(task).await.status, "Running");
+}
+
+#[tokio::test]
+async fn many_short_tasks_that_keep_each_other_out_are_all_run_once() {
+    let Some(world) = World::new().await else { return };
+    let mut tasks = Vec::new();
+    for note in 0..6 {
+        for id in 0..5 {
+            tasks.push(world.push(OneAtATime { id, note }).await);
+        }
+    }
+    let workers = [world.work_many::<OneAtATime>("w1"), world.work_many::<OneAtATime>("w2")];
+    for task in tasks {
+        let row = world.until_status(task, "Done").await;
+        assert!(row.last_result.contains("executed"), "{row:?}");
+        assert_eq!(row.attempts, 1, "{row:?}");
+    }
+    for id in 0..5 {
+        let mut notes = world.desk.notes(id);
+        notes.sort_unstable();
+        assert_eq!(notes, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(world.desk.most_at_once(id), 1);
+    }
+    drop(workers);
+}
+
+#[tokio::test]
+async fn tasks_that_apalis_does_not_lock_are_put_back_and_run_all_the_same() {
+    let Some(world) = World::new().await else { return };
+    let mut tasks = Vec::new();
+    for note in 0..4 {
+        tasks.push(world.push(OneAtATime { id: 1, note }).await);
+    }
+    let worker = world.work_on::<OneAtATime>("w1", 100, config::<OneAtATime>().lock_tasks(false));
+    for task in tasks {
+        assert_eq!(world.until_status(task, "Done").await.attempts, 1);
+    }
+    assert_eq!(world.desk.notes(1).len(), 4);
+    assert_eq!(world.desk.most_at_once(1), 1);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_worker_that_persists_no_results_keeps_its_tasks_and_their_claims() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let worker = world.work_on::<UntilEnd>("w1", 1, config::<UntilEnd>().persist_results(false));
+    world.desk.until(What::Succeeded, 1, 1).await;
+    // apalis never says that it is done, so for everybody else it is not.
+    let row = world.task(task).await;
+    assert!(row.status == "Queued" || row.status == "Running", "{row:?}");
+    assert_eq!(world.claims().await, [task]);
+    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, task);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_retry_layer_does_not_run_a_task_that_was_put_back() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let holder = world.push(OneAtATime { id: 1, note: 1 }).await;
+    let first = world.work::<OneAtATime>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    let task = world.push(OneAtATime { id: 1, note: 2 }).await;
+    let backend = world.storage::<OneAtATime>(config::<OneAtATime>()).poll_with_strategy(Every::new(POLL));
+    let worker = WorkerBuilder::new("w2")
+        .backend(backend)
+        .retry(RetryPolicy::retries(5))
+        .concurrency(10)
+        .build(world.queue.handler::<OneAtATime>());
+    let second = Running(tokio::spawn(worker.run()));
+    let row = world.until(task, |row| row.status == "Pending" && row.due_in > 0).await;
+    assert_eq!((row.attempts, row.lock_by), (0, None));
+    world.desk.open(1);
+    let row = world.until_status(task, "Done").await;
+    assert_eq!(row.attempts, 1);
+    world.until_status(holder, "Done").await;
+    assert_eq!(world.desk.notes(1), [1, 2]);
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn a_retry_layer_retries_what_failed() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::Fail, Act::Fail]);
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let backend = world.storage::<UntilEnd>(config::<UntilEnd>()).poll_with_strategy(Every::new(POLL));
+    let worker = WorkerBuilder::new("w1")
+        .backend(backend)
+        .retry(RetryPolicy::retries(5))
+        .build(world.queue.handler::<UntilEnd>());
+    let worker = Running(tokio::spawn(worker.run()));
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.count(What::Began, 1), 3);
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_monitor_runs_workers() {
+    let Some(world) = World::new().await else { return };
+    let mut tasks = Vec::new();
+    for note in 0..3 {
+        tasks.push(world.push(OneAtATime { id: 1, note }).await);
+    }
+    let (queue, pool) = (world.queue.clone(), world.pool.clone());
+    let monitor = Monitor::new().register(move |run| {
+        let storage = super::Storage::new(&pool)
+            .with_config(config::<OneAtATime>())
+            .poll_with_strategy(Every::new(POLL));
+        WorkerBuilder::new(format!("w{run}"))
+            .backend(storage)
+            .concurrency(4)
+            .build(queue.handler::<OneAtATime>())
+    });
+    let monitor = tokio::spawn(async move { monitor.run().await });
+    for task in tasks {
+        assert_eq!(world.until_status(task, "Done").await.attempts, 1);
+    }
+    assert_eq!(world.desk.most_at_once(1), 1);
+    monitor.abort();
+}
+
+#[tokio::test]
+async fn a_final_error_kills_the_task_after_one_attempt() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::FailForGood]);
+    let task = world.push(Enqueue::new(FinalError { id: 1, note: 1 }).attempts(9)).await;
+    let worker = world.work::<FinalError>("w1");
+    let row = world.until_status(task, "Killed").await;
+    assert_eq!((row.attempts, row.max_attempts), (1, 9));
+    assert!(row.last_result.contains("Final"), "{row:?}");
+    assert_eq!(world.desk.count(What::Began, 1), 1);
+    assert_eq!(world.claims().await, []);
+    assert_eq!(world.queue.push(FinalError { id: 1, note: 2 }).await.unwrap(), Enqueued::AlreadyDone);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_final_error_is_not_retried_by_a_retry_layer() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::FailForGood]);
+    let task = world.push(FinalError { id: 1, note: 1 }).await;
+    let backend = world.storage::<FinalError>(config::<FinalError>()).poll_with_strategy(Every::new(POLL));
+    let worker = WorkerBuilder::new("w1")
+        .backend(backend)
+        .retry(RetryPolicy::retries(5))
+        .build(world.queue.handler::<FinalError>());
+    let worker = Running(tokio::spawn(worker.run()));
+    let row = world.until_status(task, "Killed").await;
+    assert_eq!((row.attempts, world.desk.count(What::Began, 1)), (1, 1));
+    drop(worker);
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_final_is_retried_up_to_the_limit() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::Fail; 5]);
+    let task = world.push(Enqueue::new(FinalError { id: 1, note: 1 }).attempts(3)).await;
+    let worker = world.work::<FinalError>("w1");
+    let row = world.until(task, |row| row.status == "Failed" && row.attempts == 3).await;
+    assert!(row.last_result.contains("Passing"), "{row:?}");
+    assert_eq!(world.desk.count(What::Began, 1), 3);
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_reused_key_kills_the_task_after_one_attempt() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(Compared { id: 1, note: 1 }).await;
+    compared(&world.idem, 1, 2).await.unwrap();
+    let worker = world.work::<Compared>("w1");
+    let row = world.until_status(task, "Killed").await;
+    assert_eq!(row.attempts, 1);
+    assert_eq!(world.desk.notes(1), [2]);
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_task_and_ends_neither_the_worker_nor_other_bodies() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::Panic]);
+    world.desk.close(1);
+    world.desk.close(2);
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let other = world.push(UntilEnd { id: 2, note: 1 }).await;
+    let worker = world.work_many::<UntilEnd>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    world.desk.until(What::Began, 2, 1).await;
+    world.desk.pass(1);
+    world.desk.until(What::Began, 1, 2).await;
+    let row = world.task(task).await;
+    assert!(row.last_result.contains("panics, as it was told"), "{row:?}");
+    assert_eq!(row.attempts, 1);
+    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, task);
+    world.desk.open(1);
+    world.desk.open(2);
+    for task in [task, other] {
+        world.until_status(task, "Done").await;
+    }
+    assert_eq!(world.desk.count(What::Began, 2), 1);
+    assert_eq!(world.claims().await, []);
+    assert!(!worker.is_over());
+}
+
+#[tokio::test]
+async fn a_task_that_panics_each_time_is_given_up_under_a_layer_that_catches_panics() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::Panic; 4]);
+    let task = world.push(Enqueue::new(UntilEnd { id: 1, note: 1 }).attempts(2)).await;
+    let backend = world.storage::<UntilEnd>(config::<UntilEnd>()).poll_with_strategy(Every::new(POLL));
+    let worker = WorkerBuilder::new("w1")
+        .backend(backend)
+        .catch_panic()
+        .concurrency(1)
+        .build(world.queue.handler::<UntilEnd>());
+    let worker = Running(tokio::spawn(worker.run()));
+    world.until(task, |row| row.status == "Failed" && row.attempts == 2).await;
+    assert_eq!(world.desk.count(What::Began, 1), 2);
+    assert_eq!(world.claims().await, []);
+    assert!(!worker.is_over());
+}
+
+#[tokio::test]
+async fn a_payload_of_another_version_kills_the_task_and_not_the_worker() {
+    let Some(world) = World::new().await else { return };
+    check_unreadable(&world, r#"{"id":1,"remark":"of an older version"}"#).await;
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_json_kills_the_task_and_not_the_worker() {
+    let Some(world) = World::new().await else { return };
+    check_unreadable(&world, "\u{1}no json").await;
+}
+
+#[tokio::test]
+async fn without_the_codec_a_payload_that_is_no_json_ends_the_worker() {
+    let Some(world) = World::new().await else { return };
+    let bad = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.sql(format!("UPDATE {TASKS} SET job = {} WHERE id = '{bad}'", super::bytes("01"))).await;
+    let mut worker = world.work::<UntilEnd>("w1");
+    let ended = tokio::time::timeout(LIMIT, &mut worker.0).await.expect("the worker ends");
+    assert!(ended.unwrap().is_err());
+    let row = world.task(bad).await;
+    assert_eq!((row.status.as_str(), row.lock_by.as_deref()), ("Queued", Some("w1")));
+}
+
+async fn check_unreadable(world: &World, payload: &str) {
+    let bad = world.push(Enqueue::new(UntilEnd { id: 1, note: 1 }).priority(5)).await;
+    let good = world.push(UntilEnd { id: 2, note: 1 }).await;
+    let hex: String = payload.bytes().map(|byte| format!("{byte:02x}")).collect();
+    world.sql(format!("UPDATE {TASKS} SET job = {} WHERE id = '{bad}'", super::bytes(&hex))).await;
+    let storage = world.storage::<UntilEnd>(config::<UntilEnd>());
+    let worker = WorkerBuilder::new("w1")
+        .backend(storage.with_codec(PayloadCodec).poll_with_strategy(Every::new(POLL)))
+        .concurrency(1)
+        .build(world.queue.handler::<UntilEnd>());
+    let worker = Running(tokio::spawn(worker.run()));
+    let row = world.until_status(bad, "Killed").await;
+    assert_eq!(row.job, payload.as_bytes(), "the bytes stay");
+    for part in [&bad.to_string(), "until_end", "serde(default)", "Pending"] {
+        assert!(row.last_result.contains(part), "{part} in {}", row.last_result);
+    }
+    assert_eq!(row.attempts, 1);
+    world.until_status(good, "Done").await;
+    assert!(!worker.is_over());
+    assert_eq!(world.claims().await, []);
+    // As the message says: a job that reads it, and the task set to Pending.
+    let (read, put) = (super::bytes(&hex_of(r#"{"id":1,"note":7}"#)), format!("WHERE id = '{bad}'"));
+    world.sql(format!("UPDATE {TASKS} SET job = {read}, status = 'Pending', lock_by = NULL {put}")).await;
+    world.until_status(bad, "Done").await;
+    assert_eq!(world.desk.notes(1), [7]);
+    drop(worker);
+}
+
+fn hex_of(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn an_idle_worker_begins_a_new_task_within_a_second() {
+    let Some(world) = World::new().await else { return };
+    let worker = world.work::<UntilEnd>("w1");
+    // It has done one task and looked for others since.
+    let first = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.until_status(first, "Done").await;
+    tokio::time::sleep(POLL).await;
+    let mut slowest = Duration::ZERO;
+    for id in 2..5 {
+        let started = Instant::now();
+        world.push(UntilEnd { id, note: 1 }).await;
+        world.desk.until(What::Began, id, 1).await;
+        slowest = slowest.max(started.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_worker_that_stands_still_and_wakes_up_ends_nothing_of_the_one_after_it() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    let old = world.work::<UntilEnd>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    // Others take it for dead, although it is at work: the key keeps the second run out, and the task waits.
+    world.sql(format!("UPDATE {WORKERS} SET last_seen = {AN_HOUR_AGO} WHERE id = 'w1'")).await;
+    assert_eq!(world.rescue("w1").await, 1);
+    let new = world.work::<UntilEnd>("w2");
+    world.until(task, |row| row.lock_by.as_deref() == Some("w2")).await;
+    world.desk.open(1);
+    world.until_status(task, "Done").await;
+    world.sql(format!("UPDATE {WORKERS} SET last_seen = {NOW}")).await;
+    assert_eq!(world.desk.most_at_once(1), 1);
+    assert_eq!(world.claims().await, []);
+    drop((old, new));
+}
