@@ -94,6 +94,7 @@ fn pushes(keys: &[Key]) -> Vec<Push<'_>> {
         id: TaskId::new().unwrap(),
         namespace: "default",
         name: "job",
+        queue: "job",
         job: JobId(1),
         key,
         records: true,

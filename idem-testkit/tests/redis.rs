@@ -110,7 +110,7 @@ impl Fixture {
         J::Error: std::error::Error + Send + Sync,
         J::Output: Sync + Clone,
     {
-        let storage = self.storage::<J>().poll_with_interval(engine::POLL);
+        let storage = self.storage::<J>().poll_with_strategy(engine::Every::new(engine::POLL));
         let name = format!("{}-{name}", self.prefix);
         let worker = WorkerBuilder::new(name).backend(storage).build(self.queue.handler::<J>());
         tokio::spawn(async move {

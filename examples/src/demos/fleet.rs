@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use idem_runtime::engine::apalis::{Delivery, POLL, Payload};
+use idem_runtime::engine::apalis::{Delivery, Every, POLL, Payload, PayloadCodec};
 use idem_runtime::engine::{Engine, Queue};
 use idem_runtime::{Idem, Job as _};
 use sqlx::{Connection as _, Pool};
@@ -46,7 +46,7 @@ struct Database {
 
 impl Database {
     fn idem(&self, pool: &Pool<Db>, desk: Desk) -> anyhow::Result<Idem<Db, Desk>> {
-        Ok(Idem::builder(pool.clone()).namespace("fleet").state(desk).build()?)
+        Ok(Idem::builder(pool.clone()).state(desk).build()?)
     }
 
     async fn connect(&self) -> anyhow::Result<Connection> {
@@ -92,8 +92,10 @@ impl Site for Database {
             .batch_size(CONCURRENCY)
             .heartbeat_interval(HEARTBEAT)
             .missed_heartbeats(MISSED_MAX);
-        let storage =
-            Storage::<Payload<SyncProfile>>::new(&pool).with_config(config).poll_with_interval(POLL);
+        let storage = Storage::<Payload<SyncProfile>>::new(&pool)
+            .with_config(config)
+            .with_codec(PayloadCodec)
+            .poll_with_strategy(Every::new(POLL));
         let worker = WorkerBuilder::new(name)
             .backend(storage)
             .concurrency(CONCURRENCY)

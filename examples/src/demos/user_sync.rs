@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use apalis::prelude::*;
-use idem_runtime::engine::apalis::{Delivery, POLL, Payload, Ran};
+use idem_runtime::engine::apalis::{Delivery, Every, POLL, Payload, PayloadCodec, Ran};
 use idem_runtime::engine::{Engine, Enqueued};
-use idem_runtime::{Idem, Job as _, Provides};
+use idem_runtime::{Idem, Provides};
 use tokio::sync::mpsc;
 
 use super::{QueueConfig, Storage, open, set_up_apalis};
@@ -61,8 +61,9 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
         }
     };
     let storage = Storage::<Payload<SyncUser>>::new(&pool)
-        .with_config(QueueConfig::default().queue(SyncUser::SPEC.name))
-        .poll_with_interval(POLL);
+        .with_config(QueueConfig::default().queue(queue.name::<SyncUser>()))
+        .with_codec(PayloadCodec)
+        .poll_with_strategy(Every::new(POLL));
     let worker = WorkerBuilder::new(format!("user-sync-{user_id}")).backend(storage).build(handle);
     let worker = tokio::spawn(worker.run());
     let mut next = async || {
@@ -93,8 +94,9 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
         print(queue.push(ExportUser { user_id }).await?);
     }
     let storage = Storage::<Payload<ExportUser>>::new(&pool)
-        .with_config(QueueConfig::default().queue(ExportUser::SPEC.name))
-        .poll_with_interval(POLL);
+        .with_config(QueueConfig::default().queue(queue.name::<ExportUser>()))
+        .with_codec(PayloadCodec)
+        .poll_with_strategy(Every::new(POLL));
     let worker = WorkerBuilder::new(format!("user-export-{user_id}")).backend(storage);
     let worker = tokio::spawn(worker.build(queue.handler::<ExportUser>()).run());
     // The claim ends with the task, in apalis's own transaction.

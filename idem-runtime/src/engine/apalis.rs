@@ -6,7 +6,7 @@
 //! queue.push_in(&mut tx, SyncUser { user_id: 42 }).await?; // with the caller's own writes
 //!
 //! let storage = SqliteStorage::<Payload<SyncUser>>::new(&pool)
-//!     .with_config(Config::default().queue(SyncUser::NAME)) // the job's name, not that of a type
+//!     .with_config(Config::default().queue(queue.name::<SyncUser>())) // the job's name, not that of a type
 //!     .with_codec(PayloadCodec)                             // bytes that are no JSON end the task, not the worker
 //!     .poll_with_strategy(apalis::Every::new(apalis::POLL));
 //! WorkerBuilder::new("worker-1").backend(storage).build(queue.handler::<SyncUser>()).run().await?;
@@ -38,14 +38,13 @@ use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::from_request::FromRequest;
 use apalis_core::worker::context::WorkerContext;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
-use serde::ser::Error as _;
-
 use crate::codec::CodecError;
 use crate::done::Done;
 use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};

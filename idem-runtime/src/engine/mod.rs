@@ -215,6 +215,7 @@ impl PushError {
 struct Prepared {
     id: TaskId,
     spec: &'static JobSpec,
+    queue: String,
     enrolled: std::sync::Arc<Enrolled>,
     key: Key,
     fingerprint: Fingerprint,
@@ -237,6 +238,7 @@ impl Prepared {
             id: self.id,
             namespace,
             name: self.spec.name,
+            queue: &self.queue,
             job: self.enrolled.id,
             key: &self.key,
             records: self.spec.retain != Retain::None,
@@ -262,6 +264,14 @@ impl Prepared {
     }
 }
 
+/// Returns the name of a job's queue at an engine, which the workers of other namespaces must leave alone.
+fn queue_name(namespace: &str, job: &str) -> String {
+    match namespace {
+        "default" => job.to_owned(),
+        namespace => format!("{namespace}:{job}"),
+    }
+}
+
 /// Returns the key of a job's claim in its queue.
 fn claim_key<J: Job>(namespace: &str, job: &J) -> Result<Option<Key>, ArgsError> {
     if !J::SPEC.unique.is_some_and(Unique::in_queue) {
@@ -272,6 +282,12 @@ fn claim_key<J: Job>(namespace: &str, job: &J) -> Result<Option<Key>, ArgsError>
 }
 
 impl<D: Database, S> Queue<D, S> {
+    /// Returns the name of a job's queue, for the worker that serves it: the job's name, behind the namespace if that is
+    /// not the default one.
+    pub fn name<J: Job>(&self) -> String {
+        queue_name(self.idem.namespace(), J::SPEC.name)
+    }
+
     /// Prepares the engine's tables for unique claims, after the engine's own migrations and [`Idem::migrate`]; does
     /// nothing if they are prepared.
     ///
@@ -404,6 +420,7 @@ impl<D: Database, S> Queue<D, S> {
                 Ok(Prepared {
                     id: TaskId::new()?,
                     spec: const { &J::SPEC },
+                    queue: queue_name(namespace, J::SPEC.name),
                     enrolled: enrolled.clone(),
                     key: Key::new(namespace, J::SPEC.name, &parts),
                     fingerprint: job.fingerprint().map_err(|error| refuse(error.into()))?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::{ATTEMPTS, Enqueued, Prepared, PushError, Queue, TaskId, claim_key, payload};
+use super::{ATTEMPTS, Enqueued, Prepared, PushError, Queue, TaskId, claim_key, payload, queue_name};
 use crate::codec;
 use crate::error::{ArgsError, StoreError, StoreErrorKind};
 use crate::idem::Enrolled;
@@ -177,6 +177,7 @@ fn prepare<J: Job>(
     Ok(Prepared {
         id: row.id.unwrap_or_else(|| TaskId::of_outbox(row.task.id, row.number)),
         spec: const { &J::SPEC },
+        queue: queue_name(namespace, J::SPEC.name),
         enrolled,
         key: Key::new(namespace, J::SPEC.name, &parts),
         fingerprint: job.fingerprint().map_err(|error| refuse(error.into()))?,

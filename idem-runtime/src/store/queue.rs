@@ -97,8 +97,10 @@ pub struct Push<'a> {
     pub id: TaskId,
     /// The namespace of the job.
     pub namespace: &'a str,
-    /// The job's name, and that of its queue.
+    /// The job's name.
     pub name: &'a str,
+    /// The name of the job's queue at the engine.
+    pub queue: &'a str,
     /// The job.
     pub job: JobId,
     /// The job's key.

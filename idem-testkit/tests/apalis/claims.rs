@@ -295,6 +295,12 @@ async fn two_namespaces_may_have_one_key() {
     let here = world.push(UntilEnd { id: 1, note: 1 }).await;
     let there = elsewhere.push(UntilEnd { id: 1, note: 1 }).await.unwrap();
     assert!(matches!(there, Enqueued::New(id) if id != here), "{there:?}");
+    // Nor do the workers of one take the tasks of the other.
+    assert_eq!(world.queue.name::<UntilEnd>(), "until_end");
+    assert_eq!(elsewhere.name::<UntilEnd>(), "elsewhere:until_end");
+    let sql = format!("SELECT job_type FROM {TASKS} WHERE id = '{}'", there.task().unwrap());
+    let queue: String = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&world.pool).await.unwrap();
+    assert_eq!(queue, "elsewhere:until_end");
     assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, here);
     assert!(world.queue.release(here).await.unwrap());
     assert_eq!(world.claims().await, [there.task().unwrap()]);

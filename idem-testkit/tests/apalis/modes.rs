@@ -263,13 +263,14 @@ async fn on_duplicate_reschedule_enqueues_a_task_that_takes_the_claim_when_it_ca
     assert_eq!(world.claims().await, [first]);
     let worker = world.work_many::<UntilEndOrLater>("w1");
     world.desk.until(What::Began, 1, 1).await;
-    // It is tried, finds the claim held, and waits on; no attempt is spent.
-    let began = world.task(second).await.due_in;
-    world.until(second, |row| row.due_in > began.max(0) || row.status == "Queued").await;
+    // Its time comes, it finds the claim held, and waits on; no attempt is spent.
+    world.until(second, |row| row.due_in <= 0).await;
+    world.until(second, |row| row.status == "Pending" && row.due_in > 0).await;
     assert_eq!(world.desk.count(What::Began, 1), 1);
     world.desk.open(1);
     let row = world.until_status(second, "Done").await;
     assert_eq!(row.attempts, 1);
+    assert_eq!(world.desk.most_at_once(1), 1);
     assert_eq!(world.desk.notes(1), [1, 2]);
     assert_eq!(world.claims().await, []);
     drop(worker);

@@ -64,20 +64,19 @@ async fn set_up_twice_and_at_once_is_set_up() {
 }
 
 #[tokio::test]
-async fn without_set_up_a_claim_outlasts_its_task_until_it_is_released() {
+async fn without_set_up_no_unique_job_is_enqueued() {
     let Some(place) = Place::empty().await else { return };
     place.set_up_apalis().await;
     let world = World::on(place).await;
     world.idem.migrate().await.unwrap();
+    // Its claim would outlast its task.
+    let error = world.queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap_err().to_string();
+    assert!(error.contains("`Queue::set_up`"), "{error}");
+    assert_eq!(world.tasks().await.len(), 0);
+    world.queue.set_up().await.unwrap();
     let task = world.push(UntilEnd { id: 1, note: 1 }).await;
     let worker = world.work::<UntilEnd>("w1");
     world.until_status(task, "Done").await;
-    assert_eq!(world.push_duplicate(UntilEnd { id: 1, note: 2 }).await, task);
-    // Whoever sets it up later frees those of tasks that end from then on, and the others by hand.
-    world.queue.set_up().await.unwrap();
-    assert!(world.queue.release(task).await.unwrap());
-    let next = world.push(UntilEnd { id: 1, note: 2 }).await;
-    world.until_status(next, "Done").await;
     assert_eq!(world.claims().await, []);
     drop(worker);
 }

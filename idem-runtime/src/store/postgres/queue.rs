@@ -103,7 +103,7 @@ impl QueueStatements {
             // apalis has a task whose time has come only when that lies in the past.
             Engine::Apalis => format!(
                 "INSERT INTO apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority, metadata) \
-                 SELECT i.id, i.name, i.payload, 'Pending', 0, i.attempts, {due} ELSE now() END, i.priority, \
+                 SELECT i.id, i.queue, i.payload, 'Pending', 0, i.attempts, {due} ELSE now() END, i.priority, \
                  i.metadata::hstore FROM {from} i"
             ),
             Engine::Outbox => format!(
@@ -240,7 +240,7 @@ fn claim_of(task: &Push<'_>) -> KeyHash {
 /// Writes tasks as rows of `input`.
 fn input(tasks: &[Push<'_>]) -> String {
     let mut sql = String::from(
-        "WITH input (ord, id, namespace, name, job, key, readable_key, records, payload, claim, readable, lasts, unclaimed, \
+        "WITH input (ord, id, namespace, name, queue, job, key, readable_key, records, payload, claim, readable, lasts, unclaimed, \
          after, priority, attempts, number, ends_if_held, metadata) AS (VALUES ",
     );
     for (ord, task) in tasks.iter().enumerate() {
@@ -251,10 +251,11 @@ fn input(tasks: &[Push<'_>]) -> String {
         let separator = if ord == 0 { "" } else { ", " };
         write!(
             sql,
-            "{separator}({ord}, '{}', {}, {}, {}, '{}'::uuid, {}, {}, ",
+            "{separator}({ord}, '{}', {}, {}, {}, {}, '{}'::uuid, {}, {}, ",
             task.id,
             literal(task.namespace),
             literal(task.name),
+            literal(task.queue),
             task.job,
             task.key.hash(),
             literal(task.key.readable()),

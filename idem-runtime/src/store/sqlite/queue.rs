@@ -283,7 +283,7 @@ impl SqliteStore {
             Engine::Apalis => sqlx::query(self.queue_statements.to_apalis.clone())
                 .bind(task.payload.to_vec())
                 .bind(task.id.to_string())
-                .bind(task.name.to_owned())
+                .bind(task.queue.to_owned())
                 .bind(task.attempts)
                 .bind(millis(task.after))
                 .bind(task.priority)

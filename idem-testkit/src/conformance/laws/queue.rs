@@ -138,6 +138,7 @@ fn task<'a>(namespace: &'a str, id: TaskId, key: &'a Key) -> Push<'a> {
         id,
         namespace,
         name: "law",
+        queue: "law",
         job: JobId(1),
         key,
         records: true,
