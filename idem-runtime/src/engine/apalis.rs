@@ -97,6 +97,9 @@ const HELD: Duration = Duration::from_secs(2);
 /// How long a task whose key is parked waits in its queue: a person has to look first.
 const PARKED: Duration = Duration::from_secs(60);
 
+/// How long a task that was put back waits at the least.
+const PUT_BACK_MIN: Duration = Duration::from_secs(1);
+
 /// The name under which a task says which claim it has yet to take.
 const UNCLAIMED: &str = "idem.unclaimed";
 
@@ -484,6 +487,8 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
     /// what it is told then has no effect.
     async fn put_back<T>(&self, after: Duration, why: String) -> Result<Ran<T>, BoxDynError> {
         let worker = self.delivery.worker.as_deref().unwrap_or_default();
+        // What this worker is still to say of the task must be said before it can take it again.
+        let after = after.max(PUT_BACK_MIN);
         if self.idem.store().put_back(self.engine, self.task, worker, after).await? {
             info!(job = self.job, task = %self.task, ?after, why, "put back");
             return Ok(Ran::PutBack { why });

@@ -333,7 +333,9 @@ impl<D: Database, S> Queue<D, S> {
     ///
     /// # Errors
     ///
-    /// The arguments of one of them make no key, or the store could not do its part; then none is enqueued.
+    /// The arguments of one of them make no key: then none is enqueued. The store could not do its part: then none is,
+    /// unless a claim changed hands in that moment, for which tasks are offered again; push them all again, and those
+    /// that are enqueued are duplicates.
     pub async fn push_all<J: Job>(
         &self,
         jobs: impl IntoIterator<Item = impl Into<Enqueue<J>>>,

@@ -1,8 +1,8 @@
 //! Takes tasks out of the outbox into the tables of an engine in the same database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -11,7 +11,7 @@ use super::{ATTEMPTS, Enqueued, Prepared, PushError, Queue, TaskId, claim_key, p
 use crate::codec;
 use crate::error::{ArgsError, StoreError, StoreErrorKind};
 use crate::idem::Enrolled;
-use crate::job::Job;
+use crate::job::{Job, Unique};
 use crate::key::Key;
 use crate::store::{Database, Engine, TaskRow};
 
@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Relay<D: Database, S = ()> {
     queue: Queue<D, S>,
     routes: HashMap<&'static str, Route>,
+    /// The rows of which it was told that they are left.
+    told: Mutex<HashSet<i64>>,
 }
 
 struct Route {
@@ -51,7 +53,7 @@ pub struct Relayed {
 impl<D: Database, S> Queue<D, S> {
     /// Makes a relay from the outbox to this queue's engine.
     pub fn relay(&self) -> Relay<D, S> {
-        Relay { queue: self.clone(), routes: HashMap::new() }
+        Relay { queue: self.clone(), routes: HashMap::new(), told: Mutex::default() }
     }
 }
 
@@ -68,20 +70,24 @@ impl<D: Database, S> Relay<D, S> {
     ///
     /// # Errors
     ///
-    /// The job cannot be [enrolled](crate::Idem::enrol), or the engine is the outbox itself.
+    /// The job cannot be [enrolled](crate::Idem::enrol), the engine is the outbox itself, or it is not
+    /// [set up](Queue::set_up) for a unique job.
     pub async fn route<J: Job>(mut self) -> Result<Self, StoreError> {
         if self.queue.engine == Engine::Outbox {
             let text = "a relay takes tasks out of the outbox; use `Idem::relay` for an engine that is not in this database";
             return Err(StoreError::new(StoreErrorKind::Misconfigured, text));
         }
         let enrolled = self.queue.idem.enrolled::<J>().await?;
+        if J::SPEC.unique.is_some_and(Unique::in_queue) {
+            self.queue.idem.check_prepared(self.queue.engine).await?;
+        }
         self.routes.insert(J::SPEC.name, Route { enrolled, prepare: prepare::<J> });
         Ok(self)
     }
 
     /// Takes all tasks whose time has come.
     ///
-    /// A task of a job without a route stays, and holds nobody up; so does one that cannot be read. Both are logged.
+    /// A task of a job without a route stays, and holds nobody up; so does one that cannot be read. Each is logged once.
     ///
     /// # Errors
     ///
@@ -97,13 +103,6 @@ impl<D: Database, S> Relay<D, S> {
             for row in &rows {
                 self.take(row, &mut relayed).await?;
             }
-        }
-        for (job, count) in &relayed.left {
-            warn!(
-                job,
-                count,
-                "tasks of the outbox are left: no route is known for their job, or they cannot be read"
-            );
         }
         Ok(relayed)
     }
@@ -124,9 +123,14 @@ impl<D: Database, S> Relay<D, S> {
 
     async fn take(&self, row: &TaskRow, relayed: &mut Relayed) -> Result<(), StoreError> {
         let job = &row.task.job;
-        let mut leave = || *relayed.left.entry(job.clone()).or_default() += 1;
+        let mut leave = |why: &dyn fmt::Display| {
+            *relayed.left.entry(job.clone()).or_default() += 1;
+            if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(row.number) {
+                warn!(job, number = row.number, key = row.task.key, %why, "a task of the outbox is left");
+            }
+        };
         let Some(route) = self.routes.get(job.as_str()) else {
-            leave();
+            leave(&"the relay has no route for its job");
             return Ok(());
         };
         let idem = &self.queue.idem;
@@ -134,8 +138,7 @@ impl<D: Database, S> Relay<D, S> {
         let task = match prepared {
             Ok(task) => task,
             Err(error) => {
-                warn!(job, number = row.number, key = row.task.key, %error, "a task of the outbox cannot be read");
-                leave();
+                leave(&error);
                 return Ok(());
             }
         };
