@@ -5,7 +5,8 @@ mod common;
 mod world;
 
 use idem_examples::fleet::Desk;
-use idem_examples::user_sync::SyncUser;
+use idem_examples::user_sync::{ExportUser, SyncUser};
+use idem_runtime::schedule::Tick;
 use idem_testkit::lab::LabDatabase;
 use idem_testkit::{Scenario, check_all_jobs_covered, check_single_effect};
 
@@ -15,7 +16,8 @@ macro_rules! jobs_on {
     ($db:ident) => {
         mod $db {
             use idem_examples::$db::jobs::{
-                daily_report, email, inventory, order, payment, payment_steps, subscription, sync_profile,
+                cleanup, daily_report, email, inventory, order, payment, payment_steps, subscription,
+                sync_profile,
             };
 
             use super::*;
@@ -134,6 +136,20 @@ macro_rules! jobs_on {
             }
 
             #[tokio::test]
+            async fn old_sessions_are_deleted_once_a_tick() {
+                let tick = Tick::from_unix(1_795_575_600);
+                check_single_effect(Scenario::new(cleanup::ExpireSessions { tick }).setup(async |lab| {
+                    let mut connection = lab.connect().await;
+                    cleanup::set_up(&mut connection).await?;
+                    sqlx::query("INSERT INTO sessions (id, begun) VALUES ('old', 0), ('young', 1795575600)")
+                        .execute(&mut connection)
+                        .await?;
+                    Ok(())
+                }))
+                .await;
+            }
+
+            #[tokio::test]
             async fn a_user_is_one_contact() {
                 check_sync::<idem_examples::$db::Db>().await;
             }
@@ -157,6 +173,16 @@ async fn check_sync<D: LabDatabase>() {
 #[tokio::test]
 async fn a_user_is_one_contact_on_mysql_too() {
     check_sync::<sqlx::MySql>().await;
+}
+
+#[tokio::test]
+async fn a_user_has_one_export() {
+    check_single_effect(
+        Scenario::<_, sqlx::Sqlite>::new(ExportUser { user_id: 42 })
+            .state_with(World::of)
+            .observe_async("contacts", async |world| done(&world.contacts).await),
+    )
+    .await;
 }
 
 #[test]

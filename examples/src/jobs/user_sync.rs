@@ -40,7 +40,7 @@ pub async fn sync_user(
     Ok(Synced { address: entry.what.address })
 }
 
-/// Reads what the newsletter and the directory know of a user, for the user.
+/// Puts down what the newsletter and the directory know of a user, for the user.
 ///
 /// One that waits or runs is enough, and whoever asks meanwhile is told which one it is (`unique = until_executed`):
 /// nothing is lost by that, since an export is about no change that somebody has just made. The claim outlasts retries.
@@ -53,7 +53,10 @@ pub async fn export_user(
     let user = reference(user_id);
     let profile = directory.find(&user).await?.ok_or(SyncError::NoSuchUser { user_id })?.what;
     let books = contacts.books().await?;
-    let addresses = books.of(&user).into_iter().map(|contact| contact.what.address.clone()).collect();
+    let addresses: Vec<String> =
+        books.of(&user).into_iter().map(|contact| contact.what.address.clone()).collect();
+    let sheet = Contact { address: format!("{}: {}", profile.name, addresses.join(", ")) };
+    contacts.put(&format!("export-of-{user}"), &sheet).await?;
     Ok(Export { name: profile.name, addresses })
 }
 
