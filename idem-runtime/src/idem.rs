@@ -245,7 +245,8 @@ impl<D: Database, S> Idem<D, S> {
             return Ok(());
         }
         let text = "the tables of apalis are not prepared for unique jobs, whose claims would never end: call \
-                    `Queue::set_up` at start-up, after apalis's own `setup` and `Idem::migrate`";
+                    `Queue::set_up` at start-up, after apalis's own `SqliteStorage::setup` or `PostgresStorage::setup` and \
+                    `Idem::migrate`";
         Err(StoreError::new(StoreErrorKind::NotMigrated, text))
     }
 
