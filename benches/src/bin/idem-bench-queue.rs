@@ -18,9 +18,9 @@ use graphile_worker::{
 };
 use idem_runtime::engine::{Engine, Enqueued, Queue};
 use idem_runtime::prelude::*;
-use idem_testkit::lab::LabDatabase as _;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 /// Measures what enqueueing a unique task costs.
 #[derive(Debug, Parser)]
@@ -87,8 +87,7 @@ async fn main() -> anyhow::Result<()> {
     ensure!(options.rounds > 0 && options.millis > 0, "--rounds and --millis must be above 0");
     let mut rows = Vec::new();
     for queued in &options.queued {
-        let lab = Postgres::lab().await.context("PostgreSQL is not here: run scripts/bench")?;
-        let pool = lab.pool(16);
+        let pool = database(&format!("idem_bench_{queued}")).await?;
         let systems = Arc::new(set_up(&pool, *queued).await?);
         for callers in &options.concurrency {
             let mut rates = vec![Vec::new(); systems.len()];
@@ -121,6 +120,18 @@ async fn main() -> anyhow::Result<()> {
         println!("{queued:>9} {callers:>8} {tasks_per_second:>12.0} {ratio:>7.2}  {system}");
     }
     Ok(())
+}
+
+/// Makes a database of its own: the schema of apalis has a name that cannot be changed.
+async fn database(name: &str) -> anyhow::Result<PgPool> {
+    let url = std::env::var("IDEM_TEST_POSTGRES")
+        .context("IDEM_TEST_POSTGRES is not set: run scripts/bench queue")?;
+    let server: PgConnectOptions = url.parse()?;
+    let mut connection = server.clone().connect().await?;
+    for sql in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
+    }
+    Ok(PgPoolOptions::new().max_connections(16).connect_with(server.database(name)).await?)
 }
 
 async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
