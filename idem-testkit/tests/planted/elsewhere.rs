@@ -16,7 +16,7 @@ bugs! {
     an_effect_on_another_connection {
         what: "the effect is written to another database, which commits before the record does",
         origin: "Particular/NServiceBus#4086, spring idempotency starter issue 1: the effect is outside the transaction",
-        plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
+        plan: Crash, at: "crashed at", hint: "`tx.idempotency_key()`",
         scenario: Scenario::new(PostElsewhere { id: 42 })
             .setup(tables::set_up)
             .state(Ledger::default)
@@ -25,19 +25,19 @@ bugs! {
     an_audit_entry_in_a_task_of_its_own {
         what: "a task of its own writes an entry on a connection of its own, whatever becomes of the run",
         origin: "acidic_job rc7: the entry that a step succeeded is a commit of its own",
-        plan: Crash, at: "of the body", hint: "do all writes through `tx`",
+        plan: Crash, at: "crashed at", hint: "do all writes through `tx`",
         scenario: Scenario::new(PostAndAudit { id: 42 }).setup(tables::set_up),
     }
     a_claim_that_outlives_its_run {
         what: "a claim in another store is taken first and not given back by a run that is gone",
         origin: "cameronmaske/celery-once#147, #103: a killed worker leaves its lock, and later runs do nothing",
-        plan: Crash, at: "of the body", hint: "decide by `tx` and the record alone",
+        plan: Crash, at: "crashed at", hint: "decide by `tx` and the record alone",
         scenario: Scenario::new(PostIfClaimed { id: 42 }).setup(tables::set_up).state(Claims::default),
     }
     a_record_of_its_own_before_the_effect {
         what: "the job says elsewhere that it is done before it is",
         origin: "aws-powertools/powertools-lambda-python#738: what is kept before the work refuses every retry",
-        plan: Crash, at: "of the body", hint: "decide by `tx` and the record alone",
+        plan: Crash, at: "crashed at", hint: "decide by `tx` and the record alone",
         scenario: Scenario::new(MarkAndPost { id: 42 }).setup(tables::set_up).state(Claims::default),
     }
     a_check_before_an_act_in_a_task {
@@ -49,7 +49,7 @@ bugs! {
     a_transaction_that_is_leaked {
         what: "the body's task keeps the only writer for itself when its run is gone",
         origin: "laravel/framework#37060, #42497: what a timed-out run holds is never freed",
-        plan: Crash, at: "of the body", hint: "`tx.begin()`",
+        plan: Crash, at: "crashed at", hint: "`tx.begin()`",
         scenario: Scenario::new(LeakAWriter { id: 42 })
             .setup(tables::set_up)
             .limit(Duration::from_secs(1)),
