@@ -127,8 +127,9 @@ impl Killer {
         let mut done = Killed::default();
         let workers = self.orders.iter().cycle();
         for (kill, orders) in (0..kills).zip(workers) {
-            // The places take turns, and each worker is killed in both, also if their number is even.
-            let round = kill / self.orders.len() as u64;
+            // The places take turns, and each worker is killed in both: an even number of workers takes turns itself.
+            let workers = self.orders.len() as u64;
+            let round = if workers.is_multiple_of(2) { kill / workers } else { 0 };
             let stage = match (kill + round) % 2 {
                 0 => Stage::InTheJob,
                 _ => Stage::BeforeTheAnswer,
