@@ -1,6 +1,9 @@
 //! What a run costs beside the bare effect: round trips, transactions, bytes. Counts do not depend on
 //! the machine; nothing here is timed.
 
+#[cfg(feature = "postgres")]
+mod quiet;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +162,8 @@ mod postgres {
                 until_closed(&proxy).await;
                 bare(&mut bare_connection, id).await;
             }
-            let observer = lab.connect().await;
+            let mut observer = lab.connect().await;
+            crate::quiet::keep_quiet(&mut observer).await;
             Some(Server { idem, bare: bare_connection, proxy, observer, _lab: lab, _alone: alone })
         }
 

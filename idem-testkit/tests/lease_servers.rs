@@ -2,6 +2,9 @@
 //! suite can say. Counts do not depend on the machine; nothing here is timed.
 #![cfg(any(feature = "postgres", feature = "mysql"))]
 
+#[cfg(feature = "postgres")]
+mod quiet;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -313,6 +316,7 @@ mod postgres {
         let Some(server) = Server::<Postgres>::start().await else { return };
         let store = &server.store;
         let mut observer = server.lab.connect().await;
+        crate::quiet::keep_quiet(&mut observer).await;
         let key = key("quiet");
         let (_, before) = written(&mut observer).await;
         let hold = claim_new(&**store, &key, 1, HOUR).await;

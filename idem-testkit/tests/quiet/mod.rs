@@ -1,0 +1,23 @@
+//! A PostgreSQL server that does nothing by itself, for tests that count its transactions and the bytes of its log.
+
+use sqlx::PgConnection;
+
+/// Turns off the server's own tidying, which writes too, and waits until what is under way has ended.
+pub async fn keep_quiet(server: &mut PgConnection) {
+    sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&mut *server).await.unwrap();
+    sqlx::query("SELECT pg_reload_conf()").execute(&mut *server).await.unwrap();
+    loop {
+        // The setting is another one as soon as the server has read its files again; then no worker begins any more.
+        let busy: bool = sqlx::query_scalar(
+            "SELECT current_setting('autovacuum') = 'on'
+                 OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%')",
+        )
+        .fetch_one(&mut *server)
+        .await
+        .unwrap();
+        if !busy {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
