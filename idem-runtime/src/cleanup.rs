@@ -11,6 +11,7 @@ use tracing::{debug, info};
 use crate::error::{Error, StoreError};
 use crate::job::{Job, JobSpec, Leased, LeasedJob, Retain, Schedule, Settled};
 use crate::key::{EmptyKey, KeyParts};
+use crate::observe;
 use crate::record::{Event, State, next};
 use crate::run::Run;
 use crate::schedule::{Scheduled, Tick};
@@ -104,6 +105,9 @@ pub(crate) async fn sweep<D: Database>(
     }
     swept.deleted = delete_expired(store).await?;
     swept.claims = delete_expired_claims(store).await?;
+    observe::swept("failed_keys", swept.forgotten);
+    observe::swept("records", swept.deleted);
+    observe::swept("claims", swept.claims);
     info!(deleted = swept.deleted, forgotten = swept.forgotten, claims = swept.claims, "cleaned up");
     Ok(swept)
 }

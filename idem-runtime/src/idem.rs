@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tracing::{Instrument, Span};
+
 use crate::cleanup::{self, KeepFailed};
 use crate::done::Done;
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::job::{Job, Lock, Unique};
+use crate::observe::ObservedRun;
 use crate::record::JobId;
 use crate::run::{self, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
@@ -190,6 +193,22 @@ impl<D: Database, S> Idem<D, S> {
     where
         J: RunOn<D, S>,
     {
+        let observed = ObservedRun::new(J::SPEC.name);
+        let span = observed.span();
+        let answer = self.answer(job, started, span).instrument(span.clone()).await;
+        observed.end::<J>(&answer);
+        answer
+    }
+
+    async fn answer<J>(
+        &self,
+        job: J,
+        started: impl Future<Output = Result<(), StoreError>> + Send,
+        span: &Span,
+    ) -> Result<Done<J::Output>, Error<J::Error>>
+    where
+        J: RunOn<D, S>,
+    {
         let enrolled = self.enrolled::<J>().await?;
         let context = run::Context {
             store: &self.inner.store,
@@ -199,6 +218,7 @@ impl<D: Database, S> Idem<D, S> {
             state: &self.inner.state,
             keep_failed: &self.inner.keep_failed,
             enrolled: &enrolled,
+            span,
         };
         if J::SPEC.unique.is_some_and(Unique::in_run) {
             return run::run_unique(context, job, started).await;

@@ -12,6 +12,7 @@ pub mod fingerprint;
 mod idem;
 pub mod job;
 pub mod key;
+pub mod observe;
 mod operate;
 mod provide;
 pub mod record;

@@ -23,6 +23,7 @@ use crate::fingerprint::Fingerprint;
 use crate::idem::{Enrolled, Idem};
 use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
 use crate::key::{Key, KeyHash};
+use crate::observe;
 pub use crate::store::Engine;
 use crate::store::{Database, Holder, Push, Pushed, UniqueClaim};
 
@@ -400,8 +401,10 @@ impl<D: Database, S> Queue<D, S> {
         let mut answers = Vec::with_capacity(tasks.len());
         for (task, pushed) in tasks.iter().zip(pushed) {
             let answer = self.answer(connection.as_deref_mut(), task, pushed).await;
-            answers
-                .push(answer.map(|answer| answer.expect("it is taken out of nowhere, so it cannot be gone")));
+            let answer =
+                answer.map(|answer| answer.expect("it is taken out of nowhere, so it cannot be gone"));
+            observe::pushed(task.spec.name, &answer);
+            answers.push(answer);
         }
         Ok(answers)
     }

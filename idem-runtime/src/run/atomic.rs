@@ -69,7 +69,13 @@ where
         let claim = self.claim(wait);
         let (tx, found) = match self.context.store.begin(&claim).await? {
             Begun::Open { tx, found } => (tx, found),
-            Begun::Busy => return Err(self.call.busy(wait).into()),
+            // What holds the key may be a replay that is on its way out.
+            Begun::Busy => {
+                return match self.recorded().await? {
+                    Some(record) => Ok((self.call.answer(&record)?, Some(record))),
+                    None => Err(self.call.busy(wait).into()),
+                };
+            }
         };
         match found {
             Found::Record(record) => {

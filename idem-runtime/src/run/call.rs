@@ -111,6 +111,7 @@ impl<'a, J: Job> Call<'a, J> {
         let parts = job.key().map_err(|error| refuse(error.into()))?;
         let fingerprint = job.fingerprint().map_err(|error| refuse(error.into()))?;
         let key = Key::new(context.namespace, name, &parts);
+        context.span.record("key", key.readable());
         Ok(Call { key, fingerprint, enrolled: context.enrolled, job: PhantomData })
     }
 

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 
 use super::Context;
 use super::call::{Attempt, Call, Failed, share};
@@ -190,6 +190,7 @@ where
             armed: Some((Arc::clone(&self.store), claim.hold())),
             what: self.call.to_string(),
             in_doubt: false,
+            span: self.context.span.clone(),
         }
     }
 
@@ -212,6 +213,7 @@ where
         let interrupt = Arc::new(Interrupt::default());
         let lease = Lease { hold, length: J::SPEC.lease() };
         let beating = self.context.heart.beat(&self.store, lease, asked, Arc::clone(&interrupt));
+        self.context.span.record("epoch", hold.epoch.0).record("attempt", attempt);
         let writer = Writer { store: Arc::clone(&self.store), hold, patience: lease.length };
         let mut held = Holding { run: self, writer: writer.clone(), beating, release: &mut release };
 
@@ -539,6 +541,7 @@ struct Release {
     what: String,
     /// Whether the effect of the whole job may have happened.
     in_doubt: bool,
+    span: Span,
 }
 
 impl Release {
@@ -558,7 +561,8 @@ impl Drop for Release {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let how = if std::thread::panicking() { "the run panicked" } else { "the run was dropped" };
         let (what, in_doubt) = (std::mem::take(&mut self.what), self.in_doubt);
-        runtime.spawn(async move { fail(&*store, &hold, String::from(how), in_doubt, &what).await });
+        let failing = async move { fail(&*store, &hold, String::from(how), in_doubt, &what).await };
+        runtime.spawn(failing.instrument(self.span.clone()));
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) use self::unique::run_unique;
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::cleanup::KeepFailed;
 use crate::idem::Enrolled;
 use crate::store::{Database, Store};
@@ -32,4 +34,5 @@ pub struct Context<'a, D: Database, S> {
     pub(crate) state: &'a S,
     pub(crate) keep_failed: &'a Arc<KeepFailed>,
     pub(crate) enrolled: &'a Enrolled,
+    pub(crate) span: &'a Span,
 }

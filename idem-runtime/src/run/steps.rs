@@ -19,6 +19,7 @@ use crate::codec;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::job::{Drift, InDoubt, Job, JobSpec};
 use crate::key::Key;
+use crate::observe::{self, Taken};
 use crate::record::{Epoch, Parked, StepRecord, holds};
 use crate::store::{Begun, Change, Claim, Database, Held, KeyLock, NewTask, Store, TxStep};
 use crate::tx::Tx;
@@ -109,9 +110,19 @@ impl<'r, D: Database> Run<'r, D> {
         F: AsyncFnOnce(&mut Tx<'_, D>) -> Result<T, E>,
         T: Serialize + DeserializeOwned,
     {
+        let name = name.into();
+        let (job, shown) = (self.core.spec.name, name.clone());
+        observe::step(job, &shown, self.take_tx_step(name, body)).await
+    }
+
+    async fn take_tx_step<F, T, E>(&mut self, name: StepName, body: F) -> Result<Taken<T>, E>
+    where
+        F: AsyncFnOnce(&mut Tx<'_, D>) -> Result<T, E>,
+        T: Serialize + DeserializeOwned,
+    {
         let core = &mut *self.core;
-        let place = match core.enter(name.into()).await {
-            Entered::Recorded(value) => return Ok(value),
+        let place = match core.enter(name).await {
+            Entered::Recorded(value) => return Ok(Taken::Skipped(value)),
             Entered::Open(place) => place,
         };
         let claim = Claim {
@@ -152,10 +163,10 @@ impl<'r, D: Database> Run<'r, D> {
         };
         let step = TxStep { seq: place.seq, name: &place.name, result: &result };
         let stop = match tx.commit_step(&core.writer.hold, &step).await {
-            Ok(Held::Yes) => return Ok(value),
+            Ok(Held::Yes) => return Ok(Taken::Executed(value)),
             Ok(Held::Lost) => Stop::Lost,
             Ok(Held::Unknown) => match core.has_recorded(&step).await {
-                Ok(true) => return Ok(value),
+                Ok(true) => return Ok(Taken::Executed(value)),
                 // It may be under way still. Failing the run fences it off: then it either is in time, and the
                 // next run finds the step, or it commits nothing.
                 Ok(false) => Stop::Store(unknown(core.spec, &core.key, &place.name)),
@@ -272,7 +283,10 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 's>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.take())
+        Box::pin(async move {
+            let (job, shown) = (self.core.spec.name, self.name.clone());
+            observe::step(job, &shown, self.take()).await
+        })
     }
 }
 
@@ -285,10 +299,10 @@ where
     E: Send + 's,
     P: StepProbe<T, E> + 's,
 {
-    async fn take(self) -> Result<T, E> {
+    async fn take(self) -> Result<Taken<T>, E> {
         let Step { core, name, call, in_doubt, certain, probe } = self;
         let place = match core.enter(name).await {
-            Entered::Recorded(value) => return Ok(value),
+            Entered::Recorded(value) => return Ok(Taken::Skipped(value)),
             Entered::Open(place) => place,
         };
         let key = core.key.outbound(&place.name);
@@ -307,7 +321,7 @@ where
                         info!(step = place.name, "adopted: the step had been done already");
                         let result = core.encode(&place.name, &value, UNRECORDED);
                         core.end_step(&place, result).await;
-                        return Ok(value);
+                        return Ok(Taken::Adopted(value));
                     }
                 }
             }
@@ -321,7 +335,7 @@ where
             Ok(value) => {
                 let result = core.encode(&place.name, &value, UNRECORDED);
                 core.end_step(&place, result).await;
-                Ok(value)
+                Ok(Taken::Executed(value))
             }
             Err(error) => {
                 if (intends || place.begun) && certain.is_some_and(|is_certain| is_certain(&error)) {

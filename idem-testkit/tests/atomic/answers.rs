@@ -276,6 +276,21 @@ macro_rules! tests {
             assert_eq!(effects(&lab).await, 3);
         }
 
+        /// The transaction of a replay ends behind its answer; until then it is no run that has the key.
+        #[tokio::test]
+        async fn what_follows_a_replay_at_once_is_answered_too() {
+            let Some(lab) = lab().await else { return };
+            let idem = idem(&lab, &world()).await;
+            for payment in 0..20 {
+                let _ = charge_or_fail(&idem, payment).await.unwrap();
+                // The first of a key opens a transaction, as long as no replays are expected.
+                for _ in 0..2 {
+                    assert!(charge_or_fail(&idem, payment).await.unwrap().is_replayed());
+                }
+            }
+            assert_eq!(effects(&lab).await, 20);
+        }
+
         /// Replays that meet in one process are not busy with anything.
         #[tokio::test]
         async fn replays_at_once_are_answered_also_where_nobody_waits() {

@@ -1,0 +1,385 @@
+//! What is seen of runs from outside: their spans, events and numbers, and what is never among them.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use idem_runtime::engine::{Engine, Enqueued};
+use idem_runtime::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// An argument that nobody must see.
+const SECRET: &str = "hunter2";
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+enum Refusal {
+    Declined,
+    Offline,
+}
+
+/// What the body is to do; and what it waits for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Way {
+    Fine,
+    Declined,
+    Offline,
+    Stuck,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_in: Notify,
+    never: Notify,
+}
+
+impl Gate {
+    async fn go(&self, way: Way) -> Result<u8, Refusal> {
+        match way {
+            Way::Fine => Ok(7),
+            Way::Declined => Err(Refusal::Declined),
+            Way::Offline => Err(Refusal::Offline),
+            Way::Stuck => {
+                self.is_in.notify_one();
+                self.never.notified().await;
+                Ok(7)
+            }
+        }
+    }
+}
+
+async fn settled(tx: &mut Tx<'_, Memory>, job: &Pay) -> Result<Option<u8>, Refusal> {
+    Ok((job.id == 99).then(|| tx.get("nothing").map_or(1, |_| 2)))
+}
+
+#[idempotent(
+    key = id, check = settled, replay(Refusal::Declined), on_busy = error, timeout = "50ms", unique = until_executed
+)]
+async fn pay(
+    tx: &mut Tx<'_, Memory>,
+    id: i64,
+    card: String,
+    way: Way,
+    #[state] gate: &Arc<Gate>,
+) -> Result<u8, Refusal> {
+    tx.set(format!("card of {id}"), card);
+    gate.go(way).await
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn mail(
+    run: &mut Run<'_, Memory>,
+    id: i64,
+    address: String,
+    way: Way,
+    #[state] gate: &Arc<Gate>,
+) -> Result<u8, Refusal> {
+    let _ = address;
+    run.step("draft", async |_| Ok::<_, Refusal>(String::from(SECRET))).rerun().await?;
+    run.tx_step("book", async |tx| {
+        tx.set("booked", SECRET);
+        Ok::<_, Refusal>(())
+    })
+    .await?;
+    run.step(("send", id), async |_| gate.go(way).await)
+        .probe(async |_| Ok(Some(9)))
+        .not_done_if(|error| *error == Refusal::Offline)
+        .await
+}
+
+#[idempotent(key = id, in_doubt = park)]
+async fn order(id: i64, way: Way, #[state] gate: &Arc<Gate>) -> Result<u8, Refusal> {
+    let _ = id;
+    gate.go(way).await
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+    }
+
+    /// What the spans of this name said as they closed, without their name.
+    fn spans(&self, name: &str) -> Vec<String> {
+        self.lines(|line| line["fields"]["message"] == "close" && line["span"]["name"] == name)
+            .iter()
+            .map(|line| {
+                let fields = line["span"].as_object().unwrap().iter().filter(|(field, _)| *field != "name");
+                fields.map(|(field, value)| format!("{field}={value}")).collect::<Vec<_>>().join(" ")
+            })
+            .collect()
+    }
+
+    fn events(&self, level: &str) -> Vec<String> {
+        self.lines(|line| line["level"] == level && line["fields"]["message"] != "close")
+            .iter()
+            .map(|line| line["fields"]["message"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn lines(&self, is_meant: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).filter(is_meant).collect()
+    }
+}
+
+/// Runs code with everything logged, down to the last trace, and every number counted.
+fn observed<F: Future>(code: impl FnOnce() -> F) -> (F::Output, Lines, Vec<String>) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let numbers = recorder.snapshotter();
+    let answer = metrics::with_local_recorder(&recorder, || {
+        tracing::subscriber::with_default(subscriber, || runtime.block_on(code()))
+    });
+    let numbers = numbers.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+        let labels: Vec<_> =
+            key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let value = match value {
+            metrics_util::debugging::DebugValue::Counter(count) => count,
+            metrics_util::debugging::DebugValue::Histogram(times) => times.len() as u64,
+            metrics_util::debugging::DebugValue::Gauge(_) => unreachable!("idem has no gauges"),
+        };
+        format!("{}{{{}}} {value}", key.key().name(), labels.join(","))
+    });
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort();
+    (answer, lines, numbers)
+}
+
+fn idem() -> (Idem<Memory, Arc<Gate>>, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    (Idem::memory().state(Arc::clone(&gate)).build().unwrap(), gate)
+}
+
+/// Runs an atomic job into every end that it can have.
+async fn pay_in_every_way() {
+    let (idem, gate) = idem();
+    let pay = |id, way| pay(&idem, id, String::from(SECRET), way);
+    assert!(pay(1, Way::Fine).await.unwrap().is_executed());
+    assert!(pay(1, Way::Fine).await.unwrap().is_replayed());
+    assert!(pay(99, Way::Fine).await.unwrap().is_adopted());
+    let reused = pay(1, Way::Offline).await;
+    assert!(matches!(reused, Err(Error::KeyReused(_))), "{reused:?}");
+    assert!(matches!(pay(2, Way::Offline).await, Err(Error::Job(Refusal::Offline))));
+    assert!(matches!(pay(3, Way::Declined).await, Err(Error::Job(Refusal::Declined))));
+    assert!(matches!(pay(3, Way::Declined).await, Err(Error::Job(Refusal::Declined))));
+    assert!(matches!(pay(4, Way::Stuck).await, Err(Error::Timeout(_))));
+    {
+        let mut stuck = std::pin::pin!(pay(5, Way::Stuck));
+        tokio::select! {
+            biased;
+            _ = &mut stuck => panic!("it is stuck"),
+            () = gate.is_in.notified() => {}
+        }
+        assert!(matches!(pay(5, Way::Fine).await, Err(Error::Busy(_))));
+    }
+}
+
+#[test]
+fn every_run_of_an_atomic_job_is_a_span_with_its_outcome() {
+    let ((), lines, numbers) = observed(pay_in_every_way);
+    let expected = [
+        (1, "executed"),
+        (1, "replayed"),
+        (99, "adopted"),
+        (1, "key_reused"),
+        (2, "failed"),
+        (3, "rejected"),
+        (3, "rejected"),
+        (4, "timeout"),
+        (5, "busy"),
+        (5, "dropped"),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(id, outcome)| format!(r#"job="pay" key="{id}" outcome="{outcome}""#))
+        .map(|span| sorted(&span))
+        .collect();
+    let spans: Vec<_> = lines.spans("idem.run").iter().map(|span| sorted(span)).collect();
+    assert_eq!(spans, expected);
+
+    let runs = |outcome, count| format!("idem_runs_total{{job=pay,outcome={outcome}}} {count}");
+    for (outcome, count) in
+        [("executed", 1), ("replayed", 1), ("adopted", 1), ("rejected", 2), ("busy", 1), ("dropped", 1)]
+    {
+        assert!(numbers.contains(&runs(outcome, count)), "{outcome} in {numbers:#?}");
+        let times = format!("idem_run_duration_seconds{{job=pay,outcome={outcome}}} {count}");
+        assert!(numbers.contains(&times), "{outcome} in {numbers:#?}");
+    }
+}
+
+/// The fields of a span in an order of their own.
+fn sorted(fields: &str) -> String {
+    let mut fields: Vec<_> = fields.split(' ').collect();
+    fields.sort_unstable();
+    fields.join(" ")
+}
+
+#[test]
+fn duplicates_are_told_at_info_and_nothing_is_a_failure() {
+    let ((), lines, _) = observed(pay_in_every_way);
+    let told = lines.events("INFO");
+    for told_of in [
+        "duplicate: answered from the record",
+        "duplicate: another run holds the key",
+        "adopted: the work had been done already",
+        "rejected: the error is final and recorded",
+    ] {
+        assert!(told.iter().any(|event| event == told_of), "{told_of:?} in {told:#?}");
+    }
+    assert_eq!(lines.events("WARN"), [""; 0]);
+    assert_eq!(lines.events("ERROR"), [""; 0]);
+}
+
+/// Runs a job with steps: cut off in the last one, then gone on with.
+async fn mail_in_two_runs() {
+    let (idem, gate) = idem();
+    let mail = |id, way| mail(&idem, id, String::from(SECRET), way);
+    {
+        let mut stuck = std::pin::pin!(mail(1, Way::Stuck));
+        tokio::select! {
+            biased;
+            _ = &mut stuck => panic!("it is stuck"),
+            () = gate.is_in.notified() => {}
+        }
+    }
+    let id = |way| Mail { id: 1, address: String::from(SECRET), way };
+    while idem.explain(&id(Way::Stuck)).await.unwrap().unwrap().state == idem_runtime::record::State::Running
+    {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*mail(1, Way::Stuck).await.unwrap(), 9);
+    assert!(matches!(mail(2, Way::Offline).await, Err(Error::Job(Refusal::Offline))));
+}
+
+#[test]
+fn the_span_of_a_leased_job_has_its_claim_and_one_span_for_each_step() {
+    let ((), lines, numbers) = observed(mail_in_two_runs);
+    let runs: Vec<_> = lines.spans("idem.run").iter().map(|span| sorted(span)).collect();
+    let run = |attempt, id, outcome| {
+        sorted(&format!(r#"attempt={attempt} epoch={attempt} job="mail" key="{id}" outcome="{outcome}""#))
+    };
+    assert_eq!(runs, [run(1, 1, "dropped"), run(2, 1, "executed"), run(1, 2, "failed")]);
+
+    let step = |name, outcome| sorted(&format!(r#"outcome="{outcome}" step="{name}""#));
+    let steps: Vec<_> = lines.spans("idem.step").iter().map(|span| sorted(span)).collect();
+    assert_eq!(
+        steps,
+        [
+            step("draft", "executed"),
+            step("book", "executed"),
+            // The run was dropped in it.
+            String::from(r#"step="send[1]""#),
+            step("draft", "skipped"),
+            step("book", "skipped"),
+            step("send[1]", "adopted"),
+            step("draft", "executed"),
+            step("book", "executed"),
+            step("send[2]", "failed"),
+        ]
+    );
+    for (outcome, count) in [("executed", 4), ("skipped", 2), ("adopted", 1), ("failed", 1)] {
+        let counted = format!("idem_steps_total{{job=mail,outcome={outcome}}} {count}");
+        assert!(numbers.contains(&counted), "{counted} in {numbers:#?}");
+    }
+    assert!(lines.events("INFO").iter().any(|event| event.starts_with("failed")));
+}
+
+#[test]
+fn a_parked_run_and_one_that_panics_have_their_outcomes() {
+    let ((), lines, numbers) = observed(|| async {
+        let (idem, gate) = idem();
+        {
+            let mut stuck = std::pin::pin!(order(&idem, 1, Way::Stuck));
+            tokio::select! {
+                biased;
+                _ = &mut stuck => panic!("it is stuck"),
+                () = gate.is_in.notified() => {}
+            }
+        }
+        assert!(matches!(order(&idem, 1, Way::Stuck).await, Err(Error::Parked(_))));
+
+        #[idempotent(key = id)]
+        async fn trip(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), Infallible> {
+            tx.set("id", id.to_string());
+            panic!("on purpose");
+        }
+        let idem = Idem::memory().build().unwrap();
+        assert!(tokio::spawn(async move { trip(&idem, 1).await }).await.unwrap_err().is_panic());
+    });
+    let runs = lines.spans("idem.run").join("\n");
+    for outcome in ["parked", "panicked"] {
+        assert!(runs.contains(&format!(r#"outcome="{outcome}""#)), "{runs}");
+    }
+    assert!(numbers.contains(&String::from("idem_runs_total{job=trip,outcome=panicked} 1")), "{numbers:#?}");
+}
+
+#[test]
+fn pushes_and_clean_ups_are_counted() {
+    let ((), lines, numbers) = observed(|| async {
+        let (idem, _) = idem();
+        let queue = idem.queue(Engine::Outbox);
+        let job = || Pay { id: 1, card: String::from(SECRET), way: Way::Fine };
+        assert!(matches!(queue.push(job()).await.unwrap(), Enqueued::New(_)));
+        assert!(matches!(queue.push(job()).await.unwrap(), Enqueued::Duplicate { .. }));
+        idem.sweep().await.unwrap();
+    });
+    for counted in [
+        "idem_pushes_total{job=pay,outcome=new} 1",
+        "idem_pushes_total{job=pay,outcome=duplicate} 1",
+        "idem_swept_total{what=records} 0",
+    ] {
+        assert!(numbers.iter().any(|number| number == counted), "{counted} in {numbers:#?}");
+    }
+    assert!(lines.events("INFO").iter().any(|event| event == "duplicate: not enqueued"));
+}
+
+#[test]
+fn arguments_and_results_are_in_no_line_and_no_number() {
+    for (what, (_, lines, numbers)) in
+        [("pay", observed(pay_in_every_way)), ("mail", observed(mail_in_two_runs))]
+    {
+        assert!(lines.text().contains(&format!(r#""job":"{what}""#)));
+        assert!(!lines.text().contains(SECRET), "{}", lines.text());
+        assert!(!numbers.join("\n").contains(SECRET), "{numbers:#?}");
+    }
+}
+
+#[test]
+fn what_the_body_logs_is_inside_of_the_run() {
+    #[idempotent(key = id)]
+    async fn talk(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), Infallible> {
+        tx.set("id", id.to_string());
+        tracing::info!("hello from the body");
+        Ok(())
+    }
+    let ((), lines, _) = observed(|| async {
+        talk(&Idem::memory().build().unwrap(), 5).await.unwrap();
+        tracing::info!("hello from outside");
+    });
+    let said = |text: &str| lines.lines(|line| line["fields"]["message"] == text).pop().unwrap();
+    assert_eq!(said("hello from the body")["span"]["key"], "5");
+    assert_eq!(said("hello from outside")["span"], Value::Null);
+}
