@@ -1,6 +1,12 @@
-#![doc = include_str!("guide.md")]
+#![doc = include_str!("guide/start.md")]
+// What needs other crates is compiled by the doctests of `idem-testkit`.
+#![cfg_attr(not(doctest), doc = include_str!("guide/testing.md"))]
+#![doc = include_str!("guide/more.md")]
+#![cfg_attr(not(doctest), doc = include_str!("guide/worker.md"))]
+#![doc = include_str!("guide/running.md")]
 #![warn(clippy::unwrap_used)]
 
+pub mod book;
 pub mod cleanup;
 pub mod codec;
 #[doc(hidden)]

@@ -48,3 +48,14 @@ use unique::unique;
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// Chapters of the runtime's book whose snippets need crates that the runtime does not depend on.
+#[cfg(all(doctest, feature = "sqlite"))]
+mod book {
+    #[doc = include_str!("../../idem-runtime/src/book/apalis.md")]
+    mod apalis {}
+    #[doc = include_str!("../../idem-runtime/src/guide/testing.md")]
+    mod testing {}
+    #[doc = include_str!("../../idem-runtime/src/guide/worker.md")]
+    mod worker {}
+}
