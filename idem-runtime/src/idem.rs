@@ -383,7 +383,7 @@ impl<D: Database, S> Builder<D, S> {
     /// Begins the names of idem's tables with `prefix` instead of `idem_`.
     ///
     /// A plain identifier of at most 32 characters. The tables are `…records`, `…jobs`, `…steps`,
-    /// `…outbox`, `…audit` and `…migrations`.
+    /// `…outbox`, `…claims`, `…audit` and `…migrations`.
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.table_prefix = prefix.into();
         self

@@ -118,7 +118,8 @@ impl Resolution {
     }
 }
 
-/// A task in the outbox: a job that another one has enqueued.
+/// A task in the outbox: what a job has [enqueued](crate::Run::enqueue), or a [queue](crate::engine::Queue) of
+/// [`Engine::Outbox`](crate::engine::Engine::Outbox).
 #[derive(Debug, Clone)]
 pub struct Task {
     row: TaskRow,
@@ -401,7 +402,8 @@ impl<D: Database, S> Idem<D, S> {
     /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
     /// many were.
     ///
-    /// Tasks are what jobs [enqueue](crate::Run::enqueue). It stops at the first error, and the task stays: call it
+    /// Tasks are what jobs [enqueue](crate::Run::enqueue), and what a [queue](crate::engine::Queue) of
+    /// [`Engine::Outbox`](crate::engine::Engine::Outbox) takes. It stops at the first error, and the task stays: call it
     /// again. A task is delivered at least once, and again if this process dies before it is deleted, so the job must
     /// be idempotent, or the engine must tell duplicates by [`Task::id`]. A task whose delivery always fails holds up
     /// those behind it; `Ok` lets go of it. Nothing calls this by itself.

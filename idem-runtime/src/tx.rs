@@ -18,8 +18,8 @@ use crate::store::{Database, StoreTx};
 /// it after this job.
 ///
 /// A body must not send `COMMIT`, nor on MySQL a statement that commits implicitly: what is committed
-/// that way is there whatever becomes of the run. SQLite and MySQL notice it and record nothing;
-/// PostgreSQL does not.
+/// that way is there whatever becomes of the run. The store notices it and records nothing, and the run is
+/// answered with an error. On PostgreSQL a body that begins anew behind its `COMMIT` is not noticed.
 ///
 /// # Example
 ///
