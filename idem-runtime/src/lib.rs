@@ -5,6 +5,10 @@
 #![cfg_attr(not(doctest), doc = include_str!("guide/worker.md"))]
 #![doc = include_str!("guide/running.md")]
 #![warn(clippy::unwrap_used)]
+#![expect(
+    clippy::test_attr_in_doctest,
+    reason = "the page shows how to test a job, and the testkit compiles it"
+)]
 
 pub mod book;
 pub mod cleanup;

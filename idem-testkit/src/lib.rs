@@ -1,4 +1,48 @@
 //! Tests that a job is safe to run again: crashes, races and real servers.
+//!
+//! A `Scenario` is a job and all that it needs to run in a test; `check_single_effect` does everything to it that breaks jobs:
+//!
+//! | plan | what is tried |
+//! |---|---|
+//! | `check_repeat` | the same run again and again |
+//! | `check_concurrent` | many runs at once |
+//! | `check_crash` | a crash at every window, then recovery. A window is an await of the run, or a side of a call of the store |
+//! | `check_lost_ack` | the answer to `COMMIT` is lost |
+//! | `check_rival` | somebody else's record appears while the job runs |
+//! | `check_interleavings` | two runs, step by step, in every order |
+//! | `check_zombie` | a worker that stands still, loses its claim and wakes up |
+//! | `check_kill` | a process that is killed at every window, then recovery |
+//!
+//! Each trial has a fresh database. Two clean runs teach a check what the job leaves, and which columns differ by nature, so a test
+//! asserts nothing itself:
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")] mod example {
+//! use idem_runtime::prelude::*;
+//! use idem_testkit::{Scenario, check_crash};
+//!
+//! #[idempotent(key = payment_id)]
+//! async fn charge(tx: &mut Tx<'_, Sqlite>, payment_id: i64) -> Result<(), sqlx::Error> {
+//!     sqlx::query("INSERT INTO charges VALUES (?)").bind(payment_id).execute(&mut **tx).await?;
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] pub async fn main() {
+//! check_crash(Scenario::new(Charge { payment_id: 42 }).setup(async |lab| {
+//!     sqlx::query("CREATE TABLE charges (payment_id)").execute(&lab.pool(1)).await?;
+//!     Ok(())
+//! }))
+//! .await;
+//! # }
+//! # }
+//! # fn main() { #[cfg(feature = "sqlite")] example::main(); }
+//! ```
+//!
+//! A failure says what was left, what the workers did, and a line with `IDEM_SCHEDULE=…` that does exactly that again;
+//! `IDEM_REPORT=folder` writes reports as HTML and JSON.
+//! [`check_all_jobs_covered!`] fails when a job of the crate has no scenario.
+//! Jobs on PostgreSQL and MySQL run on servers that are [named](servers) or that the test starts for itself; `lab` makes the databases.
+//! Who writes a store runs the [conformance] suite on it.
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod check;

@@ -92,7 +92,7 @@ const NOT_FOUND: &[(&str, &str)] = &[
         "steps that a new version of the code has not, or has elsewhere",
         "a check runs one version of a job; steps that change by themselves are found",
     ),
-    ("`COMMIT` in the body", "on SQLite and MySQL already the clean run fails, with a message that says so"),
+    ("`COMMIT` in the body", "already the clean run fails, with a message that says so"),
 ];
 
 /// What can be planted only where two transactions write at once.
