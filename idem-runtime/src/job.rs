@@ -452,7 +452,7 @@ pub enum Missed {
 
 /// An argument of a job: serde carries it in and out.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of an idempotent job",
+    message = "`{Self}` cannot be an argument of an idempotent job [idem::argument_without_serde]",
     label = "serde cannot carry this value",
     note = "an argument must be owned and implement `Serialize` and `DeserializeOwned`",
     note = "pass an id and load the value inside the job, or take it as `#[state]`"
@@ -512,18 +512,33 @@ impl<T: Never> JobArg<Closed> for T {
 
 /// The result of a job: recorded by the first run, returned again by a replay.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the result of an idempotent job",
+    message = "`{Self}` cannot be the result of an idempotent job [idem::result_without_serde]",
     label = "serde cannot record this value",
     note = "the result must be owned and implement `Serialize` and `DeserializeOwned`, so that a replay can return it"
 )]
-pub trait JobOutput: Serialize + DeserializeOwned + Send + 'static {}
+pub trait JobOutput: Sized + Send + 'static {
+    // Methods, and not serde's traits as supertraits: rustc would complain about each of those instead of this one.
+    #[doc(hidden)]
+    fn encode_output(&self) -> Result<Vec<u8>, CodecError>;
+
+    #[doc(hidden)]
+    fn decode_output(bytes: &[u8]) -> Result<Self, CodecError>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {
+    fn encode_output(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(self)
+    }
+
+    fn decode_output(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(bytes)
+    }
+}
 
 /// The error of a job that uses `replay(...)`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be replayed",
+    message = "`{Self}` cannot be replayed [idem::error_without_serde]",
     label = "serde cannot record this error",
     note = "`replay(...)` records the error, so it must implement `Serialize` and `DeserializeOwned`"
 )]
@@ -534,7 +549,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> FinalError for T {}
 
 /// The return type of a job's function, split into its two halves.
 #[diagnostic::on_unimplemented(
-    message = "an idempotent job must return a `Result`",
+    message = "an idempotent job must return a `Result` [idem::not_a_result]",
     label = "this is `{Self}`, not a `Result`",
     note = "write `Result<{Self}, YourError>`: an `Err` leaves the key free to run again"
 )]
