@@ -57,7 +57,7 @@ codes! {
         "The tokens in the attribute do not parse: a comma, an `=` or a parenthesis is missing or is one too many.",
         "Options are `name`, `=` and a value, or `name(…)`, with commas between them: `#[idempotent(key = id, retain = \"7d\")]`.";
     UnknownOption = "unknown_option":
-        "There is no option of this name. An option that were ignored would promise something that does not hold.",
+        "There is no option of this name. If it were ignored, the job would seem to promise what it does not.",
         "Take the name that the message suggests, or remove the option.";
     GivenTwice = "given_twice":
         "An option, or a part of one, is given twice, and only one of them could count.",

@@ -81,12 +81,17 @@ pub(crate) fn key_of(subject: Subject, expr: &Expr, params: &Params, errors: &mu
         let (code, message) = match lit {
             Lit::Str(text) if text.value().trim().is_empty() => {
                 let example = params.args.first().map_or_else(String::new, |arg| {
-                    format!("write the name of an argument, such as `{option} = {}`, or ", arg.ident)
+                    format!("the name of an argument, such as `{option} = {}`, or ", arg.ident)
                 });
                 (
                     Code::ConstantKey,
-                    format!("{noun} must not be empty; {example}write `{option} = global` if {right_if}"),
+                    format!("{noun} must not be empty; write {example}`{option} = global` if {right_if}"),
                 )
+            }
+            Lit::Str(text) if params.args.iter().any(|arg| arg.ident == text.value()) => {
+                let name = text.value();
+                let message = format!("`\"{name}\"` is a text and no argument; write `{option} = {name}`");
+                (Code::ConstantKey, message)
             }
             lit => {
                 let message = format!(
