@@ -3,6 +3,7 @@
 //! A small compiler in passes: `parse` reads tokens into a raw job, `validate` checks every rule and
 //! fills in every default, `expand` writes the valid job as Rust. `model` is what they hand on.
 
+mod codes;
 mod errors;
 mod suggest;
 
@@ -35,9 +36,8 @@ fn expand_idempotent(
     item: proc_macro2::TokenStream,
 ) -> proc_macro2::TokenStream {
     let mut errors = Errors::default();
-    let function = match parse::function(item.clone()) {
-        Ok(function) => function,
-        Err(error) => return error.into_compile_error(),
+    let Some(function) = parse::function(item, &mut errors) else {
+        return errors.into_compile_errors();
     };
     let options = parse::options(args, &mut errors);
     match validate::job(function, options, &mut errors) {

@@ -452,7 +452,7 @@ pub enum Missed {
 
 /// An argument of a job: serde carries it in and out.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument of an idempotent job",
+    message = "`{Self}` cannot be an argument of an idempotent job [idem::argument_without_serde]",
     label = "serde cannot carry this value",
     note = "an argument must be owned and implement `Serialize` and `DeserializeOwned`",
     note = "pass an id and load the value inside the job, or take it as `#[state]`"
@@ -512,29 +512,68 @@ impl<T: Never> JobArg<Closed> for T {
 
 /// The result of a job: recorded by the first run, returned again by a replay.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the result of an idempotent job",
+    message = "`{Self}` cannot be the result of an idempotent job [idem::result_without_serde]",
     label = "serde cannot record this value",
-    note = "the result must be owned and implement `Serialize` and `DeserializeOwned`, so that a replay can return it"
+    note = "the result must be owned and implement `Serialize` and `DeserializeOwned`, so that a replay can return it",
+    note = "write `#[derive(Serialize, Deserialize)]` on a type of your own"
 )]
-pub trait JobOutput: Serialize + DeserializeOwned + Send + 'static {}
+pub trait JobOutput: Sized + Send + 'static {
+    // Methods, and not serde's traits as supertraits: rustc would complain about each of those instead of this one.
+    #[doc(hidden)]
+    fn encode_output(&self) -> Result<Vec<u8>, CodecError>;
+
+    #[doc(hidden)]
+    fn decode_output(bytes: &[u8]) -> Result<Self, CodecError>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {
+    fn encode_output(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(self)
+    }
+
+    fn decode_output(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(bytes)
+    }
+}
 
 /// The error of a job that uses `replay(...)`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be replayed",
+    message = "`{Self}` cannot be replayed [idem::error_without_serde]",
     label = "serde cannot record this error",
-    note = "`replay(...)` records the error, so it must implement `Serialize` and `DeserializeOwned`"
+    note = "`replay(...)` records the error, so it must implement `Serialize` and `DeserializeOwned`",
+    note = "write `#[derive(Serialize, Deserialize)]` on a type of your own"
 )]
-pub trait FinalError: Serialize + DeserializeOwned + Send + 'static {}
+pub trait FinalError: Sized + Send + 'static {
+    /// Encodes the error for [`Job::final_error`].
+    ///
+    /// # Errors
+    ///
+    /// The error's own `Serialize` fails.
+    fn encode_error(&self) -> Result<Vec<u8>, CodecError>;
+
+    /// Decodes the error for [`Job::decode_error`].
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are not of this error's shape.
+    fn decode_error(bytes: &[u8]) -> Result<Self, CodecError>;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> FinalError for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> FinalError for T {
+    fn encode_error(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(self)
+    }
+
+    fn decode_error(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(bytes)
+    }
+}
 
 /// The return type of a job's function, split into its two halves.
 #[diagnostic::on_unimplemented(
-    message = "an idempotent job must return a `Result`",
+    message = "an idempotent job must return a `Result` [idem::not_a_result]",
     label = "this is `{Self}`, not a `Result`",
     note = "write `Result<{Self}, YourError>`: an `Err` leaves the key free to run again"
 )]
@@ -556,22 +595,4 @@ impl<T, E> JobResult for Result<T, E> {
     fn into_result(self) -> Self {
         self
     }
-}
-
-/// Encodes a final error for [`Job::final_error`].
-///
-/// # Errors
-///
-/// An error whose own `Serialize` fails.
-pub fn encode_final_error<E: FinalError>(error: &E) -> Result<Vec<u8>, CodecError> {
-    codec::encode(error)
-}
-
-/// Decodes a final error for [`Job::decode_error`].
-///
-/// # Errors
-///
-/// Bytes that are not of this error's shape.
-pub fn decode_final_error<E: FinalError>(bytes: &[u8]) -> Result<E, CodecError> {
-    codec::decode(bytes)
 }

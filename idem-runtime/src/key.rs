@@ -30,7 +30,7 @@ pub const READABLE_BYTES_MAX: usize = 200;
 /// Integers of one sign encode alike whatever their width, so widening an id keeps its history.
 /// Floats, maps and pointers are no parts: their equality is not that of the work.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be part of a key",
+    message = "`{Self}` cannot be part of a key [idem::not_a_key_part]",
     label = "this value does not identify work",
     note = "a key is made of integers, strings, ids, dates and tuples of them; derive `KeyPart` for a newtype"
 )]

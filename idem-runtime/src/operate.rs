@@ -9,7 +9,7 @@ use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
 use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
-use crate::job::Job;
+use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
 use crate::record::{self, Entry, Epoch, Event, JobId, State};
 use crate::store::{Database, Forget, Resolve, TaskRow, UnfinishedFilter};
@@ -278,7 +278,7 @@ impl<D: Database, S> Idem<D, S> {
         let step = parked.step.as_deref();
         let (event, action) = match (&resolution.0, step) {
             (Found::Done(bytes), None) => {
-                if let Err(error) = codec::decode::<J::Output>(bytes) {
+                if let Err(error) = J::Output::decode_output(bytes) {
                     let text =
                         format!("the result is not what job `{job}` returns: {error}; nothing was changed");
                     return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));

@@ -21,7 +21,7 @@
 /// let _mailer: &Mailer = app.provide();
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "the state `{Self}` does not provide the `{T}` that this job takes as `#[state]`",
+    message = "the state `{Self}` does not provide the `{T}` that this job takes as `#[state]` [idem::not_provided]",
     label = "this job needs a `{T}`",
     note = "give the state of `Idem` a field of type `{T}` and `#[derive(Provides)]`"
 )]

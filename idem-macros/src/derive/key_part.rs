@@ -7,24 +7,28 @@ use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Field, Fields, GenericParam, Path, parse_quote};
 
 use super::attr;
+use crate::codes::Code;
 use crate::errors::Errors;
 
 pub(crate) fn key_part(input: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
     let input: DeriveInput = match syn::parse2(input) {
         Ok(input) => input,
-        Err(error) => return error.into_compile_error(),
+        Err(error) => {
+            errors.push_syntax(error);
+            return errors.into_compile_errors();
+        }
     };
-    let mut errors = Errors::default();
     let krate = attr::krate(&input.attrs, "key_part", &mut errors);
     let key = Ident::new("key", Span::mixed_site());
     let arms: Vec<TokenStream> = match &input.data {
         Data::Struct(data) => {
             if data.fields.is_empty() {
                 let message = format!(
-                    "`{}` has no field and identifies nothing; it cannot be part of a key",
+                    "`{}` has no field and identifies nothing; give it one, or leave it out of the key",
                     input.ident
                 );
-                errors.push(&input.ident, message);
+                errors.push(&input.ident, Code::KeyPartWithoutFields, message);
             }
             vec![struct_arm(&krate, &key, &data.fields)]
         }
@@ -36,6 +40,7 @@ pub(crate) fn key_part(input: TokenStream) -> TokenStream {
         Data::Union(data) => {
             errors.push(
                 &data.union_token,
+                Code::KeyPartOfUnion,
                 "a union cannot be part of a key; derive `KeyPart` for a struct or an enum",
             );
             Vec::new()

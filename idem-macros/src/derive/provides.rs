@@ -7,17 +7,25 @@ use quote::{ToTokens, quote_spanned};
 use syn::{Data, DeriveInput, Field, Index, Member};
 
 use super::attr;
+use crate::codes::Code;
 use crate::errors::Errors;
 
 pub(crate) fn provides(input: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
     let input: DeriveInput = match syn::parse2(input) {
         Ok(input) => input,
-        Err(error) => return error.into_compile_error(),
+        Err(error) => {
+            errors.push_syntax(error);
+            return errors.into_compile_errors();
+        }
     };
-    let mut errors = Errors::default();
     let krate = attr::krate(&input.attrs, "provides", &mut errors);
     let Data::Struct(data) = &input.data else {
-        errors.push(&input.ident, "only a struct can provide its fields; derive `Provides` for a struct");
+        errors.push(
+            &input.ident,
+            Code::ProvidesOfNoStruct,
+            "only a struct can provide its fields; derive `Provides` for a struct",
+        );
         return errors.into_compile_errors();
     };
     if data.fields.is_empty() {
@@ -25,7 +33,7 @@ pub(crate) fn provides(input: TokenStream) -> TokenStream {
             "`{}` has no field to provide; remove the derive, every state provides itself",
             input.ident
         );
-        errors.push(&input.ident, message);
+        errors.push(&input.ident, Code::ProvidesWithoutFields, message);
     }
     let provided: Vec<(Member, &Field)> = data
         .fields
@@ -67,7 +75,7 @@ fn check_types(provided: &[(Member, &Field)], errors: &mut Errors) {
             let message = format!(
                 "`{first}` and `{name}` both provide `{ty}`; write `#[provides(skip)]` on one, or give it a newtype"
             );
-            errors.push(&field.ty, message);
+            errors.push(&field.ty, Code::ProvidesTwice, message);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `impl Job`: what does not depend on the database.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote_spanned;
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Expr, Path};
 
@@ -150,18 +150,20 @@ fn row(krate: &Path, lock: &Lock) -> Option<TokenStream> {
 fn replay(job: &Job, error_ty: &TokenStream) -> TokenStream {
     let Job { krate, replay, .. } = job;
     let (error, bytes) = (own("error"), own("bytes"));
+    let encoded = spans::final_error(error_ty, krate, "encode_error", quote!(#error));
+    let decoded = spans::final_error(error_ty, krate, "decode_error", quote!(#bytes));
     quote_spanned! {Span::mixed_site()=>
         fn final_error(
             #error: &Self::Error,
         ) -> ::core::option::Option<::core::result::Result<::std::vec::Vec<u8>, #krate::codec::CodecError>> {
             match #error {
-                #(#replay)|* => ::core::option::Option::Some(#krate::job::encode_final_error::<#error_ty>(#error)),
+                #(#replay)|* => ::core::option::Option::Some(#encoded),
                 #[allow(unreachable_patterns)]
                 _ => ::core::option::Option::None,
             }
         }
         fn decode_error(#bytes: &[u8]) -> ::core::result::Result<Self::Error, #krate::codec::CodecError> {
-            #krate::job::decode_final_error::<#error_ty>(#bytes)
+            #decoded
         }
     }
 }

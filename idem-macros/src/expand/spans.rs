@@ -56,6 +56,16 @@ pub(super) fn carried(arg: &Arg, krate: &Path, name: &str, value: TokenStream) -
     quote_spanned!(start=> <#ty as #of> #name)
 }
 
+/// Returns `<ty as krate::job::FinalError>::name(value)`, which is an error if the type cannot be replayed.
+pub(super) fn final_error(ty: &TokenStream, krate: &Path, name: &str, value: TokenStream) -> TokenStream {
+    let (start, end) = ends(ty);
+    let krate = krate_at(krate, start);
+    let name = Ident::new(name, end);
+    let call = parenthesized(end, value);
+    let name = quote_spanned!(end=> ::#name #call);
+    quote_spanned!(start=> <#ty as #krate::job::FinalError> #name)
+}
+
 /// Returns the types of result and error as rustc splits the return type: an error if it is no `Result`.
 pub(super) fn split(returns: &Returns, krate: &Path) -> (TokenStream, TokenStream) {
     match &returns.halves {

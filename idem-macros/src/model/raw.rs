@@ -39,5 +39,6 @@ pub(crate) enum RawValue {
 pub(crate) struct RawArm {
     pub(crate) pat: Pat,
     pub(crate) guard: Option<Expr>,
-    pub(crate) value: Expr,
+    /// What stands behind `=>`, if anything does.
+    pub(crate) value: Option<Expr>,
 }

@@ -21,7 +21,7 @@ pub(crate) fn options(args: TokenStream, errors: &mut Errors) -> Vec<RawOption> 
                     false => Err(input.error("expected `,` before the next option")),
                 });
             let value = value.unwrap_or_else(|error| {
-                errors.add(error);
+                errors.push_syntax(error);
                 RawValue::Broken
             });
             options.push(RawOption { name, value });
@@ -31,7 +31,7 @@ pub(crate) fn options(args: TokenStream, errors: &mut Errors) -> Vec<RawOption> 
         Ok(options)
     };
     parse.parse2(args).unwrap_or_else(|error| {
-        errors.add(error);
+        errors.push_syntax(error);
         Vec::new()
     })
 }
@@ -52,7 +52,7 @@ fn value(name: &Ident, input: ParseStream<'_>) -> syn::Result<RawValue> {
     } else if input.peek(Token![=]) && !input.peek(Token![==]) && !input.peek(Token![=>]) {
         input.parse::<Token![=]>()?;
         if input.is_empty() || input.peek(Token![,]) {
-            return Err(syn::Error::new(name.span(), format!("`{name}` has no value behind its `=`")));
+            return Ok(RawValue::Missing);
         }
         input.parse().map(RawValue::Expr)
     } else {
@@ -90,12 +90,10 @@ impl Parse for RawArm {
             Some(_) => Some(input.parse()?),
             None => None,
         };
-        if !input.peek(Token![=>]) {
-            let message =
-                "`adopt` must say what to return instead of the error; write `adopt(pattern => value)`";
-            return Err(syn::Error::new_spanned(pat, message));
-        }
-        input.parse::<Token![=>]>()?;
-        Ok(RawArm { pat, guard, value: input.parse()? })
+        let value = match input.parse::<Option<Token![=>]>>()? {
+            Some(_) => Some(input.parse()?),
+            None => None,
+        };
+        Ok(RawArm { pat, guard, value })
     }
 }

@@ -3,6 +3,8 @@
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
+use crate::codes::Code;
+
 /// Expands a job and formats it; panics if the result is no Rust.
 fn expand(args: TokenStream, item: TokenStream) -> String {
     let tokens = crate::expand_idempotent(args, item);
@@ -410,7 +412,11 @@ fn a_step_whose_name_is_taken_is_one_error() {
         quote!(for i in x { run.step(("a", i), f); } for j in x { run.step(("a", j), f); }),
     ] {
         let errors = errors_of_steps(body.clone());
-        assert_eq!(errors, ["`a` is the name of two steps; give this one another name"], "{body}");
+        assert_eq!(
+            errors,
+            ["`a` is the name of two steps; give this one another name [idem::step_twice]"],
+            "{body}"
+        );
     }
 }
 
@@ -453,7 +459,9 @@ fn a_step_in_a_loop_without_an_index_is_one_error() {
         let errors = errors_of_steps(body.clone());
         assert_eq!(
             errors,
-            ["`a` stands in a loop, so a second turn would have the same step; write `(\"a\", i)`"],
+            [
+                "`a` stands in a loop, so a second turn would have the same step; write `(\"a\", i)` [idem::step_in_loop]"
+            ],
             "{body}"
         );
     }
@@ -492,4 +500,19 @@ fn a_run_without_a_name_has_no_steps() {
         ),
     );
     assert!(!expansion.contains("compile_error"), "{expansion}");
+}
+
+#[test]
+fn every_code_has_a_name_and_texts_of_its_own() {
+    let mut seen = std::collections::HashSet::new();
+    for code in Code::ALL {
+        let slug = code.slug();
+        assert!(seen.insert(slug), "{slug} is there twice");
+        let snake =
+            slug.split('_').all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()));
+        assert!(snake, "{slug} is not in snake_case");
+        for text in [code.meaning(), code.remedy()] {
+            assert!(text.ends_with('.') && !text.contains("  "), "{slug}: {text}");
+        }
+    }
 }

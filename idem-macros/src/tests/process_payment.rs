@@ -126,7 +126,9 @@ const _: () = {
             match error {
                 PaymentError::Declined => {
                     ::core::option::Option::Some(
-                        ::idem_runtime::job::encode_final_error::<PaymentError>(error),
+                        <PaymentError as ::idem_runtime::job::FinalError>::encode_error(
+                            error,
+                        ),
                     )
                 }
                 #[allow(unreachable_patterns)]
@@ -136,7 +138,7 @@ const _: () = {
         fn decode_error(
             bytes: &[u8],
         ) -> ::core::result::Result<Self::Error, ::idem_runtime::codec::CodecError> {
-            ::idem_runtime::job::decode_final_error::<PaymentError>(bytes)
+            <PaymentError as ::idem_runtime::job::FinalError>::decode_error(bytes)
         }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for ProcessPayment

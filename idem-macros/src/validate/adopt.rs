@@ -6,6 +6,7 @@ use syn::{ExprLit, Lit, LitStr, Pat, PatTupleStruct};
 
 use super::params::Params;
 use super::scan;
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Adopt, AdoptCase, Kind, RawArm};
 
@@ -26,38 +27,51 @@ fn adopt_one(arm: &RawArm, kind: Option<&Kind>, params: &Params, errors: &mut Er
         {
             let message = "`constraint` cannot stand on a leased job, which has no transaction to undo; \
                            write `adopt(pattern => value)`, or insert in a `run.tx_step(...)`";
-            errors.push(pat, message);
+            errors.push(pat, Code::ConstraintOnLeasedJob, message);
             return None;
         }
         Pat::TupleStruct(pat) if pat.path.is_ident("constraint") => constraint(pat, arm, errors)?,
         Pat::Wild(_) | Pat::Ident(_) if arm.guard.is_none() && takes_all(&arm.pat) => {
             let message =
                 "this would adopt every error, also of work that was not done; name the error that means it";
-            errors.push(&arm.pat, message);
+            errors.push(&arm.pat, Code::AdoptOfEverything, message);
             return None;
         }
         pat => AdoptCase::Pattern { pat: pat.clone(), guard: arm.guard.clone() },
     };
-    let mut tokens = arm.value.to_token_stream();
+    let Some(value) = &arm.value else {
+        let message = "`adopt` must say what to return instead of the error; write `adopt(pattern => value)`";
+        errors.push(&arm.pat, Code::AdoptWithoutValue, message);
+        return None;
+    };
+    let mut tokens = value.to_token_stream();
     arm.guard.to_tokens(&mut tokens);
     let uses = names_in(&tokens, &arm.pat, params);
-    Some(Adopt { case, value: arm.value.clone(), uses })
+    Some(Adopt { case, value: value.clone(), uses })
 }
 
 fn constraint(pat: &PatTupleStruct, arm: &RawArm, errors: &mut Errors) -> Option<AdoptCase> {
     if let Some(guard) = &arm.guard {
-        errors.push(guard, "`constraint` takes no condition; write `adopt(pattern if condition => value)`");
+        errors.push(
+            guard,
+            Code::ConstraintWithCondition,
+            "`constraint` takes no condition; write `adopt(pattern if condition => value)`",
+        );
         return None;
     }
     match constraint_name(pat) {
         Some(name) if name.value().trim().is_empty() => {
-            errors.push(&name, "`constraint` must not be empty; write the name of the unique index");
+            errors.push(
+                &name,
+                Code::ConstraintName,
+                "`constraint` must not be empty; write `constraint(\"index_name\")`",
+            );
             None
         }
         Some(name) => Some(AdoptCase::Constraint(name)),
         None => {
             let message = "`constraint` takes the name of a unique index; write `constraint(\"index_name\")`";
-            errors.push(pat, message);
+            errors.push(pat, Code::ConstraintName, message);
             None
         }
     }

@@ -1,5 +1,6 @@
 //! Cron texts: minute, hour, day of the month, month, day of the week.
 
+use crate::codes::Code;
 use crate::suggest;
 
 const FORM: &str = "write minute, hour, day of the month, month and day of the week, such as `\"0 3 * * *\"`";
@@ -52,24 +53,29 @@ const WEEKDAY: Field = Field {
 /// How many days the months can have.
 const DAYS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
+/// What is wrong with a cron text.
+type Fault = (Code, String);
+
 /// Tells what is wrong with a cron text.
-pub(crate) fn fault(text: &str) -> Option<String> {
+pub(crate) fn fault(text: &str) -> Option<Fault> {
     check(text).err()
 }
 
-fn check(text: &str) -> Result<(), String> {
+fn check(text: &str) -> Result<(), Fault> {
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     let &[minute, hour, day, month, weekday] = fields.as_slice() else {
         return Err(match fields.as_slice() {
-            [] => format!("must not be empty; {FORM}"),
+            [] => (Code::CronFields, format!("must not be empty; {FORM}")),
             [alias, ..] if alias.starts_with('@') => {
                 let known = ALIASES.iter().find(|(name, _)| alias.eq_ignore_ascii_case(name));
                 let instead =
                     known.map_or_else(|| String::from(FORM), |(_, cron)| format!("write `\"{cron}\"`"));
-                format!("cannot be `{alias}`; {instead}")
+                (Code::CronAlias, format!("cannot be `{alias}`; {instead}"))
             }
-            [_, _, _, _, _, _] => format!("cannot have six fields: seconds are not supported; {FORM}"),
-            fields => format!("must have five fields, not {}; {FORM}", fields.len()),
+            [_, _, _, _, _, _] => {
+                (Code::CronFields, format!("cannot have six fields: seconds are not supported; {FORM}"))
+            }
+            fields => (Code::CronFields, format!("must have five fields, not {}; {FORM}", fields.len())),
         });
     };
     MINUTE.values(minute)?;
@@ -79,17 +85,18 @@ fn check(text: &str) -> Result<(), String> {
     let comes = |month: &u8| days.iter().any(|day| *day <= DAYS[usize::from(month - 1)]);
     // A day of the week that is given as well is one more way in which a day can match.
     if weekday == "*" && !months.iter().any(comes) {
-        return Err(format!(
+        let message = format!(
             "cannot have the day of the month `{day}` in the month `{month}`: that date never comes; write a day that \
              the month has"
-        ));
+        );
+        return Err((Code::CronNeverComes, message));
     }
     Ok(())
 }
 
 impl Field {
     /// Returns the values that a field names: `*`, or a list of values, ranges and steps.
-    fn values(&self, field: &str) -> Result<Vec<u8>, String> {
+    fn values(&self, field: &str) -> Result<Vec<u8>, Fault> {
         let mut values = Vec::new();
         for item in field.split(',') {
             if item.is_empty() {
@@ -100,7 +107,7 @@ impl Field {
         Ok(values)
     }
 
-    fn item(&self, item: &str) -> Result<Vec<u8>, String> {
+    fn item(&self, item: &str) -> Result<Vec<u8>, Fault> {
         let Field { name, first, last, .. } = self;
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(step)),
@@ -112,19 +119,21 @@ impl Field {
             let (from, to) = (self.value(from_text, item)?, self.end(to_text, item)?);
             if from > to {
                 let (last, first) = self.ends_like(from_text);
-                return Err(format!(
+                let message = format!(
                     "cannot have the {name} `{range}`, which runs backwards; \
                      write `{from_text}-{last},{first}-{to_text}`"
-                ));
+                );
+                return Err((Code::CronRange, message));
             }
             (from, to)
         } else {
             let value = self.value(range, item)?;
             if let Some(step) = step {
                 let instead = if value == *first { String::from("*") } else { format!("{range}-{last}") };
-                return Err(format!(
+                let message = format!(
                     "cannot have the {name} `{item}`: a step needs a range; write `{instead}/{step}`"
-                ));
+                );
+                return Err((Code::CronStep, message));
             }
             (value, value)
         };
@@ -136,7 +145,7 @@ impl Field {
     }
 
     /// Reads a number or a word; `item` is where it stands.
-    fn value(&self, text: &str, item: &str) -> Result<u8, String> {
+    fn value(&self, text: &str, item: &str) -> Result<u8, Fault> {
         let Field { name, accepts, first, max, words, .. } = self;
         if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
             return text
@@ -152,14 +161,16 @@ impl Field {
         }
         let meant = words.iter().find(|word| upper.starts_with(**word)).copied();
         match meant.or_else(|| suggest::closest(&upper, words)) {
-            Some(word) => Err(format!("cannot have the {name} `{text}`; write `{word}`")),
-            None if text == "?" => Err(format!("cannot have the {name} `?`; write `*`, or {accepts}")),
+            Some(word) => Err((Code::CronValue, format!("cannot have the {name} `{text}`; write `{word}`"))),
+            None if text == "?" => {
+                Err((Code::CronValue, format!("cannot have the {name} `?`; write `*`, or {accepts}")))
+            }
             None => Err(self.cannot_have(if text.is_empty() { item } else { text })),
         }
     }
 
     /// Reads the end of a range, where a word for 0 is the number that 0 has at the end.
-    fn end(&self, text: &str, item: &str) -> Result<u8, String> {
+    fn end(&self, text: &str, item: &str) -> Result<u8, Fault> {
         let value = self.value(text, item)?;
         let is_word = !text.starts_with(|c: char| c.is_ascii_digit());
         Ok(if is_word && value == 0 { self.max } else { value })
@@ -175,16 +186,17 @@ impl Field {
         }
     }
 
-    fn step(&self, step: &str, item: &str, max: u8) -> Result<usize, String> {
+    fn step(&self, step: &str, item: &str, max: u8) -> Result<usize, Fault> {
         let digits = !step.is_empty() && step.chars().all(|c| c.is_ascii_digit());
         let value: Option<u8> = step.parse().ok().filter(|step| digits && (1..=max).contains(step));
         value.map(usize::from).ok_or_else(|| {
-            format!("cannot have the {} `{item}`; write a step of 1 to {max} there", self.name)
+            let message = format!("cannot have the {} `{item}`; write a step of 1 to {max} there", self.name);
+            (Code::CronStep, message)
         })
     }
 
-    fn cannot_have(&self, text: &str) -> String {
-        format!("cannot have the {} `{text}`; write {}", self.name, self.accepts)
+    fn cannot_have(&self, text: &str) -> Fault {
+        (Code::CronValue, format!("cannot have the {} `{text}`; write {}", self.name, self.accepts))
     }
 }
 
@@ -287,7 +299,7 @@ mod tests {
             ("0 0 30-31 FEB *", "that date never comes"),
             ("0 0 31 4,6,SEP,11 *", "that date never comes"),
         ] {
-            let fault = fault(text).unwrap_or_else(|| panic!("{text:?} passed"));
+            let (_, fault) = fault(text).unwrap_or_else(|| panic!("{text:?} passed"));
             assert!(fault.contains(told), "{text:?} {fault}");
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use syn::Expr;
 
 use super::value;
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::suggest;
 
@@ -47,22 +48,27 @@ const YEARS_MAX: u64 = 100;
 /// Reads the duration that `subject` takes, or reports why it is none.
 pub(crate) fn duration(subject: &str, example: &str, expr: &Expr, errors: &mut Errors) -> Option<Duration> {
     let Some(text) = value::string(expr) else {
-        errors.push(expr, format_args!("{subject} must be a duration in quotes; write `{example}`"));
+        errors.push(
+            expr,
+            Code::InvalidDuration,
+            format_args!("{subject} must be a duration in quotes; write `{example}`"),
+        );
         return None;
     };
     match parse(&text.value()) {
         Ok(duration) => Some(duration),
-        Err(fault) => {
-            errors.push(text, format_args!("{subject} {fault}"));
+        Err((code, fault)) => {
+            errors.push(text, code, format_args!("{subject} {fault}"));
             None
         }
     }
 }
 
-fn parse(text: &str) -> Result<Duration, String> {
+/// Returns the duration, or what is wrong with the text.
+fn parse(text: &str) -> Result<Duration, (Code, String)> {
     const FORM: &str = "write a number and a unit, such as `\"30s\"` or `\"1h30m\"`";
     if text.trim().is_empty() {
-        return Err(format!("must not be empty; {FORM}"));
+        return Err((Code::InvalidDuration, format!("must not be empty; {FORM}")));
     }
     let mut total: u64 = 0;
     let mut last_unit = u64::MAX;
@@ -73,16 +79,17 @@ fn parse(text: &str) -> Result<Duration, String> {
         let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(letters);
         if number.is_empty() || (unit.is_empty() && !behind.is_empty()) {
-            return Err(format!("cannot be {text:?}; {FORM}"));
+            return Err((Code::InvalidDuration, format!("cannot be {text:?}; {FORM}")));
         }
         if unit.is_empty() {
-            return Err(format!(
-                "must have a unit; write `\"{text}s\"` for seconds, or `ms`, `m`, `h`, `d`, `w`"
-            ));
+            let message =
+                format!("must have a unit; write `\"{text}s\"` for seconds, or `ms`, `m`, `h`, `d`, `w`");
+            return Err((Code::DurationUnit, message));
         }
         let millis = millis_of(unit)?;
         if millis >= last_unit {
-            return Err(format!("must go from large units to small ones, each once; {FORM}"));
+            let message = format!("must go from large units to small ones, each once; {FORM}");
+            return Err((Code::InvalidDuration, message));
         }
         last_unit = millis;
         total = number
@@ -91,16 +98,21 @@ fn parse(text: &str) -> Result<Duration, String> {
             .and_then(|number| number.checked_mul(millis))
             .and_then(|millis| total.checked_add(millis))
             .filter(|total| *total <= YEARS_MAX * 365 * 24 * 60 * 60 * 1_000)
-            .ok_or_else(|| format!("must not be longer than {YEARS_MAX} years; write a shorter one"))?;
+            .ok_or_else(|| {
+                let message = format!(
+                    "must not be longer than {YEARS_MAX} years; write a shorter one, such as `\"30d\"`"
+                );
+                (Code::DurationTooLong, message)
+            })?;
         rest = behind;
     }
     if total == 0 {
-        return Err(format!("must be longer than zero; {FORM}"));
+        return Err((Code::ZeroDuration, format!("must be longer than zero; {FORM}")));
     }
     Ok(Duration::from_millis(total))
 }
 
-fn millis_of(unit: &str) -> Result<u64, String> {
+fn millis_of(unit: &str) -> Result<u64, (Code, String)> {
     let find = |unit: &str| UNITS.iter().find(|(name, _)| *name == unit).map(|(_, millis)| *millis);
     if let Some(millis) = find(unit) {
         return Ok(millis);
@@ -109,10 +121,11 @@ fn millis_of(unit: &str) -> Result<u64, String> {
     let meant = LONG_UNITS.iter().find(|(long, _)| *long == lower).map(|(_, short)| *short);
     let meant = meant.or_else(|| find(&lower).map(|_| lower.as_str()));
     let names: Vec<&str> = UNITS.iter().rev().map(|(name, _)| *name).collect();
-    Err(match meant {
+    let message = match meant {
         Some(meant) => format!("cannot have the unit `{unit}`; write `{meant}`"),
         None => format!("cannot have the unit `{unit}`{}", suggest::instead_of("", &names)),
-    })
+    };
+    Err((Code::DurationUnit, message))
 }
 
 #[cfg(test)]
@@ -141,7 +154,13 @@ mod tests {
 
     #[test]
     fn a_long_unit_names_the_short_one() {
-        assert_eq!(parse("10sec"), Err(String::from("cannot have the unit `sec`; write `s`")));
-        assert_eq!(parse("7D"), Err(String::from("cannot have the unit `D`; write `d`")));
+        assert_eq!(
+            parse("10sec"),
+            Err((Code::DurationUnit, String::from("cannot have the unit `sec`; write `s`")))
+        );
+        assert_eq!(
+            parse("7D"),
+            Err((Code::DurationUnit, String::from("cannot have the unit `D`; write `d`")))
+        );
     }
 }

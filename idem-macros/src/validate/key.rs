@@ -7,6 +7,7 @@ use syn::{Expr, ExprCall, ExprLit, ExprPath, Lit};
 use super::options::{Given, Options};
 use super::params::{First, Params};
 use super::{scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Fingerprint, Key};
 use crate::suggest;
@@ -37,8 +38,10 @@ const RANDOM_CRATES: &[&str] = &["rand", "fastrand", "getrandom"];
 /// Returns what makes two runs the same work.
 pub(crate) fn key(options: &Options, function: &Ident, params: &Params, errors: &mut Errors) -> Key {
     let Some(Given { expr, .. }) = &options.key else {
-        if !options.was_tried("key") {
-            errors.push(function, missing(function, options, params));
+        // A scheduled job without arguments is told to take the tick, and to make it the key.
+        let needs_tick = options.schedule.is_some() && params.args.is_empty();
+        if !options.was_tried("key") && !needs_tick {
+            errors.push(function, Code::MissingKey, missing(function, params));
         }
         return Key::Global;
     };
@@ -70,21 +73,35 @@ pub(crate) fn key_of(subject: Subject, expr: &Expr, params: &Params, errors: &mu
         if let Some(arg) = params.args.iter().find(|arg| arg.ident == "global") {
             let message =
                 "`global` means one run ever and cannot be an argument's name as well; rename the argument";
-            errors.push(&arg.ident, message);
+            errors.push(&arg.ident, Code::ArgumentNamedGlobal, message);
         }
         return Key::Global;
     }
     if let Expr::Lit(ExprLit { lit, .. }) = scan::peel_expr(expr) {
-        let message = match lit {
+        let (code, message) = match lit {
             Lit::Str(text) if text.value().trim().is_empty() => {
-                format!("{noun} must not be empty; write `{option} = global` if {right_if}")
+                let example = params.args.first().map_or_else(String::new, |arg| {
+                    format!("the name of an argument, such as `{option} = {}`, or ", arg.ident)
+                });
+                (
+                    Code::ConstantKey,
+                    format!("{noun} must not be empty; write {example}`{option} = global` if {right_if}"),
+                )
             }
-            lit => format!(
-                "`{}` names no argument, so {then}; write `{option} = global` if that is meant",
-                lit.to_token_stream()
-            ),
+            Lit::Str(text) if params.args.iter().any(|arg| arg.ident == text.value()) => {
+                let name = text.value();
+                let message = format!("`\"{name}\"` is a text and no argument; write `{option} = {name}`");
+                (Code::ConstantKey, message)
+            }
+            lit => {
+                let message = format!(
+                    "`{}` names no argument, so {then}; write `{option} = global` if that is meant",
+                    lit.to_token_stream()
+                );
+                (Code::ConstantKey, message)
+            }
         };
-        errors.push(expr, message);
+        errors.push(expr, code, message);
         return Key::Global;
     }
     match uses(&format!("`{option}`"), expr, params, errors) {
@@ -93,9 +110,8 @@ pub(crate) fn key_of(subject: Subject, expr: &Expr, params: &Params, errors: &mu
     }
 }
 
-fn missing(function: &Ident, options: &Options, params: &Params) -> String {
-    let without = if options.schedule.is_some() { "tick" } else { "global" };
-    let example = params.args.first().map_or_else(|| String::from(without), |arg| arg.ident.to_string());
+fn missing(function: &Ident, params: &Params) -> String {
+    let example = params.args.first().map_or_else(|| String::from("global"), |arg| arg.ident.to_string());
     format!("`{function}` must say what makes two runs the same work; write `key = {example}`")
 }
 
@@ -114,7 +130,7 @@ pub(crate) fn uses(subject: &str, expr: &Expr, params: &Params, errors: &mut Err
                 .first()
                 .map_or_else(|| String::from("an argument"), |arg| format!("one, such as `{}`", arg.ident))
         );
-        errors.push(expr, message);
+        errors.push(expr, Code::ConstantKey, message);
         return None;
     }
     Some(walk.uses)
@@ -174,7 +190,7 @@ impl Walk<'_> {
                 "{} cannot name the `#[state]` parameter `{name}`, which is no part of the job",
                 self.subject
             );
-            return self.fault(name, &with_example(message, self.params));
+            return self.fault(name, Code::StateInKey, &with_example(message, self.params));
         }
         if self.params.handle_name.as_ref() == Some(name) {
             let message = match self.params.first {
@@ -184,7 +200,7 @@ impl Walk<'_> {
                     self.subject
                 ),
             };
-            return self.fault(name, &with_example(message, self.params));
+            return self.fault(name, Code::HandleInKey, &with_example(message, self.params));
         }
         if text.starts_with(char::is_uppercase) {
             // A constant: rustc knows whether it exists.
@@ -195,6 +211,7 @@ impl Walk<'_> {
         let instead = suggest::instead_of(&text, &known);
         self.fault(
             name,
+            Code::UnknownArgument,
             &format!("{} names `{name}`, which is no argument of this job{instead}", self.subject),
         );
     }
@@ -216,7 +233,7 @@ impl Walk<'_> {
     fn ever_other(&mut self, call: &impl ToTokens) {
         let message =
             format!("`{}` is another in every run, so no run would ever be a repetition", scan::text(call));
-        self.fault(call, &with_example(message, self.params));
+        self.fault(call, Code::UnrepeatableKey, &with_example(message, self.params));
     }
 
     fn search(&mut self, tokens: TokenStream) {
@@ -233,8 +250,8 @@ impl Walk<'_> {
         }
     }
 
-    fn fault(&mut self, culprit: &impl ToTokens, message: &str) {
-        self.errors.push(culprit, message);
+    fn fault(&mut self, culprit: &impl ToTokens, code: Code, message: &str) {
+        self.errors.push(culprit, code, message);
         self.faulty = true;
     }
 }
@@ -260,7 +277,11 @@ pub(crate) fn fingerprint(
         (Some(word), _) if word == "none" => return Fingerprint(Vec::new()),
         (None, Some((word, args))) if word == "ignore" => {
             if args.is_empty() {
-                errors.push(expr, "`ignore` must name arguments; write `fingerprint = args` to ignore none");
+                errors.push(
+                    expr,
+                    Code::IgnoreWithoutArgument,
+                    "`ignore` must name arguments; write `fingerprint = args` to ignore none",
+                );
             }
             let ignored: Vec<&Ident> =
                 args.iter().filter_map(|arg| ignored(arg, key, params, errors)).collect();
@@ -268,10 +289,10 @@ pub(crate) fn fingerprint(
         }
         (Some(word), _) | (_, Some((word, _))) => {
             let instead = suggest::instead_of(&word.to_string(), &["args", "ignore", "none"]);
-            errors.push(word, format_args!("`fingerprint` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`fingerprint` cannot be `{word}`{instead}"));
         }
         (None, None) => {
-            errors.push(expr, "`fingerprint` must be `args`, `ignore(arg, …)` or `none`");
+            errors.push(expr, Code::UnknownValue, "`fingerprint` must be `args`, `ignore(arg, …)` or `none`");
         }
     }
     Fingerprint(all().collect())
@@ -279,19 +300,28 @@ pub(crate) fn fingerprint(
 
 fn ignored<'a>(arg: &'a Expr, key: &Key, params: &Params, errors: &mut Errors) -> Option<&'a Ident> {
     let Some(name) = value::word(arg) else {
-        errors.push(arg, "`ignore` takes names of arguments; write `ignore(note)`");
+        errors.push(
+            arg,
+            Code::IgnoreWithoutArgument,
+            "`ignore` takes names of arguments; write `ignore(note)`",
+        );
         return None;
     };
     if params.arg(name).is_none() {
         let known: Vec<String> = params.args.iter().map(|arg| arg.ident.to_string()).collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let instead = suggest::instead_of(&name.to_string(), &known);
-        errors.push(name, format_args!("`ignore` names `{name}`, which is no argument of this job{instead}"));
+        errors.push(
+            name,
+            Code::UnknownArgument,
+            format_args!("`ignore` names `{name}`, which is no argument of this job{instead}"),
+        );
         return None;
     }
     if matches!(key, Key::Of { expr, .. } if has_whole(expr, name)) {
         errors.push(
             name,
+            Code::IgnoreOfKey,
             format_args!(
                 "`{name}` is in the key, so runs of one key never differ in it; remove it from `ignore`"
             ),

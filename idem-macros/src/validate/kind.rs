@@ -6,6 +6,7 @@ use syn::{Expr, ExprPath};
 use super::options::{Given, Options};
 use super::params::{First, Params};
 use super::{lock, scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Drift, InDoubt, Kind, Unique};
 use crate::suggest;
@@ -23,7 +24,7 @@ pub(crate) fn kind(
             if let Some(in_doubt) = &options.in_doubt {
                 let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, \
                                so none is ever in doubt; remove it";
-                errors.push(&in_doubt.name, message);
+                errors.push(&in_doubt.name, Code::InDoubtOnAtomicJob, message);
             }
             check_no_drift(options, errors);
             let lock = lock::lock(options, params, unique, errors);
@@ -66,7 +67,7 @@ const MISSING_WITH_STEPS: &str = "must say what becomes of a step that was cut o
 
 fn missing(options: &Options, function: &Ident, what: &str, errors: &mut Errors) {
     if !options.was_tried("in_doubt") {
-        errors.push(function, format_args!("`{function}` {what}"));
+        errors.push(function, Code::MissingInDoubt, format_args!("`{function}` {what}"));
     }
 }
 
@@ -80,7 +81,7 @@ fn in_doubt(given: &Given, errors: &mut Errors) -> Option<InDoubt> {
         }
         Answer::Probe(_) => {
             let message = "`probe` takes the path of the function that looks; write `in_doubt = probe(path)`";
-            errors.push(&given.expr, message);
+            errors.push(&given.expr, Code::NotAPath, message);
             None
         }
     }
@@ -97,7 +98,7 @@ fn in_doubt_of_steps(given: &Given, errors: &mut Errors) -> Option<InDoubt> {
                 "`probe` belongs to one step, not to all of them; write `.probe({path})` at the step and \
                  `in_doubt = rerun` or `park` here"
             );
-            errors.push(&given.expr, message);
+            errors.push(&given.expr, Code::ProbeOfAllSteps, message);
             None
         }
     }
@@ -120,7 +121,7 @@ fn answer<'a>(Given { expr, .. }: &'a Given, errors: &mut Errors) -> Option<Answ
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
         (None, None) => {
-            errors.push(expr, "`in_doubt` must be `rerun`, `probe(path)` or `park`");
+            errors.push(expr, Code::UnknownValue, "`in_doubt` must be `rerun`, `probe(path)` or `park`");
             return None;
         }
     };
@@ -132,11 +133,15 @@ fn answer<'a>(Given { expr, .. }: &'a Given, errors: &mut Errors) -> Option<Answ
             return Some(Answer::Probe(only.map(scan::peel_expr)));
         }
         ("rerun" | "park", Some(_)) => {
-            errors.push(expr, format_args!("`{word}` takes nothing; write `in_doubt = {word}`"));
+            errors.push(
+                expr,
+                Code::TakesNothing,
+                format_args!("`{word}` takes nothing; write `in_doubt = {word}`"),
+            );
         }
         (other, _) => {
             let instead = suggest::instead_of(other, &["rerun", "probe", "park"]);
-            errors.push(word, format_args!("`in_doubt` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`in_doubt` cannot be `{word}`{instead}"));
         }
     }
     None
@@ -146,7 +151,7 @@ fn answer<'a>(Given { expr, .. }: &'a Given, errors: &mut Errors) -> Option<Answ
 fn drift(given: Option<&Given>, errors: &mut Errors) -> Drift {
     let Some(Given { expr, .. }) = given else { return Drift::Refuse };
     let Some(word) = value::word(expr) else {
-        errors.push(expr, "`drift` must be `refuse`, `resume` or `park`");
+        errors.push(expr, Code::UnknownValue, "`drift` must be `refuse`, `resume` or `park`");
         return Drift::Refuse;
     };
     match word.to_string().as_str() {
@@ -155,7 +160,7 @@ fn drift(given: Option<&Given>, errors: &mut Errors) -> Drift {
         "park" => Drift::Park,
         other => {
             let instead = suggest::instead_of(other, &["refuse", "resume", "park"]);
-            errors.push(word, format_args!("`drift` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`drift` cannot be `{word}`{instead}"));
             Drift::Refuse
         }
     }
@@ -165,6 +170,6 @@ fn check_no_drift(options: &Options, errors: &mut Errors) {
     if let Some(drift) = &options.drift {
         let message = "`drift` cannot stand on a job without steps: nothing recorded can differ from the body; \
                        remove it";
-        errors.push(&drift.name, message);
+        errors.push(&drift.name, Code::DriftWithoutSteps, message);
     }
 }

@@ -10,6 +10,7 @@ use super::key::uses;
 use super::options::{Given, Options};
 use super::params::Params;
 use super::{scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Lock, OnBusy, RowLock, Unique};
 use crate::suggest;
@@ -31,7 +32,11 @@ pub(crate) fn lock(options: &Options, params: &Params, unique: Option<&Unique>, 
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
         (None, None) => {
-            errors.push(expr, "`lock` must be `row`, `row(table.column = arg)`, `advisory` or `none`");
+            errors.push(
+                expr,
+                Code::UnknownValue,
+                "`lock` must be `row`, `row(table.column = arg)`, `advisory` or `none`",
+            );
             return Lock::Row;
         }
     };
@@ -46,19 +51,27 @@ pub(crate) fn lock(options: &Options, params: &Params, unique: Option<&Unique>, 
             let mut args = args.iter();
             match (args.next(), args.next()) {
                 (Some(arg), None) => return row(arg, params, errors).map_or(Lock::Row, Lock::BusinessRow),
-                _ => errors.push(expr, format_args!("`row` takes one column; {ROW_FORM}")),
+                _ => errors.push(expr, Code::InvalidRow, format_args!("`row` takes one column; {ROW_FORM}")),
             }
         }
         ("advisory" | "none", Some(_)) => {
-            errors.push(expr, format_args!("`{word}` takes nothing; write `lock = {word}`"));
+            errors.push(
+                expr,
+                Code::TakesNothing,
+                format_args!("`{word}` takes nothing; write `lock = {word}`"),
+            );
         }
         ("lease", _) => {
             let message = "`lease` cannot stand on an atomic job, which holds its key by its transaction; \
                            write `lock = row`";
-            errors.push(expr, message);
+            errors.push(expr, Code::LeaseOnAtomicJob, message);
         }
         (other, _) => {
-            errors.push(word, format_args!("there is no lock `{word}`{}", suggest::instead_of(other, LOCKS)));
+            errors.push(
+                word,
+                Code::UnknownValue,
+                format_args!("there is no lock `{word}`{}", suggest::instead_of(other, LOCKS)),
+            );
         }
     }
     Lock::Row
@@ -75,12 +88,12 @@ fn check_no_lock(options: &Options, unique: Option<&Unique>, errors: &mut Errors
                 "`{mode}` cannot stand with `lock = none`: nothing would keep the runs apart; remove \
                  `lock = none`, or say with `unique_by(run = …)` which runs must not meet"
             );
-            errors.push(&given.expr, message);
+            errors.push(&given.expr, Code::UniqueWithoutLock, message);
         }
         (_, _, Some(on_busy)) => {
             let message = "`on_busy` cannot stand with `lock = none`: without a lock no run is ever busy; \
                            remove one of them";
-            errors.push(&on_busy.name, message);
+            errors.push(&on_busy.name, Code::BusyWithoutLock, message);
         }
         (_, _, None) => {}
     }
@@ -93,32 +106,42 @@ pub(crate) fn lease(given: Option<&Given>, errors: &mut Errors) -> Duration {
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
         (None, None) => {
-            errors.push(expr, format_args!("`lock` of a leased job must be a lease; {LEASE_FORM}"));
+            errors.push(
+                expr,
+                Code::UnknownValue,
+                format_args!("`lock` of a leased job must be a lease; {LEASE_FORM}"),
+            );
             return LEASE;
         }
     };
     match (word.to_string().as_str(), args) {
         ("lease", Some(args)) => match (args.first(), args.len()) {
             (Some(limit), 1) => return lease_of(limit, errors),
-            _ => errors.push(expr, format_args!("`lease` takes one duration; {LEASE_FORM}")),
+            _ => errors.push(
+                expr,
+                Code::TakesOneDuration,
+                format_args!("`lease` takes one duration; {LEASE_FORM}"),
+            ),
         },
-        ("lease", None) => errors.push(word, format_args!("`lease` must say how long; {LEASE_FORM}")),
+        ("lease", None) => {
+            errors.push(word, Code::TakesOneDuration, format_args!("`lease` must say how long; {LEASE_FORM}"))
+        }
         ("row", Some(_)) => {
             let message = format!(
                 "`row(...)` cannot stand on a leased job, which has no transaction to hold a row by; {LEASE_FORM}"
             );
-            errors.push(expr, message);
+            errors.push(expr, Code::LockOnLeasedJob, message);
         }
         ("row" | "advisory" | "none", _) => {
             let message = format!(
                 "`{word}` cannot stand on a leased job, which holds its key by a lease; {LEASE_FORM}"
             );
-            errors.push(expr, message);
+            errors.push(expr, Code::LockOnLeasedJob, message);
         }
         (other, _) => {
             let instead = suggest::closest(other, &["lease"])
                 .map_or_else(|| format!("; {LEASE_FORM}"), |meant| format!("; did you mean `{meant}`?"));
-            errors.push(word, format_args!("there is no lock `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("there is no lock `{word}`{instead}"));
         }
     }
     LEASE
@@ -129,7 +152,7 @@ fn lease_of(limit: &Expr, errors: &mut Errors) -> Duration {
     if lease < LEASE_MIN {
         let message = "`lease` cannot be shorter than three heartbeats of 100 ms each; \
                        write `lease(\"300ms\")` or more";
-        errors.push(limit, message);
+        errors.push(limit, Code::LeaseTooShort, message);
         return LEASE;
     }
     lease
@@ -138,13 +161,17 @@ fn lease_of(limit: &Expr, errors: &mut Errors) -> Duration {
 /// Reads `table.column = value`, with or without a schema.
 fn row(arg: &Expr, params: &Params, errors: &mut Errors) -> Option<RowLock> {
     let Expr::Assign(assign) = scan::peel_expr(arg) else {
-        errors.push(arg, format_args!("`row` must say which value finds the row; {ROW_FORM}"));
+        errors.push(
+            arg,
+            Code::InvalidRow,
+            format_args!("`row` must say which value finds the row; {ROW_FORM}"),
+        );
         return None;
     };
     let mut names = Vec::new();
     if !collect_names(&assign.left, &mut names) {
         let message = format!("table and column must be plain identifiers; {ROW_FORM}");
-        errors.push(&assign.left, message);
+        errors.push(&assign.left, Code::InvalidRow, message);
         return None;
     }
     let value = (*assign.right).clone();
@@ -157,7 +184,7 @@ fn row(arg: &Expr, params: &Params, errors: &mut Errors) -> Option<RowLock> {
         _ => {
             let message =
                 format!("`row` must name a table and its column, at most with a schema; {ROW_FORM}");
-            errors.push(&assign.left, message);
+            errors.push(&assign.left, Code::InvalidRow, message);
             None
         }
     }
@@ -193,37 +220,59 @@ pub(crate) fn on_busy(given: Option<&Given>, unique: Option<&Unique>, errors: &m
         match word.to_string().as_str() {
             "skip" => return OnBusy::Skip,
             "error" => return OnBusy::Error,
-            "wait" => errors.push(word, "`wait` must say how long; write `wait(\"10s\")`"),
-            "reschedule" => errors.push(word, "`reschedule` must say how long; write `reschedule(\"5s\")`"),
+            "wait" => {
+                errors.push(word, Code::TakesOneDuration, "`wait` must say how long; write `wait(\"10s\")`")
+            }
+            "reschedule" => errors.push(
+                word,
+                Code::TakesOneDuration,
+                "`reschedule` must say how long; write `reschedule(\"5s\")`",
+            ),
             other => errors.push(
                 word,
+                Code::UnknownValue,
                 format_args!("`on_busy` cannot be `{word}`{}", suggest::instead_of(other, ON_BUSY)),
             ),
         }
         return WAIT;
     }
     let Some((word, args)) = value::call(expr) else {
-        errors.push(expr, "`on_busy` must be `wait(\"10s\")`, `skip`, `error` or `reschedule(\"5s\")`");
+        errors.push(
+            expr,
+            Code::UnknownValue,
+            "`on_busy` must be `wait(\"10s\")`, `skip`, `error` or `reschedule(\"5s\")`",
+        );
         return WAIT;
     };
     match (word.to_string().as_str(), args.first(), args.len()) {
         ("wait", Some(limit), 1) => {
             return duration("`wait`", "wait(\"10s\")", limit, errors).map_or(WAIT, OnBusy::Wait);
         }
-        ("wait", _, _) => errors.push_at(expr.span(), "`wait` takes one duration; write `wait(\"10s\")`"),
+        ("wait", _, _) => errors.push_at(
+            expr.span(),
+            Code::TakesOneDuration,
+            "`wait` takes one duration; write `wait(\"10s\")`",
+        ),
         ("reschedule", Some(delay), 1) => {
             return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
                 .map_or(WAIT, OnBusy::Reschedule);
         }
         ("reschedule", _, _) => {
-            errors.push_at(expr.span(), "`reschedule` takes one duration; write `reschedule(\"5s\")`");
+            errors.push_at(
+                expr.span(),
+                Code::TakesOneDuration,
+                "`reschedule` takes one duration; write `reschedule(\"5s\")`",
+            );
         }
-        ("skip" | "error", _, _) => {
-            errors.push(expr, format_args!("`{word}` takes nothing; write `on_busy = {word}`"))
-        }
+        ("skip" | "error", _, _) => errors.push(
+            expr,
+            Code::TakesNothing,
+            format_args!("`{word}` takes nothing; write `on_busy = {word}`"),
+        ),
         (other, _, _) => {
             errors.push(
                 word,
+                Code::UnknownValue,
                 format_args!("`on_busy` cannot be `{word}`{}", suggest::instead_of(other, ON_BUSY)),
             );
         }

@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 
 use super::options::Given;
 use super::value;
+use crate::codes::Code;
 use crate::errors::Errors;
 
 const NAME_CHARS_MAX: usize = 100;
@@ -22,13 +23,18 @@ pub(crate) fn job_name(function: &Ident, given: Option<&Given>, errors: &mut Err
     let default = LitStr::new(&function.unraw().to_string(), function.span());
     let Some(given) = given else {
         if let Some(fault) = fault(&default.value()) {
-            errors.push(function, format_args!("the name of a job {fault}; write `name = \"…\"`"));
+            errors.push(
+                function,
+                Code::JobName,
+                format_args!("the name of a job {fault}; write `name = \"…\"`"),
+            );
         }
         return default;
     };
     let Some(name) = value::string(&given.expr) else {
         errors.push(
             &given.expr,
+            Code::NotAString,
             format_args!("`name` must be a string; write `name = \"{}\"`", function.unraw()),
         );
         return default;
@@ -36,7 +42,11 @@ pub(crate) fn job_name(function: &Ident, given: Option<&Given>, errors: &mut Err
     match fault(&name.value()) {
         None => name.clone(),
         Some(fault) => {
-            errors.push(name, format_args!("`name` {fault}; write `name = \"{}\"`", function.unraw()));
+            errors.push(
+                name,
+                Code::JobName,
+                format_args!("`name` {fault}; write `name = \"{}\"`", function.unraw()),
+            );
             default
         }
     }
@@ -59,7 +69,11 @@ pub(crate) fn struct_name(function: &Ident, given: Option<&Given>, errors: &mut 
     if let Some(given) = given {
         let name = value::word(&given.expr);
         if name.is_none() {
-            errors.push(&given.expr, "`job` must be the name of a struct; write `job = ProcessPayment`");
+            errors.push(
+                &given.expr,
+                Code::StructName,
+                "`job` must be the name of a struct; write `job = ProcessPayment`",
+            );
         }
         return name.cloned();
     }
@@ -67,6 +81,7 @@ pub(crate) fn struct_name(function: &Ident, given: Option<&Given>, errors: &mut 
     if camel.is_empty() || camel.starts_with(|c: char| c.is_numeric()) || PRELUDE.contains(&camel.as_str()) {
         errors.push(
             function,
+            Code::StructName,
             format_args!("the struct of this job cannot be called `{camel}`; write `job = {camel}Job`"),
         );
         return None;

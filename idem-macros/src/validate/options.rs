@@ -4,6 +4,7 @@ use proc_macro2::Ident;
 use syn::{Expr, Path, parse_quote};
 
 use super::value;
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{RawArm, RawOption, RawValue};
 use crate::suggest;
@@ -115,6 +116,11 @@ impl Options {
             RawValue::Broken => self.broken.push(text),
             RawValue::Expr(_) if slot.is_some() => twice(&name, errors),
             RawValue::Expr(expr) => *slot = Some(Given { name, expr }),
+            RawValue::List => {
+                let message = format!("`{name}` takes its value behind `=`; write `{}`", example(&text));
+                errors.push(&name, Code::MissingValue, message);
+                self.broken.push(text);
+            }
             _ => self.no_value(&name, errors),
         }
     }
@@ -133,7 +139,11 @@ impl Options {
 
     fn no_value(&mut self, name: &Ident, errors: &mut Errors) {
         let text = name.to_string();
-        errors.push(name, format_args!("`{name}` needs a value; write `{}`", example(&text)));
+        errors.push(
+            name,
+            Code::MissingValue,
+            format_args!("`{name}` needs a value; write `{}`", example(&text)),
+        );
         self.broken.push(text);
     }
 
@@ -143,6 +153,7 @@ impl Options {
             RawValue::Arms(arms) if !arms.is_empty() => self.adopt.extend(arms),
             _ => errors.push(
                 &name,
+                Code::MissingValue,
                 "`adopt` needs an error and what to return instead; write `adopt(pattern => value)`",
             ),
         }
@@ -154,13 +165,21 @@ impl Options {
             RawValue::Patterns(patterns) if !patterns.is_empty() => {
                 self.replay.push(GivenReplay { name, patterns });
             }
-            _ => errors.push(&name, "`replay` needs the errors that are final; write `replay(pattern)`"),
+            _ => errors.push(
+                &name,
+                Code::MissingValue,
+                "`replay` needs the errors that are final; write `replay(pattern)`",
+            ),
         }
     }
 
     fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
         let text = name.to_string();
-        errors.push(name, format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)));
+        errors.push(
+            name,
+            Code::UnknownOption,
+            format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)),
+        );
         self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
     }
 
@@ -184,19 +203,19 @@ impl Options {
             for replay in &self.replay {
                 let message = "`replay` cannot stand with `retain = none`: nothing is recorded that could be \
                                replayed; remove one of them";
-                errors.push(&replay.name, message);
+                errors.push(&replay.name, Code::NothingRecorded, message);
             }
             if let Some(fingerprint) = &self.fingerprint {
                 let message = "`fingerprint` cannot stand with `retain = none`: nothing is recorded to compare \
                                with; remove one of them";
-                errors.push(&fingerprint.name, message);
+                errors.push(&fingerprint.name, Code::NothingRecorded, message);
             }
         }
     }
 }
 
 fn twice(name: &Ident, errors: &mut Errors) {
-    errors.push(name, format_args!("`{name}` is given twice; remove one of them"));
+    errors.push(name, Code::GivenTwice, format_args!("`{name}` is given twice; remove one of them"));
 }
 
 fn example(name: &str) -> &'static str {

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, GenericArgument, Pat, PatType, PathArguments, Signature, Type, TypePath};
 
 use super::{attrs, scan};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Arg, BrokenParam, Handle, Param, State};
 use crate::suggest;
@@ -96,7 +97,7 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             FnArg::Receiver(receiver) => {
                 let message =
                     "a job cannot take `self`; write a free function and take what it needs as `#[state]`";
-                errors.push(receiver, message);
+                errors.push(receiver, Code::SelfReceiver, message);
                 params.first = First::Unclear;
                 continue;
             }
@@ -117,10 +118,18 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
                     };
                 }
                 Some(first) if first == ty => {
-                    errors.push(param, format_args!("a job has one {}; remove this parameter", ty.noun()));
+                    errors.push(
+                        param,
+                        Code::SecondHandle,
+                        format_args!("a job has one {}; remove this parameter", ty.noun()),
+                    );
                 }
                 Some(_) => {
-                    errors.push(param, "a job takes a `Tx` or a `Run`, not both; remove one of them");
+                    errors.push(
+                        param,
+                        Code::SecondHandle,
+                        "a job takes a `Tx` or a `Run`, not both; remove one of them",
+                    );
                     params.first = First::Unclear;
                 }
             }
@@ -132,7 +141,7 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             params.unchecked = true;
             let message = "a job takes nothing by `&mut` but its transaction or its run; \
                            write `tx: &mut Tx<'_, Postgres>` or `run: &mut Run<'_, Postgres>`";
-            errors.push(&param.ty, message);
+            errors.push(&param.ty, Code::MutableParameter, message);
             continue;
         }
         check_attrs(param, errors);
@@ -146,6 +155,7 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
                     params.unchecked = true;
                     errors.push(
                         ident,
+                        Code::ParameterTwice,
                         format_args!("`{ident}` is the name of two parameters; rename one of them"),
                     );
                 }
@@ -194,6 +204,7 @@ fn handle(
     let Some(db) = database(path) else {
         errors.push(
             &param.ty,
+            Code::HandleWithoutDatabase,
             format_args!(
                 "`{type_name}` must name its database; write `{name}: &mut {type_name}<'_, Postgres>`"
             ),
@@ -207,17 +218,25 @@ fn handle(
             "`{name}` must be a `&mut` reference; write `{name}: &mut {type_name}<'_, {}>`",
             scan::text(db)
         );
-        errors.push(&param.ty, message);
+        errors.push(&param.ty, Code::HandleNotMutable, message);
         return None;
     }
     if late {
-        errors.push(&param.pat, format_args!("`{name}` must be the first parameter"));
+        errors.push(
+            &param.pat,
+            Code::HandleNotFirst,
+            format_args!("`{name}` must be the first parameter; move it to the front"),
+        );
         return None;
     }
     if !matches!(&*param.pat, Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none())
         && !matches!(&*param.pat, Pat::Wild(_))
     {
-        errors.push(&param.pat, format_args!("the {noun} must be a plain name; write `{example}`"));
+        errors.push(
+            &param.pat,
+            Code::HandleIsPattern,
+            format_args!("the {noun} must be a plain name; write `{example}`"),
+        );
         return None;
     }
     check_attrs(param, errors);
@@ -252,7 +271,7 @@ fn state(param: &PatType, errors: &mut Errors) -> Option<State> {
                 scan::text(&param.pat),
                 scan::text(&reference.elem)
             );
-            errors.push(&param.ty, message);
+            errors.push(&param.ty, Code::StateNotShared, message);
             return None;
         }
         ty => {
@@ -261,12 +280,16 @@ fn state(param: &PatType, errors: &mut Errors) -> Option<State> {
                 scan::text(&param.pat),
                 scan::text(ty)
             );
-            errors.push(&param.ty, message);
+            errors.push(&param.ty, Code::StateNotShared, message);
             return None;
         }
     };
     if scan::has_impl_trait(&param.ty) {
-        errors.push(&param.ty, "`#[state]` cannot be an `impl Trait`; name the type, or write `&dyn Trait`");
+        errors.push(
+            &param.ty,
+            Code::ImplTrait,
+            "`#[state]` cannot be an `impl Trait`; name the type, or write `&dyn Trait`",
+        );
         return None;
     }
     Some(State {
@@ -282,13 +305,16 @@ fn arg(param: &PatType, errors: &mut Errors) -> Option<Arg> {
     let ident = match &*param.pat {
         Pat::Ident(pat) if pat.by_ref.is_none() && pat.subpat.is_none() => pat.ident.clone(),
         Pat::Wild(wild) => {
-            errors
-                .push(wild, "an argument must have a name, which the job's struct takes over; write `_name`");
+            errors.push(
+                wild,
+                Code::UnnamedArgument,
+                "an argument must have a name, which the job's struct takes over; write `_name`",
+            );
             return None;
         }
         pat => {
             let message = "an argument must be a plain name; give it one and take it apart in the body";
-            errors.push(pat, message);
+            errors.push(pat, Code::UnnamedArgument, message);
             return None;
         }
     };
@@ -296,18 +322,19 @@ fn arg(param: &PatType, errors: &mut Errors) -> Option<Arg> {
     if let Type::Ptr(_) | Type::FnPtr(_) = scan::peel(ty) {
         let message =
             format!("`{ident}` cannot be a pointer: it means nothing to a later run; take what it points to");
-        errors.push(ty, message);
+        errors.push(ty, Code::PointerArgument, message);
         return None;
     }
     if scan::has_impl_trait(ty) {
         errors.push(
             ty,
+            Code::ImplTrait,
             format_args!("`{ident}` cannot be an `impl Trait`: a job is a value of one type; name the type"),
         );
         return None;
     }
     if scan::borrows(ty) {
-        errors.push(ty, borrowed(&ident, ty));
+        errors.push(ty, Code::BorrowedArgument, borrowed(&ident, ty));
         return None;
     }
     let docs = param.attrs.iter().filter(|attr| attr.path().is_ident("doc")).cloned().collect();
@@ -335,7 +362,7 @@ fn check_attrs(param: &PatType, errors: &mut Errors) {
         }
         if is_state(attr) {
             if !matches!(attr.meta, syn::Meta::Path(_)) {
-                errors.push(attr, "`#[state]` takes no options; write `#[state]`");
+                errors.push(attr, Code::StateWithOptions, "`#[state]` takes no options; write `#[state]`");
             }
             continue;
         }
@@ -344,7 +371,7 @@ fn check_attrs(param: &PatType, errors: &mut Errors) {
             Some(_) => format!("there is no attribute `{name}` for a parameter; did you mean `#[state]`?"),
             None => format!("a parameter of a job cannot have the attribute `{name}`; remove it"),
         };
-        errors.push_at(attr.path().span(), message);
+        errors.push_at(attr.path().span(), Code::ParameterAttribute, message);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::duration::duration;
 use super::options::Given;
 use super::value;
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::Retain;
 use crate::suggest;
@@ -25,7 +26,7 @@ pub(crate) fn retain(given: Option<&Given>, errors: &mut Errors) -> Retain {
                 || String::from("; write `forever`, `none` or a duration such as `\"7d\"`"),
                 |meant| format!("; did you mean `{meant}`?"),
             );
-            errors.push(word, format_args!("`retain` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`retain` cannot be `{word}`{instead}"));
             DEFAULT
         }
     }

@@ -3,6 +3,7 @@
 use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type};
 
 use super::scan;
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::Returns;
 
@@ -10,12 +11,13 @@ use crate::model::Returns;
 pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
     let ReturnType::Type(_, ty) = &sig.output else {
         let message = format!("`{}` must return a `Result`; write `-> Result<(), YourError>`", sig.ident);
-        errors.push(&sig.ident, message);
+        errors.push(&sig.ident, Code::NotAResult, message);
         return None;
     };
     if scan::has_impl_trait(ty) {
         errors.push(
             ty,
+            Code::ImplTrait,
             "the result of a job cannot be an `impl Trait`: a record needs its type; name the type",
         );
         return None;
@@ -23,6 +25,7 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
     if cannot_be_result(scan::peel(ty)) {
         errors.push(
             ty,
+            Code::NotAResult,
             format_args!(
                 "`{}` must return a `Result`; write `-> Result<{}, YourError>`",
                 sig.ident,
@@ -38,6 +41,7 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
         let owned = scan::owned_form(output).map_or_else(String::new, |owned| format!("; write `{owned}`"));
         errors.push(
             output,
+            Code::BorrowedResult,
             format_args!("the result of a job must be owned, so that it can be recorded{owned}"),
         );
         return None;

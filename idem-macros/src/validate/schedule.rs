@@ -6,6 +6,7 @@ use syn::{Expr, Type};
 use super::options::{GivenParts, Options, Parts};
 use super::params::Params;
 use super::{cron, scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{BrokenParam, Missed, Schedule};
 use crate::suggest;
@@ -34,7 +35,7 @@ fn check_argument(function: &Ident, params: &Params, errors: &mut Errors) {
         let message = format!(
             "`{function}` must take the moment that the clock starts it for; write `tick: Tick` and `key = tick`"
         );
-        errors.push(function, message);
+        errors.push(function, Code::ScheduleWithoutTick, message);
     }
     let tick = params.args.iter().position(is_tick).unwrap_or(0);
     for (at, BrokenParam { ident, .. }) in params.args.iter().enumerate() {
@@ -43,7 +44,7 @@ fn check_argument(function: &Ident, params: &Params, errors: &mut Errors) {
                 "the clock has nothing for `{ident}`: a scheduled job takes its tick and no other argument; \
                  load `{ident}` in the body, or take it as `#[state]`"
             );
-            errors.push(ident, message);
+            errors.push(ident, Code::ScheduleWithArgument, message);
         }
     }
 }
@@ -62,7 +63,7 @@ fn check_key(options: &Options, params: &Params, errors: &mut Errors) {
             "`global` cannot be the key of a scheduled job: only its first tick would ever run; write `key = {}`",
             arg.ident
         );
-        errors.push(&key.expr, message);
+        errors.push(&key.expr, Code::ScheduleOfOneKey, message);
     }
 }
 
@@ -71,7 +72,7 @@ fn check_retain(options: &Options, errors: &mut Errors) {
     if value::word(&retain.expr).is_some_and(|word| word == "none") {
         let message = "`retain = none` cannot stand with `schedule`: a tick that is forgotten could be started \
                        again; remove it, or write a duration";
-        errors.push(&retain.name, message);
+        errors.push(&retain.name, Code::ScheduleWithoutRecord, message);
     }
 }
 
@@ -86,7 +87,7 @@ fn read(given: &GivenParts, errors: &mut Errors) -> Option<Schedule> {
         let Some((word, expr)) = value::part(part) else {
             let message = "behind the cron text stand `time_zone` and `missed`; \
                            write `schedule(\"0 3 * * *\", time_zone = \"Europe/Berlin\", missed = all)`";
-            errors.push(part, message);
+            errors.push(part, Code::UnnamedPart, message);
             continue;
         };
         let twice = match word.to_string().as_str() {
@@ -94,12 +95,16 @@ fn read(given: &GivenParts, errors: &mut Errors) -> Option<Schedule> {
             "missed" => missed.replace(read_missed(expr, errors)).is_some(),
             other => {
                 let instead = suggest::instead_of(other, PARTS);
-                errors.push(word, format_args!("`schedule` has no part `{word}`{instead}"));
+                errors.push(
+                    word,
+                    Code::UnknownPart,
+                    format_args!("`schedule` has no part `{word}`{instead}"),
+                );
                 continue;
             }
         };
         if twice {
-            errors.push(word, format_args!("`{word}` is given twice; remove one of them"));
+            errors.push(word, Code::GivenTwice, format_args!("`{word}` is given twice; remove one of them"));
         }
     }
     Some(Schedule {
@@ -111,11 +116,11 @@ fn read(given: &GivenParts, errors: &mut Errors) -> Option<Schedule> {
 
 fn cron_text(expr: &Expr, errors: &mut Errors) -> Option<String> {
     let Some(text) = value::string(expr) else {
-        errors.push(expr, format_args!("`schedule` must be a cron text in quotes; {FORM}"));
+        errors.push(expr, Code::NotAString, format_args!("`schedule` must be a cron text in quotes; {FORM}"));
         return None;
     };
-    if let Some(fault) = cron::fault(&text.value()) {
-        errors.push(text, format_args!("`schedule` {fault}"));
+    if let Some((code, fault)) = cron::fault(&text.value()) {
+        errors.push(text, code, format_args!("`schedule` {fault}"));
         return None;
     }
     Some(text.value())
@@ -123,13 +128,18 @@ fn cron_text(expr: &Expr, errors: &mut Errors) -> Option<String> {
 
 fn read_time_zone(expr: &Expr, errors: &mut Errors) -> Option<String> {
     let Some(text) = value::string(expr) else {
-        errors.push(expr, format_args!("`time_zone` must be a name in quotes; {ZONE_FORM}"));
+        errors.push(
+            expr,
+            Code::NotAString,
+            format_args!("`time_zone` must be a name in quotes; {ZONE_FORM}"),
+        );
         return None;
     };
     let name = text.value();
     if !may_be_time_zone(&name) {
         errors.push(
             text,
+            Code::TimeZone,
             format_args!("`time_zone` must be a name of the IANA database, not {name:?}; {ZONE_FORM}"),
         );
         return None;
@@ -145,7 +155,7 @@ fn may_be_time_zone(name: &str) -> bool {
 
 fn read_missed(expr: &Expr, errors: &mut Errors) -> Option<Missed> {
     let Some(word) = value::word(expr) else {
-        errors.push(expr, "`missed` must be `latest` or `all`");
+        errors.push(expr, Code::UnknownValue, "`missed` must be `latest` or `all`");
         return None;
     };
     match word.to_string().as_str() {
@@ -153,7 +163,7 @@ fn read_missed(expr: &Expr, errors: &mut Errors) -> Option<Missed> {
         "all" => Some(Missed::All),
         other => {
             let instead = suggest::instead_of(other, &["latest", "all"]);
-            errors.push(word, format_args!("`missed` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`missed` cannot be `{word}`{instead}"));
             None
         }
     }

@@ -7,6 +7,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Lit, LitStr, Pat, Token};
 
 use super::{names, scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 
 /// Checks the name of every `run.step(...)` and `run.tx_step(...)` in a body.
@@ -19,18 +20,19 @@ pub(crate) fn check(body: &TokenTree, run: &Ident, errors: &mut Errors) {
         if let Some(fault) = names::fault(&text) {
             errors.push(
                 &step.name,
+                Code::StepName,
                 format_args!("the name of a step {fault}; write `{run}.step(\"charge\", …)`"),
             );
         } else if let (Place::Loop, Index::None | Index::Literal(_)) = (step.place, &step.index) {
             let message = format!(
                 "`{text}` stands in a loop, so a second turn would have the same step; write `({text:?}, i)`"
             );
-            errors.push(&step.name, message);
+            errors.push(&step.name, Code::StepInLoop, message);
         } else if let Some(first) = seen.iter().find(|first| first.may_be(step)) {
             let first = line(first.name.span())
                 .map_or_else(String::new, |line| format!(", the first of them in line {line}"));
             let message = format!("`{text}` is the name of two steps{first}; give this one another name");
-            errors.push(&step.name, message);
+            errors.push(&step.name, Code::StepTwice, message);
         } else {
             seen.push(step);
         }

@@ -7,6 +7,7 @@ use super::key::{Subject, key_of};
 use super::options::{Given, GivenParts, Options, Parts};
 use super::params::Params;
 use super::{scan, value};
+use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::{Key, OnDuplicate, Unique, UniqueMode};
 use crate::suggest;
@@ -68,7 +69,7 @@ fn check_nothing_without_unique(options: &Options, errors: &mut Errors) {
             "`{name}` cannot stand without `unique`, which says what there is only one of; \
              write `unique = until_executed` as well"
         );
-        errors.push(name, message);
+        errors.push(name, Code::MissingUnique, message);
     }
 }
 
@@ -77,7 +78,11 @@ fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
         (None, None) => {
-            errors.push(expr, format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)));
+            errors.push(
+                expr,
+                Code::UnknownValue,
+                format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)),
+            );
             return None;
         }
     };
@@ -88,21 +93,33 @@ fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
         ("until_and_while_executing", None) => return Some(UniqueMode::UntilAndWhileExecuting),
         ("keep_latest", None) => return Some(UniqueMode::KeepLatest),
         ("until_expired", None) => {
-            errors.push(word, format_args!("`until_expired` must say how long; {EXPIRED_FORM}"));
+            errors.push(
+                word,
+                Code::TakesOneDuration,
+                format_args!("`until_expired` must say how long; {EXPIRED_FORM}"),
+            );
         }
         ("until_expired", Some(args)) => match (args.first(), args.len()) {
             (Some(window), 1) => {
                 return duration("`until_expired`", "until_expired(\"1h\")", window, errors)
                     .map(UniqueMode::UntilExpired);
             }
-            _ => errors.push(expr, format_args!("`until_expired` takes one duration; {EXPIRED_FORM}")),
+            _ => errors.push(
+                expr,
+                Code::TakesOneDuration,
+                format_args!("`until_expired` takes one duration; {EXPIRED_FORM}"),
+            ),
         },
         (known, Some(_)) if MODES.contains(&known) => {
-            errors.push(expr, format_args!("`{word}` takes nothing; write `unique = {word}`"));
+            errors.push(
+                expr,
+                Code::TakesNothing,
+                format_args!("`{word}` takes nothing; write `unique = {word}`"),
+            );
         }
         (other, _) => {
             let instead = suggest::instead_of(other, MODES);
-            errors.push(word, format_args!("`unique` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`unique` cannot be `{word}`{instead}"));
         }
     }
     None
@@ -135,7 +152,7 @@ fn by(given: &GivenParts, params: &Params, errors: &mut Errors) -> Option<By> {
                  `unique_by(queue = …, run = …)`",
                 scan::text(part)
             );
-            errors.push(part, message);
+            errors.push(part, Code::UnnamedPart, message);
             return None;
         };
         let text = word.to_string();
@@ -144,12 +161,16 @@ fn by(given: &GivenParts, params: &Params, errors: &mut Errors) -> Option<By> {
             "run" => &mut run,
             other => {
                 let instead = suggest::instead_of(other, &["queue", "run"]);
-                errors.push(word, format_args!("`unique_by` has no part `{word}`{instead}"));
+                errors.push(
+                    word,
+                    Code::UnknownPart,
+                    format_args!("`unique_by` has no part `{word}`{instead}"),
+                );
                 return None;
             }
         };
         if slot.is_some() {
-            errors.push(word, format_args!("`{word}` is given twice; remove one of them"));
+            errors.push(word, Code::GivenTwice, format_args!("`{word}` is given twice; remove one of them"));
             return None;
         }
         *slot = Some(Part { word: word.clone(), key: key_of(BY, expr, params, errors) });
@@ -166,7 +187,7 @@ fn check_phases(mode: UniqueMode, name: &str, queue: Option<&Part>, run: Option<
             "`{word}` cannot stand with `{name}`, which takes no claim in the queue; remove it, or write \
              `unique = until_and_while_executing`"
         );
-        errors.push(word, message);
+        errors.push(word, Code::PartWithoutPhase, message);
     }
     if let Some(Part { word, .. }) = run
         && !mode.in_run()
@@ -175,7 +196,7 @@ fn check_phases(mode: UniqueMode, name: &str, queue: Option<&Part>, run: Option<
             "`{word}` cannot stand with `{name}`, which takes no claim for a run; remove it, or write \
              `unique = until_and_while_executing`"
         );
-        errors.push(word, message);
+        errors.push(word, Code::PartWithoutPhase, message);
     }
 }
 
@@ -194,7 +215,7 @@ fn check_has_duplicates(mode: UniqueMode, on_duplicate: &Ident, errors: &mut Err
         | UniqueMode::UntilExpired(_)
         | UniqueMode::UntilAndWhileExecuting => return,
     };
-    errors.push(on_duplicate, message);
+    errors.push(on_duplicate, Code::NoDuplicates, message);
 }
 
 fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDuplicate> {
@@ -202,7 +223,11 @@ fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDup
         (Some(word), _) => (word, None),
         (None, Some((word, args))) => (word, Some(args)),
         (None, None) => {
-            errors.push(expr, "`on_duplicate` must be `skip`, `error`, `replace` or `reschedule(\"5s\")`");
+            errors.push(
+                expr,
+                Code::UnknownValue,
+                "`on_duplicate` must be `skip`, `error`, `replace` or `reschedule(\"5s\")`",
+            );
             return None;
         }
     };
@@ -211,21 +236,33 @@ fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDup
         ("error", None) => return Some(OnDuplicate::Error),
         ("replace", None) => return Some(OnDuplicate::Replace),
         ("reschedule", None) => {
-            errors.push(word, format_args!("`reschedule` must say how long; {RESCHEDULE_FORM}"));
+            errors.push(
+                word,
+                Code::TakesOneDuration,
+                format_args!("`reschedule` must say how long; {RESCHEDULE_FORM}"),
+            );
         }
         ("reschedule", Some(args)) => match (args.first(), args.len()) {
             (Some(delay), 1) => {
                 return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
                     .map(OnDuplicate::Reschedule);
             }
-            _ => errors.push(expr, format_args!("`reschedule` takes one duration; {RESCHEDULE_FORM}")),
+            _ => errors.push(
+                expr,
+                Code::TakesOneDuration,
+                format_args!("`reschedule` takes one duration; {RESCHEDULE_FORM}"),
+            ),
         },
         ("skip" | "error" | "replace", Some(_)) => {
-            errors.push(expr, format_args!("`{word}` takes nothing; write `on_duplicate = {word}`"));
+            errors.push(
+                expr,
+                Code::TakesNothing,
+                format_args!("`{word}` takes nothing; write `on_duplicate = {word}`"),
+            );
         }
         (other, _) => {
             let instead = suggest::instead_of(other, ON_DUPLICATE);
-            errors.push(word, format_args!("`on_duplicate` cannot be `{word}`{instead}"));
+            errors.push(word, Code::UnknownValue, format_args!("`on_duplicate` cannot be `{word}`{instead}"));
         }
     }
     None

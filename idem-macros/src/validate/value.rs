@@ -6,6 +6,7 @@ use syn::{Expr, ExprLit, Lit, LitStr, Path, Token};
 
 use super::options::Given;
 use super::scan;
+use crate::codes::Code;
 use crate::errors::Errors;
 
 /// Returns the word of `option = word`.
@@ -46,7 +47,11 @@ pub(crate) fn path(given: &Given, errors: &mut Errors) -> Option<Path> {
         Expr::Path(path) if path.qself.is_none() => Some(path.path.clone()),
         _ => {
             let name = &given.name;
-            errors.push(&given.expr, format_args!("`{name}` must be a path; write `{name} = module::name`"));
+            errors.push(
+                &given.expr,
+                Code::NotAPath,
+                format_args!("`{name}` must be a path; write `{name} = module::name`"),
+            );
             None
         }
     }

@@ -7,10 +7,9 @@ use tracing::{debug, info};
 
 use super::Context;
 use super::call::{Attempt, Call, Failed, share, wait_max};
-use crate::codec;
 use crate::done::Done;
 use crate::error::{Error, RowNotFound, StoreError, StoreErrorKind};
-use crate::job::{AtomicJob, Lock, Retain, Settled};
+use crate::job::{AtomicJob, JobOutput, Lock, Retain, Settled};
 use crate::record::{self, Event, NewRecord, Outcome, Record, State};
 use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowLock, StoreTx};
 use crate::tx::Tx;
@@ -133,7 +132,7 @@ where
 
     async fn complete(&self, tx: Box<dyn StoreTx<D>>, settled: Settled<J::Output>) -> Attempt<J> {
         let (Settled::Executed(value) | Settled::Adopted(value)) = &settled;
-        let result = match self.call.encode(codec::encode(value)) {
+        let result = match self.call.encode(value.encode_output()) {
             Ok(result) => result,
             Err(error) => return Err(self.abandon(tx, error.into()).await),
         };

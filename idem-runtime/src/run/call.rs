@@ -8,12 +8,12 @@ use tracing::info;
 
 use super::Context;
 use super::flight::{Flights, Seat};
-use crate::codec::{self, CodecError};
+use crate::codec::CodecError;
 use crate::done::Done;
 use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
 use crate::fingerprint::Fingerprint;
 use crate::idem::Enrolled;
-use crate::job::{Job, JobSpec, Lock, OnBusy};
+use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy};
 use crate::key::Key;
 use crate::record::{self, Admission, Outcome, Record};
 use crate::store::Database;
@@ -125,7 +125,7 @@ impl<'a, J: Job> Call<'a, J> {
         info!(job = J::SPEC.name, key = self.key.readable(), "duplicate: answered from the record");
         match record.outcome {
             Outcome::Completed => {
-                codec::decode(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
+                J::Output::decode_output(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
             }
             Outcome::Rejected => match J::decode_error(&record.result) {
                 Ok(error) => Err(Failed { error: Error::Job(error), record: Some(Box::new(record.clone())) }),

@@ -19,7 +19,7 @@ use crate::codec;
 use crate::done::Done;
 use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
-use crate::job::{Drift, InDoubt, LeasedJob, Retain, Settled};
+use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
 use crate::record::{
     self, Decision, Entry, Epoch, Event, Hold, Outcome, Parked, Record, State, StepRecord, Token, Trouble,
 };
@@ -320,7 +320,7 @@ where
 
     async fn complete(&mut self, settled: Settled<J::Output>, tasks: Vec<NewTask>) -> Attempt<J> {
         let (Settled::Executed(value) | Settled::Adopted(value)) = &settled;
-        let result = match self.run.call.encode(codec::encode(value)) {
+        let result = match self.run.call.encode(value.encode_output()) {
             Ok(result) => result,
             Err(error) => return Err(self.give_up(error.into()).await),
         };

@@ -85,7 +85,7 @@ pub trait Scheduled: Job {
 
 /// The argument of a scheduled job: a [`Tick`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the argument of a scheduled job",
+    message = "`{Self}` cannot be the argument of a scheduled job [idem::not_a_tick]",
     label = "the clock has a `Tick` for it, not a `{Self}`",
     note = "take `tick: Tick` (from `idem_runtime::schedule`), and make everything else of it inside the job"
 )]

@@ -44,7 +44,7 @@ use crate::record::{Hold, JobId, NewRecord, Record};
 
 /// A database that a job's effect can be in.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no database that idem has a store for",
+    message = "`{Self}` is no database that idem has a store for [idem::unknown_database]",
     label = "no store for this database",
     note = "use `Sqlite`, `Postgres`, `MySql` or `Memory`, and switch the feature of idem-runtime with that name on"
 )]
@@ -138,7 +138,7 @@ pub enum RowValue {
 
 /// A type whose values can find a business row.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot find the row of `lock = row(...)`",
+    message = "`{Self}` cannot find the row of `lock = row(...)` [idem::not_a_row_key]",
     label = "not an integer, a string or a UUID",
     note = "`row(table.column = arg)` compares the column with an integer of up to 64 bits, a `String` or a `Uuid`"
 )]

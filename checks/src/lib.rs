@@ -1,0 +1,47 @@
+//! Checks of the repository itself: what its documents say is so.
+
+pub mod generated;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Returns the folder of the repository.
+pub fn root() -> PathBuf {
+    let checks = Path::new(env!("CARGO_MANIFEST_DIR"));
+    checks.parent().expect("the package is a folder of the repository").to_owned()
+}
+
+/// Reads a file of the repository.
+///
+/// # Panics
+///
+/// There is no such file.
+pub fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns the Rust files below a folder of the repository, by their paths from that folder, in order.
+///
+/// # Panics
+///
+/// The folder cannot be read.
+pub fn rust_files(folder: impl AsRef<Path>) -> Vec<String> {
+    fn visit(folder: &Path, from: &str, files: &mut Vec<String>) {
+        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for entry in entries {
+            let path = entry.expect("a folder can be listed").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("names are UTF-8");
+            let name = format!("{from}{name}");
+            if path.is_dir() {
+                visit(&path, &format!("{name}/"), files);
+            } else if name.ends_with(".rs") {
+                files.push(name);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    visit(&root().join(folder), "", &mut files);
+    files.sort();
+    files
+}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[derive(Provides)]
+struct Nothing;
+
+fn main() {}
