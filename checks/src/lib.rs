@@ -45,3 +45,27 @@ pub fn rust_files(folder: impl AsRef<Path>) -> Vec<String> {
     files.sort();
     files
 }
+/// Returns what stands between back quotes in a text of Markdown, outside of its code blocks.
+pub fn code_spans(markdown: &str) -> Vec<&str> {
+    let mut is_block = false;
+    let lines = markdown.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_block ^= is_fence;
+        !is_block && !is_fence
+    });
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Returns the lines of the code blocks in this language.
+pub fn block_lines<'m>(markdown: &'m str, language: &str) -> Vec<&'m str> {
+    let mut is_meant = false;
+    let mut lines = Vec::new();
+    for line in markdown.lines() {
+        match line.trim_start().strip_prefix("```") {
+            Some(begun) => is_meant = begun == language,
+            None if is_meant => lines.push(line),
+            None => {}
+        }
+    }
+    lines
+}

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 /// Turns off the server's own tidying, which writes too, and waits until what is under way has ended.
-pub async fn keep_quiet(server: &mut PgConnection) {
+pub(crate) async fn keep_quiet(server: &mut PgConnection) {
     sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&mut *server).await.unwrap();
     sqlx::query("SELECT pg_reload_conf()").execute(&mut *server).await.unwrap();
     loop {
