@@ -163,7 +163,7 @@ mod postgres {
                 bare(&mut bare_connection, id).await;
             }
             let mut observer = lab.connect().await;
-            keep_quiet(&mut observer).await;
+            quiet::keep_quiet(&mut observer).await;
             Some(Server { idem, bare: bare_connection, proxy, observer, _lab: lab, _alone: alone })
         }
 

@@ -316,7 +316,7 @@ mod postgres {
         let Some(server) = Server::<Postgres>::start().await else { return };
         let store = &server.store;
         let mut observer = server.lab.connect().await;
-        keep_quiet(&mut observer).await;
+        quiet::keep_quiet(&mut observer).await;
         let key = key("quiet");
         let (_, before) = written(&mut observer).await;
         let hold = claim_new(&**store, &key, 1, HOUR).await;
