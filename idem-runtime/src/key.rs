@@ -101,7 +101,8 @@ impl fmt::Debug for KeyParts {
 /// A key with no content: an empty or blank string, or nothing at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id"
+    "the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id [{}]",
+    crate::error::Code::EmptyKey
 )]
 pub struct EmptyKey;
 

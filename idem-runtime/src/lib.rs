@@ -37,7 +37,7 @@ pub use idem_macros::{KeyPart, Provides};
 
 pub use self::done::Done;
 pub use self::error::{
-    ArgsError, ArgsErrorReason, Busy, DriftError, Error, KeyReused, LostClaim, Parked, RowNotFound,
+    ArgsError, ArgsErrorReason, Busy, Code, DriftError, Error, KeyReused, LostClaim, Parked, RowNotFound,
     StoreError, StoreErrorKind, Timeout,
 };
 pub use self::idem::{Builder, Idem};

@@ -7,7 +7,7 @@ use tracing::info;
 
 use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
-use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
+use crate::error::{ArgsError, Error, StoreError, StoreErrorKind, bare};
 use crate::idem::Idem;
 use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
@@ -162,9 +162,11 @@ impl Task {
             StoreError::new(
                 StoreErrorKind::Unreadable,
                 format!(
-                    "task {} of job `{}` cannot be read as `{}`: {why}",
+                    "task {} of job `{}` cannot be read as job `{}`: {why}; the task stays in the outbox; let `{}` read old \
+                     arguments (`#[serde(default)]`, `#[serde(alias)]`), or decode it as the job that `Task::job` names",
                     self.row.number,
                     self.job(),
+                    J::SPEC.name,
                     J::SPEC.name
                 ),
             )
@@ -172,7 +174,7 @@ impl Task {
         if self.job() != J::SPEC.name {
             return Err(unreadable(String::from("it is of another job")));
         }
-        codec::decode(&self.row.task.payload).map_err(|error| unreadable(error.to_string()).caused_by(error))
+        codec::decode(&self.row.task.payload).map_err(|error| unreadable(bare(&error)).caused_by(error))
     }
 }
 
@@ -279,8 +281,11 @@ impl<D: Database, S> Idem<D, S> {
         let (event, action) = match (&resolution.0, step) {
             (Found::Done(bytes), None) => {
                 if let Err(error) = J::Output::decode_output(bytes) {
-                    let text =
-                        format!("the result is not what job `{job}` returns: {error}; nothing was changed");
+                    let text = format!(
+                        "the result is not what job `{job}` returns: {}; nothing was changed; give \
+                         `Resolution::done` a value of the job's result type",
+                        bare(&error)
+                    );
                     return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
                 }
                 (Event::Complete, "done")
@@ -469,13 +474,15 @@ fn stale<J: Job>(key: KeyHash, done: &'static str, what: String) -> StoreError {
     let job = J::SPEC.name;
     StoreError::new(
         StoreErrorKind::Stale,
-        format!("key {key} of job `{job}` cannot be {done}: {what}; nothing was changed; look at it again"),
+        format!(
+            "key {key} of job `{job}` cannot be {done}: {what}; nothing was changed; look at it again with `Idem::explain`"
+        ),
     )
 }
 
 /// Reads what is kept with a failed or parked key.
 fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
-    let unreadable = |error: CodecError| format!("what is recorded cannot be read: {error}");
+    let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", bare(&error));
     match entry.state {
         State::Failed => {
             let error = codec::decode::<record::Trouble>(&entry.payload)

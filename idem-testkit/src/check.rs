@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use idem_runtime::{RunOn, StoreError};
 
+use crate::code::Code;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::plan::{self, Plan, kill};
@@ -14,7 +15,7 @@ use crate::scenario::Scenario;
 /// How often two more clean runs are asked before a job is blamed.
 const CONFIRMATIONS: usize = 2;
 
-/// Why a check could not tell anything.
+/// Why a check could not tell anything. Each text ends with its [`Code`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -60,12 +61,46 @@ impl Trouble {
     pub(crate) fn database(error: sqlx::Error) -> Self {
         Trouble::Store(error.to_string())
     }
+
+    /// Returns the code of this trouble, which its text ends with.
+    pub fn code(&self) -> Code {
+        match self {
+            Trouble::SetUp(_) => Code::SetUp,
+            Trouble::CleanRun(_) => Code::CleanRun,
+            Trouble::Hung { .. } => Code::Hung,
+            Trouble::NoEffect => Code::NoEffect,
+            Trouble::UnseenObserver(_) => Code::UnseenObserver,
+            Trouble::Nondeterministic(_) => Code::Nondeterministic,
+            Trouble::OnlyMasked(_) => Code::OnlyMasked,
+            Trouble::SharedState => Code::SharedState,
+            Trouble::Store(_) => Code::Store,
+            Trouble::Schedule(_) => Code::Schedule,
+            Trouble::Child { .. } => Code::Child,
+        }
+    }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell(f)?;
+        // Behind a list the code has a line of its own.
+        let gap = match self {
+            Trouble::Hung { .. }
+            | Trouble::Nondeterministic(_)
+            | Trouble::OnlyMasked(_)
+            | Trouble::Child { .. } => "\n ",
+            _ => "",
+        };
+        write!(f, "{gap} [{}]", self.code())
+    }
+}
+
+impl Trouble {
+    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::SetUp(why) => write!(f, "the set-up failed: {why}"),
+            Trouble::SetUp(why) => {
+                write!(f, "the set-up failed: {why}; mend the closure that is given to `Scenario::setup`")
+            }
             Trouble::CleanRun(why) => {
                 write!(
                     f,
@@ -97,7 +132,9 @@ impl fmt::Display for Trouble {
                  let it count what this job does, or leave it out"
             ),
             Trouble::Nondeterministic(differences) => {
-                f.write_str("two clean runs leave different effects, so there is nothing to compare with:")?;
+                f.write_str("two clean runs leave different effects, so there is nothing to compare with; let what the job leaves follow from \
+                     its arguments and the set-up alone:",
+                )?;
                 differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
             }
             Trouble::OnlyMasked(masks) => {
@@ -111,7 +148,7 @@ impl fmt::Display for Trouble {
                 "the effects of one trial show in the next: make everything that is counted inside the closure that is \
                  given to `Scenario::state`",
             ),
-            Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}"),
+            Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}; look at the database, and run the check again"),
             Trouble::Schedule(why) => f.write_str(why),
             Trouble::Child { why, output } => {
                 write!(f, "the test cannot be run in a process of its own: {why}")?;
@@ -234,15 +271,18 @@ where
         Err(trouble) => panic!("job `{}` cannot be checked: {trouble}", J::SPEC.name),
     };
     if let Some(folder) = std::env::var_os("IDEM_REPORT") {
-        let written = report.write(folder);
-        written
-            .unwrap_or_else(|error| panic!("`IDEM_REPORT` names a folder that cannot be written: {error}"));
+        report.write(folder).unwrap_or_else(|error| no_folder(&error));
     }
     if report.failure.is_some() {
         panic!("{report}");
     }
     println!("{report}");
     Some(report)
+}
+
+/// Refuses the folder for reports.
+pub(crate) fn no_folder<T>(error: &std::io::Error) -> T {
+    panic!("`IDEM_REPORT` names a folder that cannot be written: {error} [{}]", Code::ReportFolder)
 }
 
 macro_rules! checks {

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
+use crate::code::Code;
+
 /// Checks that every job of this crate has a scenario in its tests.
 ///
 /// # Panics
@@ -46,11 +48,15 @@ macro_rules! check_all_jobs_covered {
 /// As [`check_all_jobs_covered!`](crate::check_all_jobs_covered) does.
 pub fn check_crate(folder: impl AsRef<Path>) {
     match uncovered_jobs(folder.as_ref()) {
-        Err(why) => panic!("the jobs of this crate cannot be looked for: {why}"),
+        Err(why) => panic!("the jobs of this crate cannot be looked for: {why} [{}]", Code::UnreadableCrate),
         Ok(jobs) if jobs.is_empty() => {}
         Ok(jobs) => {
             let list: Vec<_> = jobs.iter().map(|job| format!("\n  {job}")).collect();
-            panic!("nobody checks that these jobs have a single effect:{}", list.concat());
+            panic!(
+                "nobody checks that these jobs have a single effect:{}\n  [{}]",
+                list.concat(),
+                Code::Uncovered
+            );
         }
     }
 }

@@ -28,6 +28,7 @@ use idem_runtime::store::SqlDatabase;
 use sqlx::{ConnectOptions as _, Pool};
 
 pub use self::attach::Attach;
+use crate::code::Code;
 use crate::proxy::Proxy;
 use crate::servers::Private;
 use crate::tables::{self, Tables};
@@ -140,7 +141,12 @@ impl<D: LabDatabase> Lab<D> {
     ///
     /// The database cannot be reached.
     pub async fn connect(&self) -> <D as sqlx::Database>::Connection {
-        self.options.connect().await.expect("a throw-away database can be reached")
+        self.options.connect().await.unwrap_or_else(|error| {
+            panic!(
+                "the throw-away database cannot be reached: {error}; is its server still there? [{}]",
+                Code::Server
+            )
+        })
     }
 }
 
@@ -294,7 +300,12 @@ impl Home {
         for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
         OptionsOf<D>: Send + Sync + 'static,
     {
-        run::<D>(options, &make).await.expect("a place for the test can be made");
+        run::<D>(options, &make).await.unwrap_or_else(|error| {
+            panic!(
+                "`{make}` failed, so the test has no place: {error}; let the URL of the server name a user that may do that [{}]",
+                Code::Server
+            )
+        });
         match found {
             crate::servers::Found::Private(server) => Self::Private(server),
             crate::servers::Found::Named(_) => {
@@ -393,7 +404,7 @@ impl LabDatabase for sqlx::Postgres {
     async fn lab() -> Option<Lab<Self>> {
         let found = find(crate::servers::Server::Postgres).await?;
         let options: sqlx::postgres::PgConnectOptions =
-            found.url().parse().expect("IDEM_TEST_POSTGRES is a URL");
+            found.url().parse().unwrap_or_else(|error| no_url(crate::servers::Server::Postgres, &error));
         let name = unique("idem_lab");
         // The runtime of the test may wait for this lab to go, and cannot close a connection meanwhile that is in the
         // middle of a transaction. Whoever has locked something of the schema is of this test.
@@ -454,7 +465,7 @@ impl LabDatabase for sqlx::MySql {
     async fn lab() -> Option<Lab<Self>> {
         let found = find(crate::servers::Server::MySql).await?;
         let options: sqlx::mysql::MySqlConnectOptions =
-            found.url().parse().expect("IDEM_TEST_MYSQL is a URL");
+            found.url().parse().unwrap_or_else(|error| no_url(crate::servers::Server::MySql, &error));
         let name = unique("idem_lab");
         let remove = format!("SET lock_wait_timeout = 2; DROP DATABASE {name}");
         let home = Home::make::<Self>(&found, &options, format!("CREATE DATABASE {name}"), remove).await;
@@ -488,6 +499,16 @@ impl LabDatabase for sqlx::MySql {
     ) -> Result<(), sqlx::Error> {
         tables::mysql::skip_ids(connection, by).await
     }
+}
+
+/// Refuses the address of a server, which may have a password in it.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn no_url<T>(server: crate::servers::Server, error: &sqlx::Error) -> T {
+    panic!(
+        "`{}` is not the URL of a {server} server: {error}; write {server}://user:password@host/database [{}]",
+        server.variable(),
+        Code::Server
+    )
 }
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -46,6 +46,7 @@
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod check;
+mod code;
 pub mod conformance;
 pub mod coverage;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -76,6 +77,7 @@ mod watched;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod world;
 
+pub use self::code::Code;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     check::{

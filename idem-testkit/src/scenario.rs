@@ -10,6 +10,7 @@ use std::time::Duration;
 use idem_runtime::store::Store;
 use idem_runtime::{RunOn, codec};
 
+use crate::code::Code;
 use crate::lab::{Lab, LabDatabase};
 use crate::trial::Trial;
 
@@ -77,12 +78,16 @@ impl<J, D: LabDatabase> Scenario<J, D> {
         J: idem_runtime::Job,
     {
         let name = J::SPEC.name;
-        let bytes = codec::encode(&job)
-            .unwrap_or_else(|error| panic!("the arguments of job `{name}` cannot be encoded: {error}"));
+        let bytes = codec::encode(&job).unwrap_or_else(|error| {
+            panic!(
+                "the arguments of job `{name}` cannot be encoded: {error}; mend their `Serialize` [{}]",
+                Code::Arguments
+            )
+        });
         Scenario {
             make: Box::new(move || {
                 codec::decode(&bytes).unwrap_or_else(|error| {
-                    panic!("the arguments of job `{name}` do not survive serde: {error}")
+                    panic!("the arguments of job `{name}` do not survive serde: {error}; let `Deserialize` read what `Serialize` writes [{}]", Code::Arguments)
                 })
             }),
             set_up: None,

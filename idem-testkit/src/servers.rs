@@ -21,6 +21,8 @@ use std::{
     fmt,
 };
 
+use crate::code::Code;
+
 /// A database server that a test can run on.
 ///
 /// SQLite is not among them: it is built in, and always there.
@@ -60,7 +62,7 @@ impl Server {
     pub(crate) fn find(self) -> Result<Found, String> {
         Surroundings::from_env()
             .and_then(|surroundings| surroundings.find(self))
-            .unwrap_or_else(|why| panic!("{why}"))
+            .unwrap_or_else(|why| panic!("{why} [{}]", Code::Server))
     }
 
     /// Returns the name in `IDEM_REQUIRE`, which is also how the server is displayed.

@@ -51,7 +51,10 @@ impl Index<&str> for Tables {
     ///
     /// There is none of this name.
     fn index(&self, table: &str) -> &Table {
-        self.get(table).unwrap_or_else(|| panic!("there is no table `{table}`"))
+        self.get(table).unwrap_or_else(|| {
+            let there: Vec<&str> = self.iter().map(|(name, _)| name).collect();
+            panic!("there is no table `{table}` among {} [{}]", there.join(", "), crate::code::Code::NoTable)
+        })
     }
 }
 

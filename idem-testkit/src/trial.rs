@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::code::Code;
+
 /// One trial of a check: what the processes that take part in it have in common.
 ///
 /// [`Scenario::state_with`](crate::Scenario::state_with) is given it.
@@ -25,7 +27,8 @@ impl Trial {
         }
         if self.is_child {
             panic!(
-                "the test's own process shares no `{name}`; let both call `Trial::share` with the same names"
+                "the test's own process shares no `{name}`; let both call `Trial::share` with the same names [{}]",
+                Code::Unshared
             );
         }
         let text = make();

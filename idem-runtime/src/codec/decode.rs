@@ -18,13 +18,13 @@ impl<'de> Decoder<'de> {
     pub(super) fn finish(self) -> Result<(), CodecError> {
         match self.input.len() {
             0 => Ok(()),
-            left => Err(CodecError::new(format!("{left} bytes follow the value"))),
+            left => Err(CodecError::unreadable(format!("{left} bytes follow the value"))),
         }
     }
 
     fn peek(&self) -> Result<Tag, CodecError> {
         let byte = *self.input.first().ok_or_else(ends_early)?;
-        Tag::from_byte(byte).ok_or_else(|| CodecError::new(format!("byte {byte} begins no value")))
+        Tag::from_byte(byte).ok_or_else(|| CodecError::unreadable(format!("byte {byte} begins no value")))
     }
 
     fn tag(&mut self) -> Result<Tag, CodecError> {
@@ -58,7 +58,7 @@ impl<'de> Decoder<'de> {
                 return Ok(value);
             }
         }
-        Err(CodecError::new("a number is longer than 128 bits"))
+        Err(CodecError::unreadable("a number is longer than 128 bits"))
     }
 
     fn blob(&mut self) -> Result<&'de [u8], CodecError> {
@@ -68,12 +68,12 @@ impl<'de> Decoder<'de> {
 
     fn text(&mut self) -> Result<&'de str, CodecError> {
         std::str::from_utf8(self.blob()?)
-            .map_err(|error| CodecError::new(format!("a text is not UTF-8: {error}")))
+            .map_err(|error| CodecError::unreadable(format!("a text is not UTF-8: {error}")))
     }
 
     fn negative(&mut self) -> Result<i128, CodecError> {
         let below = i128::try_from(self.varint()?)
-            .map_err(|_| CodecError::new("a negative number is longer than 128 bits"))?;
+            .map_err(|_| CodecError::unreadable("a negative number is longer than 128 bits"))?;
         Ok(-1 - below)
     }
 
@@ -88,7 +88,7 @@ impl<'de> Decoder<'de> {
 }
 
 fn ends_early() -> CodecError {
-    CodecError::new("the value ends early")
+    CodecError::unreadable("the value ends early")
 }
 
 impl<'de> Deserializer<'de> for &mut Decoder<'de> {
@@ -96,7 +96,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         match self.tag()? {
-            Tag::End => Err(CodecError::new("a sequence ends where a value should be")),
+            Tag::End => Err(CodecError::unreadable("a sequence ends where a value should be")),
             Tag::Unit => visitor.visit_unit(),
             Tag::None => visitor.visit_none(),
             Tag::Some => visitor.visit_some(self),
@@ -121,7 +121,9 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Tag::Char => {
                 let value = self.varint()?;
                 let char = u32::try_from(value).ok().and_then(char::from_u32);
-                visitor.visit_char(char.ok_or_else(|| CodecError::new(format!("{value} is no character")))?)
+                visitor.visit_char(
+                    char.ok_or_else(|| CodecError::unreadable(format!("{value} is no character")))?,
+                )
             }
             Tag::Str => visitor.visit_borrowed_str(self.text()?),
             Tag::Bytes => visitor.visit_borrowed_bytes(self.blob()?),
@@ -190,7 +192,7 @@ impl Items<'_, '_> {
     fn finish(self, what: &str) -> Result<(), CodecError> {
         match self.ended || self.decoder.at_end()? {
             true => Ok(()),
-            false => Err(CodecError::new(format!("there is an {what} too many"))),
+            false => Err(CodecError::unreadable(format!("there is an {what} too many"))),
         }
     }
 
@@ -271,7 +273,7 @@ impl<'a, 'de> VariantBody<'a, 'de> {
     fn content(self) -> Result<&'a mut Decoder<'de>, CodecError> {
         match self.tag {
             Tag::Variant => Ok(self.decoder),
-            _ => Err(CodecError::new("a variant had no content when it was recorded, but has now")),
+            _ => Err(CodecError::unreadable("a variant had no content when it was recorded, but has now")),
         }
     }
 }
@@ -282,7 +284,7 @@ impl<'de> de::VariantAccess<'de> for VariantBody<'_, 'de> {
     fn unit_variant(self) -> Result<(), CodecError> {
         match self.tag {
             Tag::UnitVariant => Ok(()),
-            _ => Err(CodecError::new("a variant had content when it was recorded, but has none now")),
+            _ => Err(CodecError::unreadable("a variant had content when it was recorded, but has none now")),
         }
     }
 

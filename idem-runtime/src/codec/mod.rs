@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use self::decode::Decoder;
 use self::encode::{Encoder, MapOrder};
+use crate::error::Code;
 
 /// The first byte of every encoded value. The numbers are in every stored record: never reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +115,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// A value that cannot be encoded or decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodecError {
+    pub(crate) code: Code,
     what: String,
     path: Option<String>,
 }
@@ -125,20 +127,21 @@ impl CodecError {
     }
 
     pub(crate) fn no_final_errors() -> Self {
-        Self::new("the job has no `replay(...)` any more, but an error is recorded")
+        Self::unreadable("the job has no `replay(...)` any more, but an error is recorded")
     }
 
-    fn new(what: impl Into<String>) -> Self {
-        CodecError { what: what.into(), path: None }
+    fn unreadable(what: impl Into<String>) -> Self {
+        CodecError { code: Code::Unreadable, what: what.into(), path: None }
     }
 }
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.path {
-            Some(path) => write!(f, "field `{path}`: {}", self.what),
-            None => f.write_str(&self.what),
+            Some(path) => write!(f, "field `{path}`: {}", self.what)?,
+            None => f.write_str(&self.what)?,
         }
+        write!(f, " [{}]", self.code)
     }
 }
 
@@ -146,14 +149,28 @@ impl std::error::Error for CodecError {}
 
 impl serde::ser::Error for CodecError {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        CodecError::new(what.to_string())
+        let what = without_values(&what.to_string());
+        CodecError { code: Code::Unserializable, what, path: None }
     }
 }
 
 impl serde::de::Error for CodecError {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        CodecError::new(what.to_string())
+        CodecError::unreadable(without_values(&what.to_string()))
     }
+}
+
+/// Takes out of a text of serde's, or of a type's own, the value that it quotes, which may be secret: what is
+/// `invalid type: string "…", expected u8` there becomes `invalid type: string, expected u8`. Names of fields stay.
+pub(crate) fn without_values(text: &str) -> String {
+    const OF_FIELDS: [&str; 3] = ["missing field", "unknown field", "duplicate field"];
+    let Some(quote) = text.find(['"', '`', '\'']) else { return text.to_owned() };
+    if OF_FIELDS.iter().any(|start| text.starts_with(start)) {
+        return text.to_owned();
+    }
+    let before = text[..quote].trim_end_matches([' ', ':']);
+    let expected = text.rfind(", expected ").filter(|expected| *expected > quote);
+    format!("{before}{}", expected.map_or(", the value is not shown", |expected| &text[expected..]))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode, encode, encode_canonical};
+use super::{decode, encode, encode_canonical, without_values};
 
 #[track_caller]
 fn check_round_trip<T: Serialize + serde::de::DeserializeOwned + PartialEq + Debug>(value: T) {
@@ -175,7 +175,7 @@ fn an_error_names_the_field() {
     let bytes = encode(&Old { inner: vec![BTreeMap::from([("a", "text")])] }).expect("encodes");
     let error = decode::<New>(&bytes).expect_err("a text is no number");
     assert_eq!(error.path(), Some("inner[0].a"));
-    assert!(error.to_string().contains("invalid type: string \"text\", expected u8"), "{error}");
+    assert!(error.to_string().contains("invalid type: string, expected u8"), "{error}");
 }
 
 #[test]
@@ -204,4 +204,22 @@ fn canonical_bytes_do_not_depend_on_the_order_of_a_map() {
     assert_eq!(encode_canonical(&one).expect("encodes"), encode_canonical(&other).expect("encodes"));
     let different: HashMap<u32, u32> = forwards.iter().map(|(n, m)| (*m, *n)).collect();
     assert_ne!(encode_canonical(&one).expect("encodes"), encode_canonical(&different).expect("encodes"));
+}
+
+#[test]
+fn a_text_of_serde_is_shown_without_the_value() {
+    for (text, shown) in [
+        ("invalid type: string \"hunter2\", expected i64", "invalid type: string, expected i64"),
+        (
+            "invalid value: integer `300`, expected u8 at line 1 column 9",
+            "invalid value: integer, expected u8 at line 1 column 9",
+        ),
+        ("invalid type: string \"a, expected b\", expected unit", "invalid type: string, expected unit"),
+        ("unknown variant `hunter2`, expected one of `a`, `b`", "unknown variant, expected one of `a`, `b`"),
+        ("failed to parse 'hunter2': no date", "failed to parse, the value is not shown"),
+        ("missing field `amount`", "missing field `amount`"),
+        ("invalid digit found in string", "invalid digit found in string"),
+    ] {
+        assert_eq!(without_values(text), shown);
+    }
 }

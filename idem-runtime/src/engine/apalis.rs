@@ -45,9 +45,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
-use crate::codec::CodecError;
+use crate::codec::{CodecError, without_values};
 use crate::done::Done;
-use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
+use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind, bare};
 use crate::idem::Idem;
 use crate::job::{Job, OnDuplicate, Unique};
 use crate::run::RunOn;
@@ -255,7 +255,11 @@ pub type Handled<T> = Pin<Box<dyn Future<Output = Result<Ran<T>, BoxDynError>> +
 /// The task is none of job `J`, or of a version of it that this one does not read.
 pub fn task<J: Job>(task: &crate::Task) -> Result<Task<Payload<J>>, StoreError> {
     let unreadable = |error: serde_json::Error| {
-        let text = format!("task {} of job `{}` is no JSON: {error}", task.id(), task.job());
+        let text = format!(
+            "task {} of job `{}` cannot be written as JSON, which apalis carries: {error}",
+            task.id(),
+            task.job()
+        );
         StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error)
     };
     let payload = Payload::new(&task.decode::<J>()?).map_err(unreadable)?;
@@ -311,10 +315,14 @@ async fn catch_panic<T>(
         polled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
-            Poll::Ready(Err(format!("the job panicked: {text}").into()))
+            Poll::Ready(Err(panicked(text).into()))
         })
     })
     .await
+}
+
+pub(crate) fn panicked(text: &str) -> String {
+    format!("the job panicked: {text}; what an atomic job did is undone [{}]", Code::Panicked)
 }
 
 /// A task under way.
@@ -349,10 +357,12 @@ where
     let job = match payload.read() {
         Ok(job) => job,
         Err(error) => {
+            let error = without_values(&error.to_string());
             warn!(job = name, %task, %error, "killed: the payload cannot be read");
             return Err(abort(format!(
                 "the payload of task {task} is none of job `{name}`: {error}; it was not run, and stays with its bytes; \
-                 make the job read it (`#[serde(default)]`, `#[serde(alias)]`), then set its status to Pending"
+                 make the job read it (`#[serde(default)]`, `#[serde(alias)]`), then set its status to Pending [{}]",
+                Code::Unreadable
             )));
         }
     };
@@ -497,7 +507,12 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             return self.enqueue_again(again, after, why).await;
         }
         // Somebody else has taken the task meanwhile, so what is said of it here has no effect either.
-        let text = format!("task {} of job `{}` has to wait: {why}", self.task, self.job);
+        let text = format!(
+            "task {} of job `{}` has to wait, and another worker has taken it meanwhile: {}",
+            self.task,
+            self.job,
+            bare(&why)
+        );
         Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
     }
 

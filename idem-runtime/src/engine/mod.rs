@@ -18,7 +18,7 @@ use tracing::{debug, info};
 pub use self::relay::{Relay, Relayed};
 pub use self::task_id::{TaskId, TaskIdError};
 use crate::codec;
-use crate::error::{ArgsError, KeyReused, StoreError, StoreErrorKind};
+use crate::error::{ArgsError, Code, KeyReused, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::idem::{Enrolled, Idem};
 use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
@@ -182,7 +182,11 @@ impl Enqueued {
 #[non_exhaustive]
 pub enum PushError {
     /// Another task has the unique claim, and the job says `on_duplicate = error`.
-    #[error("job `{job}` is not enqueued: task {of} has had the claim of `{claim}` for {since:?}")]
+    #[error(
+        "job `{job}` is not enqueued: task {of} has had the claim of `{claim}` for {since:?}, and does the work; \
+         write `on_duplicate = skip` if that is no error [{}]",
+        Code::Duplicate
+    )]
     #[non_exhaustive]
     Duplicate {
         /// The job.
@@ -565,7 +569,7 @@ fn payload<J: Job>(engine: Engine, job: &J) -> Result<Vec<u8>, PushError> {
         Engine::Apalis => apalis::payload(job),
         #[cfg(not(feature = "apalis"))]
         Engine::Apalis => {
-            let text = "tasks of apalis need the feature `apalis` of idem-runtime";
+            let text = "tasks of apalis need the feature `apalis` of idem-runtime: add it in Cargo.toml; nothing was enqueued";
             Err(StoreError::new(StoreErrorKind::Misconfigured, text).into())
         }
     }

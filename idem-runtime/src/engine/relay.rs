@@ -74,7 +74,8 @@ impl<D: Database, S> Relay<D, S> {
     /// [set up](Queue::set_up) for a unique job.
     pub async fn route<J: Job>(mut self) -> Result<Self, StoreError> {
         if self.queue.engine == Engine::Outbox {
-            let text = "a relay takes tasks out of the outbox; use `Idem::relay` for an engine that is not in this database";
+            let text = "a relay takes tasks out of the outbox, and this queue is the outbox itself: make it of `idem.queue(Engine::Apalis)`, \
+                        or use `Idem::relay` for an engine that is not in this database";
             return Err(StoreError::new(StoreErrorKind::Misconfigured, text));
         }
         let enrolled = self.queue.idem.enrolled::<J>().await?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::{Code, StoreError, StoreErrorKind};
 use crate::key::KeyHash;
 
 /// The letters of Crockford's base 32, five bits each.
@@ -32,7 +32,7 @@ impl TaskId {
     pub fn new() -> Result<Self, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random[6..]).map_err(|error| {
-            let text = format!("the operating system has no random numbers for the id of a task: {error}");
+            let text = format!("the operating system has no random numbers for the id of a task: {error}; nothing was enqueued");
             StoreError::new(StoreErrorKind::Unavailable, text)
         })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -69,7 +69,11 @@ impl fmt::Debug for TaskId {
 
 /// A text that is not the id of a task of idem's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no task id of idem's: these are ULIDs of 26 letters and digits")]
+#[error(
+    "{:?} is no task id of idem's: these are ULIDs of 26 letters and digits; enqueue with `Idem::queue`, which makes them [{}]",
+    .0,
+    Code::TaskId
+)]
 pub struct TaskIdError(String);
 
 impl FromStr for TaskId {

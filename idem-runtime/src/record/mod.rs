@@ -63,7 +63,10 @@ pub enum Event {
 
 /// An event that cannot happen to a key in this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key that is {state:?} cannot {event:?}")]
+#[error(
+    "event {event:?} cannot happen to a key that is {state:?}; nothing was changed [{}]",
+    crate::error::Code::IllegalEvent
+)]
 pub struct Illegal {
     /// The state.
     pub state: State,

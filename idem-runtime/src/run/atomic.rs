@@ -31,7 +31,7 @@ where
             .attempt(job, wait_max(&J::SPEC))
             .await
             .map(|(done, _)| done)
-            .map_err(|failed| failed.error);
+            .map_err(|failed| run.call.named(failed.error));
     }
     share(&run.call, run.context.flights, || run.recorded(), |wait| run.attempt(job, wait)).await
 }

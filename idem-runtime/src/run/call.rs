@@ -10,7 +10,7 @@ use super::Context;
 use super::flight::{Flights, Seat};
 use crate::codec::CodecError;
 use crate::done::Done;
-use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
+use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout, bare};
 use crate::fingerprint::Fingerprint;
 use crate::idem::Enrolled;
 use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy};
@@ -75,12 +75,12 @@ where
                 if let Some(record) = record {
                     pilot.land(record);
                 }
-                return answer;
+                return answer.map_err(|error| call.named(error));
             }
             Seat::Passenger(passenger) => {
                 if left.is_zero() {
                     // The other run may be a replay itself, so the record is asked before anybody is sent away.
-                    return match recorded().await? {
+                    return match recorded().await.map_err(|error| call.named(error.into()))? {
                         Some(record) => call.answer(&record).map_err(|failed| failed.error),
                         None => Err(call.busy(started.elapsed())),
                     };
@@ -168,12 +168,21 @@ impl<'a, J: Job> Call<'a, J> {
         Error::Timeout(Timeout { job: J::SPEC.name, key: self.key.readable().to_owned(), limit, leased })
     }
 
+    /// Lets a store's error say which run it has ended.
+    pub(super) fn named(&self, error: Error<J::Error>) -> Error<J::Error> {
+        match error {
+            Error::Store(error) => Error::Store(error.of_run(J::SPEC.name, self)),
+            error => error,
+        }
+    }
+
     fn unreadable(&self, error: CodecError) -> Failed<J::Error> {
         StoreError::new(
             StoreErrorKind::Unreadable,
             format!(
-                "the record of {self} cannot be read into the job's type: {error}; the job was not run again; \
-                 change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)"
+                "the record of {self} cannot be read into the job's type: {}; the job was not run again; \
+                 change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
+                bare(&error)
             ),
         )
         .caused_by(error)
@@ -194,7 +203,7 @@ pub(super) fn recordable(
     lost: &str,
 ) -> Result<Vec<u8>, StoreError> {
     let bytes = encoded.map_err(|error| {
-        let text = format!("{} cannot be recorded, so {lost}: {error}", what());
+        let text = format!("{} cannot be recorded, so {lost}: {}", what(), bare(&error));
         StoreError::new(StoreErrorKind::Unrecordable, text).caused_by(error)
     })?;
     if bytes.len() <= RESULT_BYTES_MAX {

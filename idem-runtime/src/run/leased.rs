@@ -17,7 +17,7 @@ use super::interrupt::{Interrupt, Stop};
 use super::steps::{Core, Run, Steps};
 use crate::codec;
 use crate::done::Done;
-use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
+use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind, bare};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
 use crate::record::{
@@ -277,7 +277,7 @@ where
     fn is_parked(&self, found: &Entry) -> Error<J::Error> {
         let Parked { step, reason } = codec::decode(&found.payload).unwrap_or_else(|error| Parked {
             step: None,
-            reason: format!("the reason cannot be read: {error}"),
+            reason: format!("the reason cannot be read: {}", bare(&error)),
         });
         self.parked(found.epoch, step, reason)
     }
@@ -389,7 +389,7 @@ where
             Stop::Drift { recorded, asked } => {
                 let drift = DriftError { job, key, recorded, asked };
                 match J::SPEC.drift {
-                    Drift::Park => self.park(Parked { step: None, reason: drift.to_string() }).await,
+                    Drift::Park => self.park(Parked { step: None, reason: bare(&drift) }).await,
                     Drift::Refuse | Drift::Resume => self.give_up(Error::Drift(drift)).await,
                 }
             }
@@ -470,7 +470,7 @@ pub(super) async fn wait_a_while(watch: &mut Option<Box<dyn Watch>>, limit: Dura
 pub(super) fn random_token() -> Result<Token, StoreError> {
     getrandom::u64().map(|random| Token(i64::from_ne_bytes(random.to_ne_bytes()))).map_err(|error| {
         let text =
-            format!("the system has no random numbers: {error}; a run needs one to be told from others");
+            format!("the operating system has no random numbers: {error}; a run needs one to be told from others; nothing was done");
         StoreError::new(StoreErrorKind::Misconfigured, text)
     })
 }
@@ -503,7 +503,7 @@ impl Writer {
                 Ok(Held::Lost) => return Err(Stop::Lost),
                 Ok(Held::Unknown) => StoreError::new(
                     StoreErrorKind::OutcomeUnknown,
-                    "the connection broke during a write of a leased run; the record decides",
+                    "the connection broke during a write of a leased run; run it again: its record decides",
                 )
                 .temporary(),
                 Err(error) if error.is_temporary() => error,

@@ -16,7 +16,7 @@ use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
 use crate::cleanup::KeepFailed;
 use crate::codec;
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind, bare};
 use crate::job::{Drift, InDoubt, Job, JobSpec};
 use crate::key::Key;
 use crate::observe::{self, Taken};
@@ -136,7 +136,10 @@ impl<'r, D: Database> Run<'r, D> {
         let mut tx = match core.store.begin(&claim).await {
             Ok(Begun::Open { tx, .. }) => tx,
             Ok(Begun::Busy) => {
-                let text = format!("step `{}` could not begin its transaction; run it again", place.name);
+                let text = format!(
+                    "step `{}` could not begin its transaction, and was not taken; run the job again",
+                    place.name
+                );
                 let error = StoreError::new(StoreErrorKind::Conflict, text).temporary();
                 return core.interrupt.stop_here(Stop::Store(error)).await;
             }
@@ -481,10 +484,11 @@ impl<D: Database> Core<D> {
                 }
                 Err(error) => {
                     let text = format!(
-                        "step `{name}` of job `{}` for key `{}` cannot be read back: {error}; the step was not taken again; \
+                        "step `{name}` of job `{}` for key `{}` cannot be read back: {}; the step was not taken again; \
                          change its type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
                         self.spec.name,
-                        self.key.readable()
+                        self.key.readable(),
+                        bare(&error)
                     );
                     let error = StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error);
                     self.interrupt.stop_here(Stop::Store(error)).await
@@ -495,7 +499,11 @@ impl<D: Database> Core<D> {
                 self.interrupt.stop_here(Stop::Drift { recorded, asked: Some(asked) }).await
             }
             Err(Misstep::Name(what)) => {
-                let text = format!("{what} (job `{}`)", self.spec.name);
+                let text = format!(
+                    "{what}; the step was not taken (job `{}`, key `{}`)",
+                    self.spec.name,
+                    self.key.readable()
+                );
                 self.interrupt.stop_here(Stop::Store(StoreError::new(StoreErrorKind::StepName, text))).await
             }
         }
@@ -552,7 +560,7 @@ impl<D: Database> Core<D> {
             let text = format!("job `{}` cannot be enqueued: {error}; nothing was enqueued", J::SPEC.name);
             StoreError::new(StoreErrorKind::Unrecordable, text)
         };
-        let parts = job.key().map_err(|error| refused(error.to_string()))?;
+        let parts = job.key().map_err(|error| refused(bare(&error)))?;
         let key = Key::new(&self.namespace, J::SPEC.name, &parts);
         let what = || format!("the task `{}`", J::SPEC.name);
         let payload = recordable(codec::encode(job), what, "nothing was enqueued")?;

@@ -7,6 +7,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
 use super::Tick;
+use crate::error::Code;
 use crate::job::Schedule;
 
 /// Why a job cannot be scheduled.
@@ -15,7 +16,8 @@ use crate::job::Schedule;
 pub enum ScheduleError {
     /// The job states no schedule.
     #[error(
-        "job `{job}` has no schedule; write `schedule = \"0 3 * * *\"` into its attribute, or give it one with `Scheduler::job_at`"
+        "job `{job}` has no schedule; write `schedule = \"0 3 * * *\"` into its attribute, or give it one with `Scheduler::job_at` [{}]",
+        Code::NoSchedule
     )]
     Missing {
         /// The job.
@@ -24,7 +26,8 @@ pub enum ScheduleError {
     /// The text of the schedule is not one of cron, or means a day that never comes.
     #[error(
         "the schedule `{cron}` of job `{job}` cannot be used: {why}; write minute, hour, day of the month, month and \
-         day of the week, as in `0 3 * * *`"
+         day of the week, as in `0 3 * * *` [{}]",
+        Code::UnusableSchedule
     )]
     Cron {
         /// The job.
@@ -37,7 +40,8 @@ pub enum ScheduleError {
     /// There is no such time zone.
     #[error(
         "the schedule of job `{job}` is in time zone `{time_zone}`, which the IANA database does not have; write a name of it, \
-         such as `Europe/Berlin` or `UTC`"
+         such as `Europe/Berlin` or `UTC` [{}]",
+        Code::UnknownTimeZone
     )]
     TimeZone {
         /// The job.
@@ -46,7 +50,7 @@ pub enum ScheduleError {
         time_zone: &'static str,
     },
     /// The job is scheduled already.
-    #[error("job `{job}` is in the scheduler twice; leave one of them out")]
+    #[error("job `{job}` is in the scheduler twice; leave one of them out [{}]", Code::ScheduledTwice)]
     Twice {
         /// The job.
         job: &'static str,

@@ -175,7 +175,7 @@ where
     };
     if let (Some(schedule), 0) = (only, went.hit) {
         return Err(Trouble::Schedule(format!(
-            "`IDEM_SCHEDULE`: {plan} has no schedule `{schedule}` on this job"
+            "`IDEM_SCHEDULE`: {plan} has no schedule `{schedule}` on this job; copy it from a report, or leave the variable unset"
         )));
     }
     let failure = went.wrong.take().map(|wrong| {

@@ -18,7 +18,10 @@ where
     S: Clone + Send + Sync + 'static,
 {
     match examine(&scenario, &Plan::ALL).await {
-        Err(trouble) => trouble,
+        Err(trouble) => {
+            assert!(trouble.to_string().ends_with(&format!(" [{}]", trouble.code())), "{trouble}");
+            trouble
+        }
         Ok(report) => panic!("it is checked: {report:?}"),
     }
 }

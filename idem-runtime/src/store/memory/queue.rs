@@ -113,8 +113,9 @@ fn check(connection: Option<&mut MemoryConnection>, engine: Engine) -> Result<()
         (Some(_), _) => "in the transaction of somebody else",
         (None, Engine::Apalis) => "into the tables of apalis",
     };
-    let text =
-        format!("the memory store cannot enqueue {what}: enqueue into the outbox, outside of transactions");
+    let text = format!(
+        "the memory store cannot enqueue {what}: enqueue into the outbox, outside of transactions; nothing was enqueued"
+    );
     Err(StoreError::new(StoreErrorKind::Misconfigured, text))
 }
 

@@ -202,7 +202,8 @@ impl Store<MySql> for MySqlStore {
             }
             Err(error @ sqlx::Error::Database(_)) => Err(StoreError::new(
                 StoreErrorKind::UnknownRow,
-                format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
+                format!("`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or `lock = row` to \
+                     lock the key alone"),
             )
             .caused_by(error)),
             Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),

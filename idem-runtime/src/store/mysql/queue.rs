@@ -349,7 +349,10 @@ fn check(engine: Engine) -> Result<(), StoreError> {
 fn failed(doing: &str, error: sqlx::Error) -> StoreError {
     match number(&error) {
         Some(1305) => {
-            let text = format!("{doing} failed: the connection is not in a transaction, or that has ended");
+            let text = format!(
+                "{doing} failed: the connection is not in a transaction, or that has ended; nothing was \
+                 enqueued; call `begin` first and hand in the transaction"
+            );
             StoreError::new(StoreErrorKind::Refused, text).caused_by(error)
         }
         _ => driver_error(doing, error),

@@ -73,7 +73,8 @@ impl<D: Driver> Connections<D> {
         if shared.pool.is_closed() {
             return Err(StoreError::new(
                 StoreErrorKind::Unavailable,
-                "the connection pool that idem was built with is closed",
+                "the connection pool that idem was built with is closed; nothing was done; close it only after the last run, or \
+                 build an `Idem` with an open one",
             ));
         }
         let permit = match Arc::clone(&shared.permits).try_acquire_owned() {
@@ -136,7 +137,7 @@ fn exhausted(limit: Duration) -> StoreError {
     StoreError::new(
         StoreErrorKind::Exhausted,
         format!(
-            "no connection of idem became free within {limit:?}; allow more with `Builder::connections`, \
+            "no connection of idem became free within {limit:?}; nothing was done; run it again; allow more with `Builder::connections`, \
              or look for jobs that hold their transaction too long"
         ),
     )

@@ -12,11 +12,29 @@ pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreEr
     let (kind, temporary) = read(&error);
     let advice = match kind {
         StoreErrorKind::NotMigrated => {
-            "; idem's tables are missing: call `Idem::migrate`, or run the SQL of `Idem::migration_sql`"
+            "; idem's tables are not in the database and schema that the pool is connected to, so nothing was recorded: call \
+             `Idem::migrate` at start-up, or run the SQL of `Idem::migration_sql`; if that was done, compare the pool's URL, \
+             `Builder::schema` and `Builder::table_prefix`"
         }
-        StoreErrorKind::ReadOnly => "; idem needs a connection that may write",
-        StoreErrorKind::Exhausted => "; allow more connections",
-        StoreErrorKind::Conflict => "; run it again",
+        StoreErrorKind::ReadOnly => {
+            "; nothing was changed; give idem a pool of the primary, as a user that may write"
+        }
+        StoreErrorKind::Exhausted => {
+            "; nothing was done: the server accepts no connection, or all those of the pool are in use; look at the pool's \
+             host and port, allow more with `PoolOptions::max_connections`, and run it again"
+        }
+        StoreErrorKind::Conflict => "; the transaction is undone; run it again",
+        StoreErrorKind::Unavailable if temporary => {
+            "; the server is out of reach or went away; run it again when it answers, and look at the pool's host and port if \
+             it never does"
+        }
+        StoreErrorKind::Unavailable => {
+            "; look at the pool's URL, its options for TLS and its file (`create_if_missing` makes one of SQLite), and close \
+             the pool only after the last run"
+        }
+        StoreErrorKind::Misconfigured => {
+            "; nothing was done; correct the pool's URL or options (host, user, password, database), or create what they name"
+        }
         _ => "",
     };
     let made = StoreError::new(kind, format!("{doing} failed: {error}{advice}")).caused_by(error);
@@ -97,6 +115,8 @@ fn read_postgres(code: &str) -> (StoreErrorKind, bool) {
         // Serialization failure, deadlock, lock not available.
         "40001" | "40P01" | "55P03" => (StoreErrorKind::Conflict, true),
         "42P01" | "3F000" => (StoreErrorKind::NotMigrated, false),
+        // A database that does not exist, and a user or a password that is refused.
+        "3D000" | "28000" | "28P01" => (StoreErrorKind::Misconfigured, false),
         "25006" => (StoreErrorKind::ReadOnly, false),
         // Too many connections, and a server that starts or stops.
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => (StoreErrorKind::Unavailable, true),
@@ -114,7 +134,9 @@ fn read_mysql(number: u16) -> (StoreErrorKind, bool) {
         1205 | 3572 | 1213 | 1020 => (StoreErrorKind::Conflict, true),
         // A statement that was interrupted, or took longer than the session allows.
         1317 | 1969 | 3024 => (StoreErrorKind::Conflict, true),
-        1146 | 1049 => (StoreErrorKind::NotMigrated, false),
+        1146 => (StoreErrorKind::NotMigrated, false),
+        // A database that does not exist, and a user or a password that is refused.
+        1049 | 1044 | 1045 => (StoreErrorKind::Misconfigured, false),
         1290 | 1792 | 1836 => (StoreErrorKind::ReadOnly, false),
         // Too many connections, and a server that stops or ended the session.
         1040 | 1203 | 1053 | 1927 | 3168 | 4031 => (StoreErrorKind::Unavailable, true),

@@ -24,8 +24,10 @@ pub(in crate::store) fn engine_error(
     match is_apalis && matches!(made.kind(), StoreErrorKind::NotMigrated | StoreErrorKind::Refused) {
         false => made,
         true => {
-            let advice =
-                format!("{doing} failed: {text}; the tables of apalis are missing: call `{storage}::setup`");
+            let advice = format!(
+                "{doing} failed: {text}; the tables of apalis are not in the database that the pool is connected to: \
+                     call `{storage}::setup` at start-up, before `Idem::migrate` and `Queue::set_up`; nothing was enqueued"
+            );
             StoreError::new(StoreErrorKind::NotMigrated, advice).caused_by(made)
         }
     }

@@ -101,7 +101,7 @@ impl LeaseStore for SqliteStore {
         let query = sqlx::query(self.lease_statements.renew(leases)).persistent(false);
         // While a run of this process has the turn to write for long, nobody else can take a key over.
         let Ok(rows) = tokio::time::timeout(TURN, self.write(doing, query)).await else {
-            let text = "a run of this process writes for long; leases are renewed behind it";
+            let text = "a transaction of this process writes for long, so leases cannot be renewed yet; keep transactions short";
             return Err(StoreError::new(StoreErrorKind::Exhausted, text).temporary());
         };
         let rows = rows?;

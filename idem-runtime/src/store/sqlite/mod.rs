@@ -188,7 +188,7 @@ impl Store<Sqlite> for SqliteStore {
         i32::try_from(id).map(JobId).map_err(|_| {
             StoreError::new(
                 StoreErrorKind::Refused,
-                format!("job `{name}` has number {id}, which is too large"),
+                format!("job `{name}` has number {id}, which is too large; `idem_jobs` has a row that idem did not write"),
             )
         })
     }
@@ -206,7 +206,8 @@ impl Store<Sqlite> for SqliteStore {
                 connection.give_back();
                 Err(StoreError::new(
                     StoreErrorKind::UnknownRow,
-                    format!("`lock = row({table}.{column} = …)` cannot lock: {error}"),
+                    format!("`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or `lock = row` to \
+                     lock the key alone"),
                 )
                 .caused_by(error))
             }

@@ -1,5 +1,7 @@
 //! Why a job has no answer.
 
+mod code;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -9,9 +11,15 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{EmptyKey, KeyHash};
 use crate::record::Epoch;
 
+pub use self::code::Code;
+pub(crate) use self::code::bare;
+
 /// Why a job has no answer.
 ///
 /// A duplicate is not among the reasons: it is answered from the record.
+///
+/// Each text says what has happened, what was and was not changed and what to do, and ends with its [`Code`]; the job's
+/// own error says what it says. No text has the job's arguments in it, but for the readable key.
 ///
 /// # Example
 ///
@@ -139,14 +147,21 @@ impl fmt::Display for Busy {
         let Busy { job, key, waited, skipped, again_in } = self;
         write!(f, "job `{job}` is running for key `{key}`")?;
         if let Some(again_in) = again_in {
-            write!(f, "; deliver it again in {again_in:?}")
+            write!(f, "; nothing was done; deliver it again in {again_in:?}")?;
         } else if *skipped {
-            write!(f, "; that run does the work")
+            write!(f, "; that run does the work, and this one has done nothing")?;
         } else if waited.is_zero() {
-            write!(f, "; try again when it has ended")
+            write!(
+                f,
+                "; nothing was done; run it again when that run has ended, or wait with `on_busy = wait(\"10s\")`"
+            )?;
         } else {
-            write!(f, " and did not end within {waited:?}; try again later")
+            write!(
+                f,
+                " and did not end within {waited:?}; nothing was done; run it again later, or write a longer `on_busy = wait(...)`"
+            )?;
         }
+        write!(f, " [{}]", Code::Busy)
     }
 }
 
@@ -154,7 +169,8 @@ impl fmt::Display for Busy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "job `{job}` has run for key `{key}` with other arguments (fingerprint {recorded}, now {given}); \
-     give other work another key, or leave an argument out with `fingerprint = ignore(...)`"
+     nothing was done; give other work another key, or leave an argument out with `fingerprint = ignore(...)` [{}]",
+    Code::KeyReused
 )]
 #[non_exhaustive]
 pub struct KeyReused {
@@ -170,7 +186,11 @@ pub struct KeyReused {
 
 /// The business row of `lock = row(table.column = arg)` does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("job `{job}` cannot lock its row: `{table}` has no row with this `{column}` (key `{key}`)")]
+#[error(
+    "job `{job}` cannot lock its row for key `{key}`: `{table}` has no row with this `{column}`; nothing was done; insert the \
+     row first, or write `lock = row` if the job makes it [{}]",
+    Code::RowNotFound
+)]
 #[non_exhaustive]
 pub struct RowNotFound {
     /// The job.
@@ -185,7 +205,11 @@ pub struct RowNotFound {
 
 /// The body took longer than the job's `timeout`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("job `{job}` took longer than {limit:?} for key `{key}`; {}", left_behind(*.leased))]
+#[error(
+    "job `{job}` took longer than {limit:?} for key `{key}` and was stopped; {}; run it again, or raise `timeout` [{}]",
+    left_behind(*.leased),
+    Code::Timeout
+)]
 #[non_exhaustive]
 pub struct Timeout {
     /// The job.
@@ -209,7 +233,9 @@ fn left_behind(leased: bool) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, or the \
-     store could not be reached for a whole lease; what this run did since its last step is not recorded"
+     store could not be reached for a whole lease; what this run did since its last step is not recorded; run it again, and \
+     write a longer `lock = lease(...)` if this happens often [{}]",
+    Code::LostClaim
 )]
 #[non_exhaustive]
 pub struct LostClaim {
@@ -225,8 +251,9 @@ pub struct LostClaim {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with key \
-     {hash} and epoch {epoch}",
-    place(.step.as_deref())
+     {hash} and epoch {epoch} [{}]",
+    place(.step.as_deref()),
+    Code::Parked
 )]
 #[non_exhaustive]
 pub struct Parked {
@@ -252,8 +279,9 @@ fn place(step: Option<&str>) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, and this code {}; nothing more was \
-     done; run code that has the recorded steps, or choose `drift = resume` or `drift = park`",
-    instead(.recorded, .asked.as_deref())
+     done; run code that has the recorded steps, or choose `drift = resume` or `drift = park` [{}]",
+    instead(.recorded, .asked.as_deref()),
+    Code::Drift
 )]
 #[non_exhaustive]
 pub struct DriftError {
@@ -277,7 +305,7 @@ fn instead(recorded: &str, asked: Option<&str>) -> String {
 
 /// The arguments cannot make a key or a fingerprint.
 #[derive(Debug, thiserror::Error)]
-#[error("job `{job}` refuses its arguments: {reason}")]
+#[error("job `{job}` refuses its arguments, and nothing was done: {reason}")]
 #[non_exhaustive]
 pub struct ArgsError {
     /// The job.
@@ -302,7 +330,8 @@ pub enum ArgsErrorReason {
 /// The store could not do its part.
 ///
 /// What went wrong ([`kind`](Self::kind)) and whether another try may help
-/// ([`is_temporary`](Self::is_temporary)) are separate facts.
+/// ([`is_temporary`](Self::is_temporary)) are separate facts. The text ends with the [`Code`] of the kind; the error of
+/// the driver, if there was one, is the [source](StdError::source), and its text a part of this one.
 #[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
@@ -311,7 +340,7 @@ pub struct StoreError {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What a store could not do.
+/// What a store could not do. Each kind has a [`Code`] of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -321,7 +350,7 @@ pub enum StoreErrorKind {
     Exhausted,
     /// The database gave up one of several transactions that were in each other's way.
     Conflict,
-    /// idem's tables are missing: `Idem::migrate` creates them.
+    /// idem's tables, or the engine's, are missing or not prepared: `Idem::migrate` creates those of idem.
     NotMigrated,
     /// The database, or this user, may only read.
     ReadOnly,
@@ -346,7 +375,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
-    /// Makes an error that says `what` went wrong and what to do about it.
+    /// Makes an error that says `what` went wrong and what to do about it; the code is added to it.
     pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
         StoreError { kind, temporary: false, what: what.into(), source: None }
     }
@@ -365,6 +394,14 @@ impl StoreError {
         self
     }
 
+    /// Names the run that it has ended, unless the text names its job.
+    pub(crate) fn of_run(mut self, job: &str, run: &impl fmt::Display) -> Self {
+        if !self.what.contains(&format!("`{job}`")) {
+            self.what = format!("{run}: {}", self.what);
+        }
+        self
+    }
+
     /// Returns what went wrong.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -378,7 +415,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        write!(f, "{} [{}]", self.what, self.code())
     }
 }
 
@@ -387,3 +424,6 @@ impl StdError for StoreError {
         self.source.as_deref().map(|source| source as _)
     }
 }
+
+#[cfg(all(test, feature = "schedule", feature = "apalis"))]
+mod tests;
