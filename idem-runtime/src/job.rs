@@ -518,6 +518,13 @@ impl<T: Never> JobArg<Closed> for T {
     note = "write `#[derive(Serialize, Deserialize)]` on a type of your own"
 )]
 pub trait JobOutput: Sized + Send + 'static {
+    /// The type itself, for those who hand the result to serde.
+    #[doc(hidden)]
+    type Itself: Serialize;
+
+    #[doc(hidden)]
+    fn itself(&self) -> &Self::Itself;
+
     // Methods, and not serde's traits as supertraits: rustc would complain about each of those instead of this one.
     #[doc(hidden)]
     fn encode_output(&self) -> Result<Vec<u8>, CodecError>;
@@ -528,6 +535,12 @@ pub trait JobOutput: Sized + Send + 'static {
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {
+    type Itself = T;
+
+    fn itself(&self) -> &T {
+        self
+    }
+
     fn encode_output(&self) -> Result<Vec<u8>, CodecError> {
         codec::encode(self)
     }

@@ -4,10 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_runtime::job::Lock;
+use idem_runtime::job::{JobOutput, Lock};
 use idem_runtime::record::Record;
 use idem_runtime::{Done, Error, Idem, Job, RunOn, codec, key::Key};
-use serde::Serialize;
 use sqlx::Pool;
 
 use crate::check::Trouble;
@@ -58,7 +57,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn of<T: Serialize>(done: &Done<T>) -> Self {
+    fn of<T: JobOutput>(done: &Done<T>) -> Self {
+        let value = (**done).itself();
         let how = match done {
             Done::Executed(_) => "executed",
             Done::Replayed(_) => "replayed",
@@ -67,8 +67,8 @@ impl Answer {
         Answer {
             how,
             // Equal values have equal bytes, maps included.
-            bytes: codec::encode_canonical(&**done).unwrap_or_else(|error| error.to_string().into_bytes()),
-            text: serde_json::to_string(&**done)
+            bytes: codec::encode_canonical(value).unwrap_or_else(|error| error.to_string().into_bytes()),
+            text: serde_json::to_string(value)
                 .unwrap_or_else(|_| String::from("a value that JSON cannot write")),
         }
     }
