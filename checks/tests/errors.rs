@@ -84,7 +84,9 @@ fn the_texts_of_traits_name_one_code_that_exists() {
 fn render() -> String {
     let compile = entries_of_the_macros();
     let run = entries_of_the_runtime();
-    let mut index: Vec<&str> = compile.iter().chain(&run).map(|entry| entry.slug.as_str()).collect();
+    let test = entries_of_the_testkit();
+    let mut index: Vec<&str> =
+        compile.iter().chain(&run).chain(&test).map(|entry| entry.slug.as_str()).collect();
     index.sort_unstable();
     for pair in index.windows(2) {
         assert_ne!(pair[0], pair[1], "two errors have one code, and one anchor in docs/errors.md");
@@ -108,6 +110,7 @@ fn render() -> String {
         &compile,
     );
     section(&mut text, "Run-time errors", "What a run, a push or an operation answers.", &run);
+    section(&mut text, "Errors of the testkit", "Why a check can tell nothing.", &test);
     text
 }
 
@@ -117,12 +120,13 @@ fn anchor(slug: &str) -> String {
 }
 
 fn section(text: &mut String, title: &str, about: &str, entries: &[Entry]) {
+    let to_do = if title == "Compile errors" { "What to write" } else { "What to do" };
     if entries.is_empty() {
         return;
     }
     let _ = write!(text, "\n## {title}\n\n{about}\n");
     for Entry { slug, meaning, remedy, example } in entries {
-        let _ = write!(text, "\n### idem::{slug}\n\n{meaning}\n\n**What to write.** {remedy}\n");
+        let _ = write!(text, "\n### idem::{slug}\n\n{meaning}\n\n**{to_do}.** {remedy}\n");
         if let Some(Example { name, source, message }) = example {
             let _ = write!(
                 text,
@@ -144,9 +148,24 @@ fn entries_of_the_macros() -> Vec<Entry> {
     Code::ALL.iter().map(entry).collect()
 }
 
-/// Returns what the catalogue of run-time errors says; there is none yet.
 fn entries_of_the_runtime() -> Vec<Entry> {
-    Vec::new()
+    let entry = |code: &idem_runtime::Code| Entry {
+        slug: code.slug().to_owned(),
+        meaning: code.meaning().to_owned(),
+        remedy: code.remedy().to_owned(),
+        example: None,
+    };
+    idem_runtime::Code::ALL.iter().map(entry).collect()
+}
+
+fn entries_of_the_testkit() -> Vec<Entry> {
+    let entry = |code: &idem_testkit::Code| Entry {
+        slug: code.slug().to_owned(),
+        meaning: code.meaning().to_owned(),
+        remedy: code.remedy().to_owned(),
+        example: None,
+    };
+    idem_testkit::Code::ALL.iter().map(entry).collect()
 }
 
 /// Returns the case that shows an error best: it alone, in few words.

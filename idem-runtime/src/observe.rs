@@ -23,7 +23,7 @@
 //! | `failed` | the job's own error; the key is free to run again |
 //! | `rejected` | the job's own error, and it is final |
 //! | `dropped`, `panicked` | nobody waits for the answer any more; what that undoes says [`Idem::run`](crate::Idem::run) |
-//! | any other | the [`Error`] |
+//! | any other | the [code](Code::slug) of the error, as in `busy` |
 //!
 //! A step is `executed`, `skipped` (an earlier run has taken it), `adopted` (a probe found its effect) or `failed`; or it has no
 //! outcome, if the run ended in it.
@@ -50,7 +50,7 @@ use tracing::{Instrument, Span, field, info_span};
 
 use crate::done::Done;
 use crate::engine::{Enqueued, PushError};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::job::Job;
 use crate::run::StepName;
 
@@ -120,16 +120,7 @@ impl ObservedRun {
             Ok(Done::Replayed(_)) => "replayed",
             Ok(Done::Adopted(_)) => "adopted",
             Err(Error::Job(error)) if J::final_error(error).is_some() => "rejected",
-            Err(Error::Job(_)) => "failed",
-            Err(Error::Busy(_)) => "busy",
-            Err(Error::KeyReused(_)) => "key_reused",
-            Err(Error::RowNotFound(_)) => "row_not_found",
-            Err(Error::Timeout(_)) => "timeout",
-            Err(Error::LostClaim(_)) => "lost_claim",
-            Err(Error::Parked(_)) => "parked",
-            Err(Error::Drift(_)) => "drift",
-            Err(Error::Args(_)) => "args",
-            Err(Error::Store(_)) => "store",
+            Err(error) => error.code().map_or("failed", Code::slug),
         });
     }
 
