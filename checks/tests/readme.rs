@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use idem_checks::{block_lines, code_spans, read, root};
+use idem_checks::{block_lines, code_spans, read, root, rust_files};
 
 /// How a command of the README is tried.
 enum Trial {
@@ -26,7 +26,7 @@ const COMMANDS: &[(&str, Trial)] = &[
     ("cargo run -p idem-examples --bin webhook", Run("effects")),
     ("cargo run -p idem-examples --bin payment", Run("")),
     ("scripts/test", RunsThis),
-    ("cargo doc -p idem-runtime", PartOf("scripts/test")),
+    ("cargo doc -p idem-runtime --all-features --open", PartOf("scripts/test")),
     ("cargo test --workspace --all-features", PartOf("scripts/test")),
     ("scripts/servers run -- cargo test --workspace --all-features", PartOf("scripts/test")),
     ("scripts/bench", RunWith("--help", "--databases")),
@@ -108,14 +108,42 @@ fn links_lead_somewhere() {
 #[test]
 fn every_example_is_in_the_table_of_patterns() {
     let readme = read("README.md");
-    let (_, table) = readme.split_once("## Ten patterns").expect("there is a section");
-    let table = table.split("\n## ").next().expect("a split has a first part");
+    let table = section(&readme, "Ten patterns");
     for entry in std::fs::read_dir(root().join("examples/src/bin")).expect("there are examples") {
         let name = entry.expect("a folder can be listed").file_name().into_string().expect("names are UTF-8");
         let name = name.trim_end_matches(".rs");
         // It is the world outside of the others.
         if name != "provider" {
-            assert!(table.contains(&format!("[{name}")) || table.contains(&format!("/{name}.rs")), "{name}");
+            assert!(table.contains(&format!("[{name}](")), "{name}");
         }
     }
+    let numbers =
+        table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
+    assert_eq!(numbers.collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+}
+
+fn section<'r>(readme: &'r str, title: &str) -> &'r str {
+    let (_, below) = readme.split_once(&format!("\n## {title}\n")).expect("there is a section");
+    below.split("\n## ").next().expect("a split has a first part")
+}
+
+#[test]
+fn the_messages_that_it_explains_are_those_of_the_code() {
+    let files =
+        rust_files("idem-runtime/src").into_iter().map(|file| read(format!("idem-runtime/src/{file}")));
+    // A literal may go on in the next line.
+    let code: Vec<String> = files
+        .map(|text| text.lines().map(|line| line.trim_start().trim_end_matches('\\')).collect())
+        .collect();
+    let readme = read("README.md");
+    let table = section(&readme, "When something is wrong");
+    let messages = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut known = 0;
+    for message in messages {
+        known += 1;
+        for part in message.split(['…', 'X', 'Y']).map(str::trim).filter(|part| part.len() > 3) {
+            assert!(code.iter().any(|code| code.contains(part)), "no error says {part:?}");
+        }
+    }
+    assert!(known >= 10, "only {known} messages were found: is the test blind?");
 }

@@ -108,7 +108,7 @@ impl Fixture {
     where
         J: idem_runtime::RunOn<Sqlite, World>,
         J::Error: std::error::Error + Send + Sync,
-        J::Output: serde::Serialize + Sync + Clone,
+        J::Output: serde::Serialize + serde::de::DeserializeOwned + Sync + Clone,
     {
         let storage = self.storage::<J>().poll_with_strategy(engine::Every::new(engine::POLL));
         let name = format!("{}-{name}", self.prefix);
