@@ -149,7 +149,7 @@ async fn a_body_that_takes_too_long_is_dropped_and_runs_again() {
     match hurried(&desk.idem, 1).await {
         Err(Error::Timeout(timeout)) => {
             let text = timeout.to_string();
-            assert!(text.ends_with("its recorded steps stay, and the next run goes on from them"), "{text}");
+            assert!(text.contains("its recorded steps stay, and the next run goes on from them"), "{text}");
         }
         other => panic!("a body over its limit answered {other:?}"),
     }
