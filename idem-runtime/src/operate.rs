@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tracing::info;
 
 use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
@@ -11,8 +10,9 @@ use crate::error::{ArgsError, Error, StoreError, StoreErrorKind, bare};
 use crate::idem::Idem;
 use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
-use crate::record::{self, Entry, Epoch, Event, JobId, State};
-use crate::store::{Database, Forget, Resolve, TaskRow, UnfinishedFilter};
+use crate::operator::stale;
+use crate::record::{self, Entry, Epoch, State, StepRecord};
+use crate::store::{AuditRow, Database, TaskRow, UnfinishedFilter};
 
 /// A key of a leased job that has no outcome: it is running, its lease has lapsed, its last run failed, or it is parked.
 #[derive(Debug, Clone)]
@@ -90,12 +90,24 @@ pub struct Audit {
     pub age: Duration,
 }
 
+impl From<StepRecord> for StepState {
+    fn from(step: StepRecord) -> Self {
+        StepState { is_done: step.result.is_some(), name: step.name }
+    }
+}
+
+impl From<AuditRow> for Audit {
+    fn from(row: AuditRow) -> Self {
+        Audit { epoch: row.epoch, action: row.action, why: row.why, age: row.age }
+    }
+}
+
 /// What a person has found out about an effect that is in doubt.
 #[derive(Debug, Clone)]
-pub struct Resolution(Found);
+pub struct Resolution(pub(crate) Found);
 
 #[derive(Debug, Clone)]
-enum Found {
+pub(crate) enum Found {
     Done(Vec<u8>),
     NotDone,
 }
@@ -237,15 +249,8 @@ impl<D: Database, S> Idem<D, S> {
             lease_left: entry.lease_left,
             error,
             parked,
-            steps: entry
-                .steps
-                .into_iter()
-                .map(|step| StepState { name: step.name, is_done: step.result.is_some() })
-                .collect(),
-            audit: audit
-                .into_iter()
-                .map(|row| Audit { epoch: row.epoch, action: row.action, why: row.why, age: row.age })
-                .collect(),
+            steps: entry.steps.into_iter().map(StepState::from).collect(),
+            audit: audit.into_iter().map(Audit::from).collect(),
         }))
     }
 
@@ -267,60 +272,21 @@ impl<D: Database, S> Idem<D, S> {
         resolution: Resolution,
         why: &str,
     ) -> Result<(), StoreError> {
-        let job = J::SPEC.name;
-        let stale = |what| stale::<J>(key, "resolved", what);
-        let (entry, id) = self.own_entry::<J>(key, "resolved").await?;
-        let parked = match troubles(&entry) {
-            (_, Some(parked)) if entry.epoch == epoch => parked,
-            (_, Some(_)) => {
-                return Err(stale(format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
-            }
-            (_, None) => return Err(stale(format!("it is {:?}, not parked", entry.state))),
-        };
-        let step = parked.step.as_deref();
-        let (event, action) = match (&resolution.0, step) {
-            (Found::Done(bytes), None) => {
-                if let Err(error) = J::Output::decode_output(bytes) {
-                    let text = format!(
-                        "the result is not what job `{job}` returns: {}; nothing was changed; give \
-                         `Resolution::done` a value of the job's result type",
-                        bare(&error)
-                    );
-                    return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
-                }
-                (Event::Complete, "done")
-            }
-            (Found::Done(_), Some(_)) => (Event::Release, "done"),
-            (Found::NotDone, _) => (Event::Release, "rerun"),
-        };
-        let state = record::next(State::Parked, event).expect("a parked key is completed or released");
-        let result = match &resolution.0 {
-            Found::Done(bytes) => Some(bytes.as_slice()),
-            Found::NotDone => None,
-        };
-        let trouble = record::Trouble { error: format!("resolved as {action}: {why}"), in_doubt: false };
-        let trouble = codec::encode(&trouble).expect("a text can be encoded");
-        let resolve = Resolve {
-            key,
-            job: id,
-            epoch,
-            state,
-            payload: match (event, result) {
-                (Event::Complete, Some(result)) => result,
-                _ => &trouble,
-            },
-            retain: J::SPEC.retain,
-            step: step.map(|step| (step, result)),
-            action,
-            why,
-        };
-        match self.store().resolve(&resolve).await? {
-            true => {
-                info!(job, %key, %epoch, action, "resolved");
-                Ok(())
-            }
-            false => Err(stale(String::from("it has changed in this moment"))),
+        let entry = self.own_entry::<J>(key, "resolved").await?;
+        let is_whole = troubles(&entry).1.is_some_and(|parked| parked.step.is_none());
+        if let Found::Done(bytes) = &resolution.0
+            && is_whole
+            && let Err(error) = J::Output::decode_output(bytes)
+        {
+            let job = J::SPEC.name;
+            let text = format!(
+                "the result is not what job `{job}` returns: {}; nothing was changed; give `Resolution::done` a value of the \
+                 job's result type",
+                bare(&error)
+            );
+            return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
         }
+        self.operator().resolve(key, epoch, &resolution, J::SPEC.retain, why).await
     }
 
     /// Lets a key count as if nothing had ever run for it, and notes `why` in the audit: the next run is a first one,
@@ -358,50 +324,21 @@ impl<D: Database, S> Idem<D, S> {
     /// # }
     /// ```
     pub async fn forget<J: Job>(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
-        let stale = |what| stale::<J>(key, "forgotten", what);
-        let (entry, id) = self.own_entry::<J>(key, "forgotten").await?;
-        let state = entry.state;
-        if record::next(state, Event::Forget).is_err() {
-            return Err(stale(match state {
-                State::Running => format!(
-                    "a run has it; let that run end, or its lease of another {:?} pass and another run take over",
-                    entry.lease_left
-                ),
-                State::Lapsed => String::from(
-                    "a run has it whose lease is over, and which may still write; run the job again",
-                ),
-                State::Absent | State::Failed | State::Parked | State::Completed | State::Rejected => {
-                    String::from("what is recorded of it has expired")
-                }
-            }));
-        }
-        if entry.epoch != epoch {
-            return Err(stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
-        }
-        let forget = Forget { key, job: id, state, epoch, action: "forget", why };
-        match self.store().forget(&forget).await? {
-            true => {
-                info!(job = J::SPEC.name, %key, %epoch, ?state, "forgotten");
-                Ok(())
-            }
-            false => Err(stale(String::from("it has changed in this moment"))),
-        }
+        self.own_entry::<J>(key, "forgotten").await?;
+        self.operator().forget(key, epoch, why).await
     }
 
-    /// Returns what is recorded of a key of this job, and the number of the job.
-    async fn own_entry<J: Job>(
-        &self,
-        key: KeyHash,
-        done: &'static str,
-    ) -> Result<(Entry, JobId), StoreError> {
-        let nothing = || stale::<J>(key, done, String::from("nothing is recorded of it"));
+    /// Returns what is recorded of a key of this job.
+    async fn own_entry<J: Job>(&self, key: KeyHash, done: &'static str) -> Result<Entry, StoreError> {
+        let stale = |what| stale(key, J::SPEC.name, done, what);
+        let nothing = || stale(String::from("nothing is recorded of it"));
         let entry = self.store().entry(key).await?.ok_or_else(nothing)?;
         let owner = self.store().job_of(key).await?.ok_or_else(nothing)?;
         if (&*owner.namespace, &*owner.name) != (self.namespace(), J::SPEC.name) {
             let what = format!("it is a key of job `{}` of namespace `{}`", owner.name, owner.namespace);
-            return Err(stale::<J>(key, done, what));
+            return Err(stale(what));
         }
-        Ok((entry, self.enrolled::<J>().await?.id))
+        Ok(entry)
     }
 
     /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
@@ -469,19 +406,8 @@ impl<D: Database, S> Idem<D, S> {
     }
 }
 
-/// The error of a key that is not as the caller believes.
-fn stale<J: Job>(key: KeyHash, done: &'static str, what: String) -> StoreError {
-    let job = J::SPEC.name;
-    StoreError::new(
-        StoreErrorKind::Stale,
-        format!(
-            "key {key} of job `{job}` cannot be {done}: {what}; nothing was changed; look at it again with `Idem::explain`"
-        ),
-    )
-}
-
 /// Reads what is kept with a failed or parked key.
-fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
+pub(crate) fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
     let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", bare(&error));
     match entry.state {
         State::Failed => {

@@ -10,9 +10,10 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Forget, Found, Held, Holder,
-    JobName, Lease, LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx,
-    Swept, TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch as KeyWatch,
+    AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found, Held,
+    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -248,6 +249,29 @@ impl<D: Database> ScheduleStore for WatchedStore<D> {
 
     async fn advance_tick(&self, job: JobId, from: Option<Tick>, to: Tick) -> Result<bool, StoreError> {
         self.inner.advance_tick(job, from, to).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> OperateStore for WatchedStore<D> {
+    async fn keys(&self, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError> {
+        self.inner.keys(filter).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        self.inner.jobs().await
+    }
+
+    async fn claims(&self, filter: &KeyFilter<'_>) -> Result<Vec<ClaimRow>, StoreError> {
+        self.inner.claims(filter).await
+    }
+
+    async fn release_claims(&self, task: TaskId, action: &str, why: &str) -> Result<u64, StoreError> {
+        self.inner.release_claims(task, action, why).await
+    }
+
+    async fn volume(&self) -> Result<Volume, StoreError> {
+        self.inner.volume().await
     }
 }
 

@@ -538,6 +538,7 @@ mod postgres {
             job: JobId(1),
             key: key.hash(),
             epoch: hold.epoch,
+            from: State::Parked,
             state: State::Failed,
             payload: b"t",
             retain: Retain::None,

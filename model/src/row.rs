@@ -171,6 +171,14 @@ impl Row {
         Some(())
     }
 
+    /// A person ends the claim of a run; what is in doubt is as if its lease had passed.
+    pub fn release(&mut self) -> Option<()> {
+        let entry = self.0.as_mut().filter(|entry| matches!(entry.state, State::Running | State::Lapsed))?;
+        change(entry, Event::Release);
+        entry.payload = vec![1];
+        Some(())
+    }
+
     /// Lets the clock of the store pass the end of the lease, or of the retention.
     pub fn pass(&mut self, event: Event) -> Option<()> {
         let entry = self.0.as_mut()?;

@@ -64,6 +64,7 @@ impl fmt::Display for Action {
             Action::Renew(run) => write!(f, "run {run} renews its lease"),
             Action::Arrive(letter) => write!(f, "late, run {} {}", letter.run, letter.write),
             Action::Lapse => f.write_str("the lease passes"),
+            Action::Release => f.write_str("a person says: the run is dead"),
             Action::Rerun => f.write_str("a person says: not done"),
             Action::Done => f.write_str("a person says: done"),
             Action::Expire => f.write_str("the retention passes"),

@@ -88,6 +88,8 @@ pub enum Action {
     Arrive(Letter),
     /// The lease passes.
     Lapse,
+    /// A person says that the run which has the key is dead.
+    Release,
     /// A person says that the parked effect did not happen.
     Rerun,
     /// A person says that the parked effect happened.
@@ -139,7 +141,7 @@ impl Model for Protocol {
             actions.push(Action::Lapse);
         }
         if left.resolutions > 0 {
-            actions.extend([Action::Rerun, Action::Done]);
+            actions.extend([Action::Release, Action::Rerun, Action::Done]);
         }
         if left.expiries > 0 {
             actions.push(Action::Expire);
@@ -176,6 +178,10 @@ impl Model for Protocol {
             Action::Lapse => {
                 world.row.pass(Event::Lapse)?;
                 world.left.lapses -= 1;
+            }
+            Action::Release => {
+                world.row.release()?;
+                world.left.resolutions -= 1;
             }
             Action::Rerun | Action::Done => {
                 let is_done = action == Action::Done;

@@ -97,7 +97,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         match self.tag()? {
             Tag::End => Err(CodecError::unreadable("a sequence ends where a value should be")),
-            Tag::Unit => visitor.visit_unit(),
+            Tag::Unit | Tag::Null => visitor.visit_unit(),
             Tag::None => visitor.visit_none(),
             Tag::Some => visitor.visit_some(self),
             Tag::False => visitor.visit_bool(false),
@@ -151,6 +151,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
         match self.peek()? {
             Tag::None | Tag::Some => self.deserialize_any(visitor),
+            Tag::Null => {
+                self.tag()?;
+                visitor.visit_none()
+            }
             // The type was not an `Option` when the record was written.
             _ => visitor.visit_some(self),
         }
@@ -171,7 +175,16 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor: V,
     ) -> Result<V::Value, CodecError> {
         match self.peek()? {
-            Tag::UnitVariant | Tag::Variant => visitor.visit_enum(self),
+            // A text is a variant without content, and a map of one entry is one with it: as in JSON.
+            Tag::UnitVariant | Tag::Variant | Tag::Str => visitor.visit_enum(self),
+            Tag::Map => {
+                self.tag()?;
+                let value = visitor.visit_enum(Entry { decoder: self })?;
+                match self.at_end()? {
+                    true => Ok(value),
+                    false => Err(CodecError::unreadable("a map of several entries is no variant")),
+                }
+            }
             _ => self.deserialize_any(visitor),
         }
     }
@@ -257,10 +270,32 @@ impl<'a, 'de> de::EnumAccess<'de> for &'a mut Decoder<'de> {
     type Variant = VariantBody<'a, 'de>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), CodecError> {
-        let tag = self.tag()?;
+        let tag = match self.tag()? {
+            Tag::Str => Tag::UnitVariant,
+            tag => tag,
+        };
         let name = self.text()?;
         let variant = seed.deserialize(BorrowedStrDeserializer::<CodecError>::new(name))?;
         Ok((variant, VariantBody { decoder: self, tag }))
+    }
+}
+
+/// A variant that is the one entry of a map, behind the map's tag.
+struct Entry<'a, 'de> {
+    decoder: &'a mut Decoder<'de>,
+}
+
+impl<'a, 'de> de::EnumAccess<'de> for Entry<'a, 'de> {
+    type Error = CodecError;
+    type Variant = VariantBody<'a, 'de>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), CodecError> {
+        let Tag::Str = self.decoder.tag()? else {
+            return Err(CodecError::unreadable("a map without the name of a variant is none"));
+        };
+        let name = self.decoder.text()?;
+        let variant = seed.deserialize(BorrowedStrDeserializer::<CodecError>::new(name))?;
+        Ok((variant, VariantBody { decoder: self.decoder, tag: Tag::Variant }))
     }
 }
 

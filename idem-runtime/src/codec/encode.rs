@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
-use super::{CodecError, Tag};
+use super::{CodecError, NULL, Tag};
 
 /// In which order the entries of a map are written.
 #[derive(Clone, Copy)]
@@ -154,8 +154,12 @@ impl<'a> Serializer for &'a mut Encoder {
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), CodecError> {
-        self.serialize_unit()
+    fn serialize_unit_struct(self, name: &'static str) -> Result<(), CodecError> {
+        match name {
+            NULL => self.tag(Tag::Null),
+            _ => self.tag(Tag::Unit),
+        }
+        Ok(())
     }
 
     fn serialize_unit_variant(

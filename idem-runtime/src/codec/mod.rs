@@ -39,11 +39,13 @@ pub(crate) enum Tag {
     Map = 14,
     UnitVariant = 15,
     Variant = 16,
+    /// Nothing, as a text of JSON has it: the type that it is read into says what that is.
+    Null = 17,
 }
 
 impl Tag {
     fn from_byte(byte: u8) -> Option<Tag> {
-        const ALL: [Tag; 17] = [
+        const ALL: [Tag; 18] = [
             Tag::End,
             Tag::Unit,
             Tag::None,
@@ -61,6 +63,7 @@ impl Tag {
             Tag::Map,
             Tag::UnitVariant,
             Tag::Variant,
+            Tag::Null,
         ];
         ALL.get(usize::from(byte)).copied()
     }
@@ -110,6 +113,33 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     })?;
     decoder.finish()?;
     Ok(value)
+}
+
+/// A value that is nothing, and does not say of which type: `None` and `()` are read out of it.
+///
+/// It is what a JSON `null` becomes, so that a result which a person has written down as JSON is read as the job's type:
+/// there, too, an enum is a text, or a map of one entry.
+///
+/// # Example
+///
+/// ```
+/// use idem_runtime::codec::{Null, decode, encode};
+///
+/// let bytes = encode(&Null).unwrap();
+/// assert_eq!(decode::<Option<u8>>(&bytes).unwrap(), None);
+/// decode::<()>(&bytes).unwrap();
+/// assert!(decode::<u8>(&bytes).is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Null;
+
+/// The name by which the encoder knows [`Null`].
+const NULL: &str = "idem_runtime::codec::Null";
+
+impl Serialize for Null {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit_struct(NULL)
+    }
 }
 
 /// A value that cannot be encoded or decoded.

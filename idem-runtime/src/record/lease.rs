@@ -96,6 +96,9 @@ pub struct Trouble {
     pub error: String,
     /// Whether an effect of the whole job may have happened.
     pub in_doubt: bool,
+    /// Whether a person has ended the run, who knows of no doubt: then it is as if its lease had passed.
+    #[serde(default)]
+    pub released: bool,
 }
 
 /// Where a key was parked.

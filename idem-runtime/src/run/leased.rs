@@ -201,7 +201,10 @@ where
             State::Lapsed => !J::SPEC.steps,
             // What cannot be read says nothing against a doubt.
             State::Failed => {
-                codec::decode::<Trouble>(&found.payload).map_or(true, |trouble| trouble.in_doubt)
+                codec::decode::<Trouble>(&found.payload).map_or(true, |trouble| match trouble.released {
+                    true => !J::SPEC.steps,
+                    false => trouble.in_doubt,
+                })
             }
             State::Absent | State::Running | State::Parked | State::Completed | State::Rejected => false,
         }
@@ -573,7 +576,8 @@ async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool
         Some((end, _)) => format!("{}…", &error[..end]),
     };
     info!(what, "failed; the key is free to run again");
-    let trouble = codec::encode(&Trouble { error, in_doubt }).expect("a text can be encoded");
+    let trouble =
+        codec::encode(&Trouble { error, in_doubt, released: false }).expect("a text can be encoded");
     match store.change(hold, &Change::Fail { trouble: &trouble }).await {
         Ok(Held::Yes | Held::Lost) => {}
         Ok(Held::Unknown) => {

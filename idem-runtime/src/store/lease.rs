@@ -44,8 +44,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Returns keys without an outcome, the longest unchanged first.
     async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError>;
 
-    /// Ends the wait of a parked key, if it is this job's and its epoch is still this, and notes it in the audit; tells
-    /// whether it was.
+    /// Ends the wait of a parked key, or the claim of a run, if the key is this job's and its epoch is still this, and notes
+    /// it in the audit; tells whether it was.
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError>;
 
     /// Lets what is recorded of a key count as expired, if it is this job's and still has this state and epoch, deletes
@@ -252,15 +252,17 @@ pub struct UnfinishedRow {
     pub entry: Entry,
 }
 
-/// What a person has found out about a parked key.
+/// What a person has found out about a key that is parked or running.
 #[derive(Debug, Clone, Copy)]
 pub struct Resolve<'a> {
     /// The key.
     pub key: KeyHash,
     /// The job that it is a key of.
     pub job: JobId,
-    /// The claim that parked it.
+    /// The claim that it is under.
     pub epoch: Epoch,
+    /// Where it stands: parked, or running, which means lapsed too.
+    pub from: State,
     /// What becomes of the key: failed, so that it may go on, or completed.
     pub state: State,
     /// What is kept with the state.

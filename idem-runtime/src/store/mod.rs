@@ -4,6 +4,7 @@ mod lease;
 pub mod memory;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod operate;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
@@ -29,6 +30,7 @@ pub use self::lease::{
 };
 #[cfg(feature = "mysql")]
 pub use self::mysql::MySqlStore;
+pub use self::operate::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, StateCounts, Volume};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 pub use self::queue::{Engine, Holder, Push, Pushed, QueueStore, UniqueClaim};
@@ -59,7 +61,7 @@ pub trait Database: Send + Sync + Sized + 'static {
 /// say whether another try may help: a method that can tell marks them as
 /// [temporary](StoreError::temporary).
 #[async_trait]
-pub trait Store<D: Database>: LeaseStore + QueueStore<D> + ScheduleStore {
+pub trait Store<D: Database>: LeaseStore + QueueStore<D> + ScheduleStore + OperateStore {
     /// Returns the name of the store, for messages.
     fn name(&self) -> &'static str;
 

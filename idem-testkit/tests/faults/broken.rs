@@ -11,9 +11,10 @@ use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Committed, Database, Engine, Forget, Held, Holder, JobName,
-    Lease, LeaseClaim, LeaseStore, Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept,
-    TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, UniqueClaim, Watch,
+    AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held, Holder,
+    JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    UnfinishedRow, UniqueClaim, Volume, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -139,6 +140,32 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         to: Tick,
     ) -> Result<bool, StoreError> {
         good.advance_tick(job, from, to).await
+    }
+
+    async fn keys(&self, good: &Good<D>, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError> {
+        good.keys(filter).await
+    }
+
+    async fn jobs(&self, good: &Good<D>) -> Result<Vec<JobRow>, StoreError> {
+        good.jobs().await
+    }
+
+    async fn claims(&self, good: &Good<D>, filter: &KeyFilter<'_>) -> Result<Vec<ClaimRow>, StoreError> {
+        good.claims(filter).await
+    }
+
+    async fn release_claims(
+        &self,
+        good: &Good<D>,
+        task: TaskId,
+        action: &str,
+        why: &str,
+    ) -> Result<u64, StoreError> {
+        good.release_claims(task, action, why).await
+    }
+
+    async fn volume(&self, good: &Good<D>) -> Result<Volume, StoreError> {
+        good.volume().await
     }
 
     async fn forget(&self, good: &Good<D>, forget: &Forget<'_>) -> Result<bool, StoreError> {
@@ -286,6 +313,29 @@ impl<D: Database> Store<D> for BrokenStore<D> {
 
     async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
         self.fault.sweep(&self.good, cursor, limit).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> OperateStore for BrokenStore<D> {
+    async fn keys(&self, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError> {
+        self.fault.keys(&self.good, filter).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        self.fault.jobs(&self.good).await
+    }
+
+    async fn claims(&self, filter: &KeyFilter<'_>) -> Result<Vec<ClaimRow>, StoreError> {
+        self.fault.claims(&self.good, filter).await
+    }
+
+    async fn release_claims(&self, task: TaskId, action: &str, why: &str) -> Result<u64, StoreError> {
+        self.fault.release_claims(&self.good, task, action, why).await
+    }
+
+    async fn volume(&self) -> Result<Volume, StoreError> {
+        self.fault.volume(&self.good).await
     }
 }
 

@@ -10,6 +10,7 @@ macro_rules! faults {
 }
 
 mod lease;
+mod operate;
 mod queue;
 mod schedule;
 
@@ -33,6 +34,7 @@ use sqlx::Sqlite;
 
 pub(crate) use self::broken::{BrokenStore, Fault, Good};
 pub(crate) use self::lease::*;
+pub(crate) use self::operate::*;
 pub(crate) use self::queue::*;
 pub(crate) use self::schedule::*;
 

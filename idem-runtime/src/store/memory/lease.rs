@@ -19,11 +19,11 @@ use crate::store::{
 /// A note of what a person did.
 #[derive(Debug)]
 pub(super) struct Audited {
-    key: KeyHash,
-    epoch: Epoch,
-    action: String,
-    why: String,
-    at: Instant,
+    pub(super) key: KeyHash,
+    pub(super) epoch: Epoch,
+    pub(super) action: String,
+    pub(super) why: String,
+    pub(super) at: Instant,
 }
 
 impl Data {
@@ -141,7 +141,7 @@ impl LeaseStore for MemoryStore {
                     data.tasks += 1;
                     let number = data.tasks;
                     let row = TaskRow::enqueued(number, task.clone());
-                    data.outbox.insert(number, Waiting { row, due: now });
+                    data.outbox.insert(number, Waiting { row, due: now, at: now });
                 }
             }
             Change::Fail { trouble } => end(stored, State::Failed, trouble),
@@ -186,13 +186,14 @@ impl LeaseStore for MemoryStore {
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let mut data = self.data();
         let (now, expires_at) = (data.now(), data.expiry(resolve.retain));
-        let parked = |stored: &&mut Stored| {
-            stored.state == State::Parked && (stored.job, stored.epoch) == (resolve.job, resolve.epoch)
+        let is_still_so = |stored: &&mut Stored| {
+            (stored.state, stored.job, stored.epoch) == (resolve.from, resolve.job, resolve.epoch)
         };
-        let Some(stored) = data.records.get_mut(&resolve.key).filter(parked) else { return Ok(false) };
+        let Some(stored) = data.records.get_mut(&resolve.key).filter(is_still_so) else { return Ok(false) };
         stored.state = resolve.state;
         stored.payload = resolve.payload.to_vec();
         stored.changed_at = now;
+        stored.lease_until = None;
         match resolve.step {
             Some((name, None)) => stored.steps.retain(|step| step.name != name),
             Some((name, Some(result))) => {

@@ -1,6 +1,7 @@
 //! Records in the memory of this process: for tests, and as the shortest example of a store.
 
 mod lease;
+mod operate;
 mod queue;
 mod schedule;
 

@@ -14,9 +14,11 @@ use crate::store::{Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, U
 /// A unique claim.
 #[derive(Debug)]
 pub(super) struct Claimed {
-    task: TaskId,
+    pub(super) job: JobId,
+    pub(super) readable: String,
+    pub(super) task: TaskId,
     since: Instant,
-    expires_at: Option<Instant>,
+    pub(super) expires_at: Option<Instant>,
 }
 
 /// A task in the outbox.
@@ -25,10 +27,12 @@ pub(super) struct Waiting {
     pub(super) row: TaskRow,
     /// Nobody takes it before.
     pub(super) due: Instant,
+    /// When it was put there.
+    pub(super) at: Instant,
 }
 
 impl Data {
-    fn holder(&self, claim: KeyHash) -> Option<Holder> {
+    pub(super) fn holder(&self, claim: KeyHash) -> Option<Holder> {
         let now = self.now();
         let claimed = self.claims.get(&claim)?;
         let left = claimed.expires_at.map(|at| at.saturating_duration_since(now));
@@ -36,10 +40,11 @@ impl Data {
         (left != Some(Duration::ZERO)).then_some(holder)
     }
 
-    fn take(&mut self, claim: &UniqueClaim<'_>, task: TaskId) {
+    fn take(&mut self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) {
         let since = self.now();
         let expires_at = claim.lasts.and_then(|lasts| since.checked_add(lasts));
-        self.claims.insert(claim.key.hash(), Claimed { task, since, expires_at });
+        let readable = claim.key.readable().to_owned();
+        self.claims.insert(claim.key.hash(), Claimed { job, readable, task, since, expires_at });
     }
 
     fn offer(&mut self, task: &Push<'_>) -> Pushed {
@@ -53,7 +58,7 @@ impl Data {
         }
         if let Some(claim) = &task.claim {
             match self.holder(claim.key.hash()) {
-                None => self.take(claim, task.id),
+                None => self.take(task.job, claim, task.id),
                 Some(holder) if holder.task == task.id => {}
                 Some(holder) => {
                     if task.ends_if_held {
@@ -97,7 +102,7 @@ impl Data {
             priority: task.priority,
             attempts: Some(task.attempts),
         };
-        self.outbox.insert(number, Waiting { row, due });
+        self.outbox.insert(number, Waiting { row, due, at: self.now() });
     }
 
     fn holds(&self, task: &Push<'_>, holder: TaskId) -> bool {
@@ -176,10 +181,10 @@ impl QueueStore<Memory> for MemoryStore {
         Ok(true)
     }
 
-    async fn acquire(&self, _: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
         let mut data = self.data();
         Ok(data.holder(claim.key.hash()).unwrap_or_else(|| {
-            data.take(claim, task);
+            data.take(job, claim, task);
             Holder { task, since: Duration::ZERO, left: claim.lasts }
         }))
     }

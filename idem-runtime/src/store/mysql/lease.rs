@@ -175,7 +175,7 @@ impl LeaseStore for MySqlStore {
     }
 
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
-        let failed = |error| driver_error("resolving a parked key", error);
+        let failed = |error| driver_error("resolving a key", error);
         // A person's word is not sent twice: what it answers the second time would be wrong.
         let mut connection = self.connections.lease_alive().await?;
         let sql = self.lease_statements.resolve(resolve);

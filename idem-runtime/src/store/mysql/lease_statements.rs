@@ -267,36 +267,36 @@ impl LeaseStatements {
         )
     }
 
-    /// Ends the wait of a parked key, notes it in the audit, and tells whether it was parked.
+    /// Ends the wait of a parked key or the claim of a run, notes it in the audit, and tells whether it was as it must be.
     pub(super) fn resolve(&self, resolve: &Resolve<'_>) -> String {
         let LeaseStatements { records, steps, audits, .. } = self;
         let (key, job, epoch) = (resolve.key, resolve.job, resolve.epoch);
-        let parked = format!(
+        let is_so = format!(
             "`key` = x'{key}' AND job = {job} AND epoch = {epoch} AND outcome = {}",
-            state_code(State::Parked)
+            state_code(resolve.from)
         );
-        let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
+        let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
         let mut sql = String::from("BEGIN;");
-        push_held(&mut sql, records, &parked);
+        push_held(&mut sql, records, &is_so);
         let (action, why) = (literal(resolve.action), literal(resolve.why));
         push(
             &mut sql,
             format_args!(
                 "INSERT INTO {audits} (`key`, epoch, action, why, at) SELECT `key`, {epoch}, {action}, {why}, {NOW} \
-                 FROM {records} WHERE {parked};"
+                 FROM {records} WHERE {is_so};"
             ),
         );
         match resolve.step {
             // The steps of a key that is done are not needed any more.
             _ if resolve.state == State::Completed => {
-                push(&mut sql, format_args!("DELETE FROM {steps} WHERE `key` = x'{key}' AND {is_parked};"));
+                push(&mut sql, format_args!("DELETE FROM {steps} WHERE `key` = x'{key}' AND {exists};"));
             }
             Some((name, None)) => {
                 let name = literal(name);
                 push(
                     &mut sql,
                     format_args!(
-                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND name = {name} AND {is_parked};"
+                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND name = {name} AND {exists};"
                     ),
                 );
             }
@@ -304,12 +304,12 @@ impl LeaseStatements {
                 push(&mut sql, format_args!("UPDATE {steps} SET result = "));
                 push_bytes(&mut sql, result);
                 let name = literal(name);
-                push(&mut sql, format_args!(" WHERE `key` = x'{key}' AND name = {name} AND {is_parked};"));
+                push(&mut sql, format_args!(" WHERE `key` = x'{key}' AND name = {name} AND {exists};"));
             }
             None => {}
         }
         let retain = (resolve.state == State::Completed).then_some(resolve.retain);
-        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &parked);
+        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &is_so);
         sql.push_str("COMMIT");
         sql
     }

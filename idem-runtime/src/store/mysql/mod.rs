@@ -7,6 +7,7 @@
 
 mod lease;
 mod lease_statements;
+mod operate;
 mod queue;
 mod schedule;
 mod statements;
@@ -20,6 +21,7 @@ use sqlx::{Column, Connection, MySql, MySqlPool, Row};
 use tracing::{debug, info};
 
 use self::lease_statements::LeaseStatements;
+use self::operate::Operate;
 use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::MySqlTx;
@@ -40,6 +42,7 @@ pub struct MySqlStore {
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     queue_statements: QueueStatements,
+    operate: Operate,
 }
 
 impl MySqlStore {
@@ -52,6 +55,7 @@ impl MySqlStore {
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
             queue_statements: QueueStatements::new(&settings),
+            operate: Operate::new(&settings),
         }
     }
 }

@@ -189,7 +189,7 @@ impl QueueStatements {
             push(
                 &mut sql,
                 format_args!(
-                    ", UNIX_TIMESTAMP(), '{}', {unclaimed}, {due}, {}, {})",
+                    ", {NOW}, '{}', {unclaimed}, {due}, {}, {})",
                     task.id, task.priority, task.attempts
                 ),
             );

@@ -191,9 +191,8 @@ impl LeaseStore for PostgresStore {
         let mut connection = self.connections.lease_alive().await?;
         let bell = self.bell_in(connection.session(), resolve.key);
         let sql = self.lease_statements.resolve(resolve, bell);
-        let rows = message(&mut connection, sql)
-            .await
-            .map_err(|error| driver_error("resolving a parked key", error))?;
+        let rows =
+            message(&mut connection, sql).await.map_err(|error| driver_error("resolving a key", error))?;
         connection.give_back();
         Ok(is_held(&rows))
     }

@@ -257,49 +257,47 @@ impl LeaseStatements {
         )
     }
 
-    /// Ends the wait of a parked key, notes it in the audit, and tells whether it was parked.
+    /// Ends the wait of a parked key or the claim of a run, notes it in the audit, and tells whether it was as it must be.
     pub(super) fn resolve(&self, resolve: &Resolve<'_>, bell: Bell) -> String {
         let LeaseStatements { records, steps, audits, .. } = self;
         let (key, job, epoch) = (resolve.key, resolve.job, resolve.epoch);
-        let parked = format!(
+        let is_so = format!(
             "key = '{key}' AND job = {job} AND epoch = '{epoch}' AND outcome = {}",
-            state_code(State::Parked)
+            state_code(resolve.from)
         );
-        let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
+        let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
         let mut sql = String::from(BEGIN);
-        push_held(&mut sql, records, &parked);
+        push_held(&mut sql, records, &is_so);
         let (action, why) = (literal(resolve.action), literal(resolve.why));
         push(
             &mut sql,
             format_args!(
                 "INSERT INTO {audits} (key, epoch, action, why, at) \
-                 SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {is_parked};"
+                 SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {exists};"
             ),
         );
         match resolve.step {
             // The steps of a key that is done are not needed any more.
             _ if resolve.state == State::Completed => {
-                push(&mut sql, format_args!("DELETE FROM {steps} WHERE key = '{key}' AND {is_parked};"));
+                push(&mut sql, format_args!("DELETE FROM {steps} WHERE key = '{key}' AND {exists};"));
             }
             Some((name, None)) => {
                 let name = literal(name);
                 push(
                     &mut sql,
-                    format_args!(
-                        "DELETE FROM {steps} WHERE key = '{key}' AND name = {name} AND {is_parked};"
-                    ),
+                    format_args!("DELETE FROM {steps} WHERE key = '{key}' AND name = {name} AND {exists};"),
                 );
             }
             Some((name, Some(result))) => {
                 push(&mut sql, format_args!("UPDATE {steps} SET result = "));
                 push_bytes(&mut sql, result);
                 let name = literal(name);
-                push(&mut sql, format_args!(" WHERE key = '{key}' AND name = {name} AND {is_parked};"));
+                push(&mut sql, format_args!(" WHERE key = '{key}' AND name = {name} AND {exists};"));
             }
             None => {}
         }
         let retain = (resolve.state == State::Completed).then_some(resolve.retain);
-        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &parked);
+        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &is_so);
         sql.push_str(&bell.ring());
         sql.push_str("COMMIT");
         sql

@@ -6,6 +6,7 @@
 
 mod lease;
 mod lease_statements;
+mod operate;
 mod queue;
 mod schedule;
 mod statements;
@@ -22,6 +23,7 @@ use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, PgPool, Postgres, 
 use tracing::{debug, info};
 
 use self::lease_statements::LeaseStatements;
+use self::operate::Operate;
 use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::PostgresTx;
@@ -43,6 +45,7 @@ pub struct PostgresStore {
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     queue_statements: QueueStatements,
+    operate: Operate,
     watches: Watches,
     /// Statements prepared in a session do not outlast it here: a transaction pooler is in between.
     unprepared: AtomicBool,
@@ -66,6 +69,7 @@ impl PostgresStore {
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
             queue_statements: QueueStatements::new(&settings),
+            operate: Operate::new(&settings),
             unprepared: AtomicBool::new(false),
         }
     }

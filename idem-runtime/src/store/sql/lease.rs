@@ -9,9 +9,9 @@ use crate::job::Retain;
 use crate::record::{Entry, Epoch, Hold, Outcome, State, Token};
 use crate::store::{Lease, RETAIN_MILLIS_MAX, retain_millis};
 
-const RUNNING: i16 = 3;
-const FAILED: i16 = 4;
-const PARKED: i16 = 5;
+pub(super) const RUNNING: i16 = 3;
+pub(super) const FAILED: i16 = 4;
+pub(super) const PARKED: i16 = 5;
 
 /// Returns what a table keeps in the column `outcome` of a key that is put into this state.
 ///

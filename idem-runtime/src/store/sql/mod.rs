@@ -4,6 +4,7 @@ mod connections;
 mod errors;
 mod lease;
 mod migrations;
+mod operate;
 mod queue;
 
 use std::sync::Arc;
@@ -15,6 +16,9 @@ pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
+pub(super) use self::operate::{
+    Columns, Dialect, OperateStatements, read_claim_row, read_job_row, read_key_row, read_size, read_volume,
+};
 pub(super) use self::queue::{OFFERS, crowded, engine_error, millis, read_task_id};
 use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};

@@ -25,7 +25,7 @@ const TURN: Duration = Duration::from_millis(500);
 impl SqliteStore {
     /// Sends what is one transaction, or one statement, to the writer, and returns its rows. A connection whose
     /// transaction did not end in order is closed.
-    async fn write(
+    pub(super) async fn write(
         &self,
         doing: &str,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -36,7 +36,7 @@ impl SqliteStore {
         Ok(rows)
     }
 
-    async fn look(
+    pub(super) async fn look(
         &self,
         doing: &str,
         query: Query<'_, Sqlite, SqliteArguments>,
@@ -159,6 +159,7 @@ impl LeaseStore for SqliteStore {
 
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let sql = self.lease_statements.resolve(
+            resolve.from,
             resolve.state,
             &match resolve.state {
                 State::Completed => expires_at(resolve.retain),
@@ -176,7 +177,7 @@ impl LeaseStore for SqliteStore {
             .bind(resolve.step.map(|(name, _)| name.to_owned()))
             .bind(resolve.step.and_then(|(_, result)| result).map(<[u8]>::to_vec))
             .bind(resolve.job.0);
-        let rows = self.write("resolving a parked key", query).await?;
+        let rows = self.write("resolving a key", query).await?;
         Ok(is_held(&rows))
     }
 

@@ -180,25 +180,24 @@ impl LeaseStatements {
         AssertSqlSafe(sql).into_sql_str()
     }
 
-    /// Gives the parked key `$1` of epoch `$2` and job `$9` the state `$3` with `$4`, and notes action `$5` and `$6`.
+    /// Gives the key `$1` of epoch `$2` and job `$9`, which is in state `from`, the state `$3` with `$4`, and notes action `$5` and `$6`.
     /// Step `$7` gets result `$8`, or goes if that is null.
-    pub(super) fn resolve(&self, state: State, expires_at: &str) -> SqlStr {
+    pub(super) fn resolve(&self, from: State, state: State, expires_at: &str) -> SqlStr {
         let LeaseStatements { records, steps, audits, .. } = self;
-        let parked =
-            format!("key = $1 AND epoch = $2 AND job = $9 AND outcome = {}", state_code(State::Parked));
-        let is_parked = format!("EXISTS (SELECT 1 FROM {records} WHERE {parked})");
+        let is_so = format!("key = $1 AND epoch = $2 AND job = $9 AND outcome = {}", state_code(from));
+        let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
         // The steps of a key that is done are not needed any more.
         let all = match state {
-            State::Completed => format!("DELETE FROM {steps} WHERE key = $1 AND {is_parked}; "),
+            State::Completed => format!("DELETE FROM {steps} WHERE key = $1 AND {exists}; "),
             _ => String::new(),
         };
         AssertSqlSafe(format!(
-            "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $2, $5, $6, unixepoch() WHERE {is_parked}; \
-             UPDATE {steps} SET result = $8 WHERE key = $1 AND name = $7 AND {is_parked}; \
-             DELETE FROM {steps} WHERE key = $1 AND name = $7 AND result IS NULL AND {is_parked}; {all}\
-             UPDATE {records} SET outcome = $3, result = $4, completed_at = unixepoch(), expires_at = {expires_at} \
-             WHERE {parked}; COMMIT",
-            begin_held(records, &parked)
+            "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $2, $5, $6, unixepoch() WHERE {exists}; \
+             UPDATE {steps} SET result = $8 WHERE key = $1 AND name = $7 AND {exists}; \
+             DELETE FROM {steps} WHERE key = $1 AND name = $7 AND result IS NULL AND {exists}; {all}\
+             UPDATE {records} SET outcome = $3, result = $4, completed_at = unixepoch(), expires_at = {expires_at}, \
+             lease_until = NULL WHERE {is_so}; COMMIT",
+            begin_held(records, &is_so)
         ))
         .into_sql_str()
     }

@@ -6,6 +6,7 @@
 
 mod lease;
 mod lease_statements;
+mod operate;
 mod queue;
 mod schedule;
 mod statements;
@@ -20,6 +21,7 @@ use sqlx::{AssertSqlSafe, Column, Connection, Row, Sqlite, SqlitePool};
 use tracing::info;
 
 use self::lease_statements::LeaseStatements;
+use self::operate::Operate;
 use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::SqliteTx;
@@ -42,6 +44,7 @@ pub struct SqliteStore {
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     queue_statements: QueueStatements,
+    operate: Operate,
 }
 
 impl SqliteStore {
@@ -69,6 +72,7 @@ impl SqliteStore {
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),
             queue_statements: QueueStatements::new(&settings),
+            operate: Operate::new(&settings),
         })
     }
 }

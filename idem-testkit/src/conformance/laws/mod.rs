@@ -6,6 +6,7 @@ mod contents;
 mod expiry;
 mod lease;
 mod lock;
+mod look;
 mod operate;
 mod queue;
 mod recovery;
@@ -34,6 +35,7 @@ pub(super) fn all<D: Database>() -> Vec<Law<D>> {
         recovery::laws(),
         lease::laws(),
         operate::laws(),
+        look::laws(),
         schedule::laws(),
         queue::laws(),
     ];

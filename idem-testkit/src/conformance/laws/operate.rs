@@ -71,6 +71,7 @@ fn release(key: &Key, epoch: i64) -> Resolve<'_> {
         key: key.hash(),
         job: JobId(1),
         epoch: Epoch(epoch),
+        from: State::Parked,
         state: State::Failed,
         payload: b"resolved",
         retain: Retain::For(RETAINED),
