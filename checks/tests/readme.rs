@@ -1,6 +1,7 @@
 //! What the README tells people to type works, and what it points at is there.
 //!
-//! Its snippets are tests of the documentation, see the end of `idem-testkit/src/lib.rs`.
+//! Its snippets are tests of the documentation, see the end of `idem-testkit/src/lib.rs`. What it types to the command `idem` is
+//! run in the tests of `idem-cli`, on a database that has something to show.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -26,6 +27,7 @@ const COMMANDS: &[(&str, Trial)] = &[
     ("cargo run -p idem-examples --bin webhook", Run("effects")),
     ("cargo run -p idem-examples --bin payment", Run("")),
     ("scripts/test", RunsThis),
+    ("cargo install --path idem-cli", PartOf("scripts/test")),
     ("cargo doc -p idem-runtime --all-features --open", PartOf("scripts/test")),
     ("cargo test --workspace --all-features", PartOf("scripts/test")),
     ("scripts/servers run -- cargo test --workspace --all-features", PartOf("scripts/test")),
@@ -36,8 +38,7 @@ const COMMANDS: &[(&str, Trial)] = &[
 
 /// The commands that the README tells people to type, in a block or in a line of text.
 fn commands(readme: &str) -> BTreeSet<String> {
-    let is_command =
-        |text: &&str| text.starts_with("cargo ") || text.starts_with("scripts/") || text.starts_with("idem ");
+    let is_command = |text: &&str| text.starts_with("cargo ") || text.starts_with("scripts/");
     let spans = code_spans(readme).into_iter().chain(block_lines(readme, "sh"));
     spans.map(str::trim).filter(is_command).map(str::to_owned).collect()
 }

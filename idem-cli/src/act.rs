@@ -1,0 +1,297 @@
+//! The commands that change something: they show what, ask, and change it only if it is still so.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use idem_runtime::engine::TaskId;
+use idem_runtime::job::Retain;
+use idem_runtime::record::{Epoch, State};
+use idem_runtime::store::Database;
+use idem_runtime::{Idem, KeyReport, Resolution, StoreErrorKind};
+use serde::Serialize;
+
+use crate::args::{Change, KeyArg, state_name};
+use crate::ask::{Ask, Asking, confirm};
+use crate::failure::Failure;
+use crate::print::{Output, duration, plain, spoken};
+use crate::{json, look};
+
+/// How many records one batch of a sweep looks at, and the pause behind one that deleted something.
+const BATCH: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where changes are made.
+pub(crate) struct Desk<'a, D: Database> {
+    pub(crate) idem: &'a Idem<D>,
+    pub(crate) asking: Asking,
+    pub(crate) ask: &'a mut dyn Ask,
+    pub(crate) output: &'a mut Output,
+}
+
+#[derive(Serialize)]
+struct ChangedJson {
+    action: &'static str,
+    job: String,
+    key: String,
+    hash: String,
+    epoch: i64,
+    was: &'static str,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct ReleasedJson {
+    action: &'static str,
+    task: String,
+    claims: u64,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct MigratedJson {
+    migrated: bool,
+}
+
+#[derive(Serialize)]
+struct SweptJson {
+    dry_run: bool,
+    records: u64,
+    claims: Option<u64>,
+}
+
+impl<D: Database> Desk<'_, D> {
+    pub(crate) async fn migrate(&mut self, print: bool) -> Result<(), Failure> {
+        if print {
+            self.output.raw(&self.idem.migration_sql());
+            return Ok(());
+        }
+        let was_there = match self.idem.operator().jobs().await {
+            Ok(_) => true,
+            Err(error) if error.kind() == StoreErrorKind::NotMigrated => false,
+            // Tables of an older version lack a column, and whatever else is wrong shows again.
+            Err(_) => false,
+        };
+        self.idem.migrate().await?;
+        if self.output.json {
+            self.output.value(&MigratedJson { migrated: !was_there });
+            return Ok(());
+        }
+        self.output.line(match was_there {
+            true => "idem's tables were up to date; nothing was changed",
+            false => "idem's tables are made and up to date",
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn release(
+        &mut self,
+        key: &str,
+        job: Option<&str>,
+        change: &Change,
+    ) -> Result<(), Failure> {
+        let report = look::find(self.idem, key, job).await?;
+        let (State::Running | State::Lapsed) = report.key.state else {
+            return Err(not_so(&report, "released", "only a key that a run has is"));
+        };
+        let what =
+            "This ends the claim of the run: the key counts as failed, and the next run takes it over.";
+        let (epoch, why) = self.agree(&report, what, change)?;
+        self.idem.operator().release(report.key.hash, epoch, &why).await?;
+        self.changed("release", &report, "The claim is ended; the next run takes the key over.", why);
+        Ok(())
+    }
+
+    pub(crate) async fn release_task(&mut self, task: TaskId, change: &Change) -> Result<(), Failure> {
+        let why = signed(&change.why)?;
+        let claims = look::claims_of(self.idem, task).await?;
+        if claims.is_empty() {
+            return Err(Failure::stale(format!(
+                "task {task} has no unique claim that would end with it; `idem list --claims` shows those that there are"
+            )));
+        }
+        for claim in &claims {
+            note(format!(
+                "task {task} has the claim of {} of job {}, for {}",
+                claim.key,
+                claim.job,
+                spoken(claim.holder.since)
+            ));
+        }
+        note("This ends the claim: another task may come beside this one, if it is still in its queue.");
+        confirm(self.asking, self.ask, "End it?")?;
+        let ended = self.idem.operator().release_task(task, &why).await?;
+        if ended == 0 {
+            return Err(Failure::stale(format!(
+                "the claim of task {task} has ended meanwhile; nothing was changed"
+            )));
+        }
+        match self.output.json {
+            true => self.output.value(&ReleasedJson {
+                action: "release",
+                task: task.to_string(),
+                claims: ended,
+                why,
+            }),
+            false => self.output.line("The claim is ended."),
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn forget(&mut self, key: &KeyArg, change: &Change) -> Result<(), Failure> {
+        let report = look::find(self.idem, &key.key, key.job.as_deref()).await?;
+        if matches!(report.key.state, State::Running | State::Lapsed | State::Absent) {
+            let what = "only one that has an outcome, has failed or is parked is; a run that has a key can be released";
+            return Err(not_so(&report, "forgotten", what));
+        }
+        let what = "This lets the key count as if nothing had ever run for it: a recorded result answers no more, recorded steps are gone, \
+                    and the effects may be had again.";
+        let (epoch, why) = self.agree(&report, what, change)?;
+        self.idem.operator().forget(report.key.hash, epoch, &why).await?;
+        self.changed("forget", &report, "The key is forgotten.", why);
+        Ok(())
+    }
+
+    pub(crate) async fn resolve(
+        &mut self,
+        key: &KeyArg,
+        done: Option<&str>,
+        retain: &str,
+        change: &Change,
+    ) -> Result<(), Failure> {
+        let retain = match (retain, duration(retain)) {
+            ("forever", _) => Retain::Forever,
+            (_, Some(duration)) => Retain::For(duration),
+            (_, None) => {
+                return Err(Failure::usage(format!(
+                    "--retain {retain:?} is no time; write 7d, 12h, 30m, 10s or forever"
+                )));
+            }
+        };
+        let resolution = match done {
+            None => Resolution::rerun(),
+            Some(text) => {
+                let wrong = |what| Failure::usage(format!("--done cannot be taken as it is: {what}"));
+                let value = json::parse(text).map_err(wrong)?;
+                Resolution::done(&value).map_err(|error| wrong(error.to_string()))?
+            }
+        };
+        let report = look::find(self.idem, &key.key, key.job.as_deref()).await?;
+        let Some(parked) = &report.key.parked else {
+            return Err(not_so(&report, "resolved", "only a parked key is"));
+        };
+        let what = match (done, &parked.step) {
+            (None, _) => String::from("This says that the effect has not happened: the next run has it."),
+            (Some(result), Some(step)) => {
+                format!(
+                    "This says that step `{step}` has happened, with the result {result}: the next run goes on behind it."
+                )
+            }
+            (Some(result), None) => format!(
+                "This says that the job has been done, with the result {result}, which replays return."
+            ),
+        };
+        let (epoch, why) = self.agree(&report, &what, change)?;
+        self.idem.operator().resolve(report.key.hash, epoch, &resolution, retain, &why).await?;
+        self.changed("resolve", &report, "The key is resolved.", why);
+        Ok(())
+    }
+
+    pub(crate) async fn sweep(&mut self, dry_run: bool) -> Result<(), Failure> {
+        let expired: u64 = self.idem.operator().jobs().await?.iter().map(|job| job.counts.expired).sum();
+        if dry_run {
+            match self.output.json {
+                true => self.output.value(&SweptJson { dry_run, records: expired, claims: None }),
+                false => self.output.line(format!("{expired} records have expired; nothing was changed")),
+            }
+            return Ok(());
+        }
+        note(format!("{expired} records of all namespaces have expired, and answer no more."));
+        confirm(self.asking, self.ask, "Delete them, and the unique claims whose time is over?")?;
+        let (mut records, mut claims, mut cursor) = (0, 0, None);
+        loop {
+            let batch = self.idem.store().sweep(cursor, BATCH).await?;
+            records += batch.deleted;
+            cursor = batch.cursor;
+            if batch.deleted > 0 {
+                note(format!("{records} records deleted"));
+            }
+            match (cursor, batch.deleted) {
+                (None, _) => break,
+                (Some(_), 0) => {}
+                (Some(_), _) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        loop {
+            let batch = self.idem.store().sweep_claims(BATCH).await?;
+            claims += batch;
+            if batch < u64::from(BATCH) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        match self.output.json {
+            true => self.output.value(&SweptJson { dry_run, records, claims: Some(claims) }),
+            false => self.output.line(format!("{records} records and {claims} unique claims were deleted")),
+        }
+        Ok(())
+    }
+
+    /// Shows the key and what is about to happen to it, and asks; returns the epoch to act under, and who and why.
+    fn agree(&mut self, report: &KeyReport, what: &str, change: &Change) -> Result<(Epoch, String), Failure> {
+        let why = signed(&change.why)?;
+        let seen = report.key.epoch;
+        let epoch = change.epoch.map_or(seen, Epoch);
+        if epoch != seen {
+            return Err(Failure::stale(format!(
+                "key {} is under epoch {seen}, not {epoch}; nothing was changed; look at it again with `idem explain {}`",
+                report.key.hash, report.key.hash
+            )));
+        }
+        for (name, value) in look::facts(report) {
+            note(format!("{name:<12} {value}"));
+        }
+        note(what);
+        confirm(self.asking, self.ask, "Go on?")?;
+        Ok((epoch, why))
+    }
+
+    fn changed(&mut self, action: &'static str, report: &KeyReport, said: &str, why: String) {
+        let key = &report.key;
+        match self.output.json {
+            true => self.output.value(&ChangedJson {
+                action,
+                job: key.job.clone(),
+                key: key.key.clone(),
+                hash: key.hash.to_string(),
+                epoch: key.epoch.0,
+                was: state_name(key.state),
+                why,
+            }),
+            false => self.output.line(said),
+        }
+    }
+}
+
+/// Says something beside the output.
+fn note(what: impl AsRef<str>) {
+    // Who has closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "{}", plain(what.as_ref()));
+}
+
+/// Returns a reason with the name of who gives it.
+fn signed(why: &str) -> Result<String, Failure> {
+    if why.trim().is_empty() {
+        return Err(Failure::usage("--why is empty; write what you have found out, and where"));
+    }
+    let who = whoami::username().unwrap_or_else(|_| String::from("somebody"));
+    Ok(format!("{who}: {why}"))
+}
+
+/// The error of a key in a state that nothing can be done about.
+fn not_so(report: &KeyReport, done: &str, what: &str) -> Failure {
+    Failure::stale(format!(
+        "key {} is {} and cannot be {done}: {what}; nothing was changed",
+        report.key.hash,
+        state_name(report.key.state)
+    ))
+}
