@@ -45,6 +45,7 @@ pub fn rust_files(folder: impl AsRef<Path>) -> Vec<String> {
     files.sort();
     files
 }
+
 /// Returns what stands between back quotes in a text of Markdown, outside of its code blocks.
 pub fn code_spans(markdown: &str) -> Vec<&str> {
     let mut is_block = false;
