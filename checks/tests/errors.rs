@@ -4,6 +4,8 @@
 use std::fmt::Write;
 
 use idem_checks::{generated, read, rust_files};
+use idem_runtime::Code as RunCode;
+use idem_testkit::Code as TestCode;
 
 use self::codes::Code;
 
@@ -82,9 +84,16 @@ fn the_texts_of_traits_name_one_code_that_exists() {
 }
 
 fn render() -> String {
-    let compile = entries_of_the_macros();
-    let run = entries_of_the_runtime();
-    let test = entries_of_the_testkit();
+    let cases = cases();
+    let entry = |slug: &str, meaning: &str, remedy: &str| Entry {
+        slug: slug.to_owned(),
+        meaning: meaning.to_owned(),
+        remedy: remedy.to_owned(),
+        example: example(&cases, slug),
+    };
+    let compile: Vec<_> = Code::ALL.iter().map(|c| entry(c.slug(), c.meaning(), c.remedy())).collect();
+    let run: Vec<_> = RunCode::ALL.iter().map(|c| entry(c.slug(), c.meaning(), c.remedy())).collect();
+    let test: Vec<_> = TestCode::ALL.iter().map(|c| entry(c.slug(), c.meaning(), c.remedy())).collect();
     let mut index: Vec<&str> =
         compile.iter().chain(&run).chain(&test).map(|entry| entry.slug.as_str()).collect();
     index.sort_unstable();
@@ -135,37 +144,6 @@ fn section(text: &mut String, title: &str, about: &str, entries: &[Entry]) {
             );
         }
     }
-}
-
-fn entries_of_the_macros() -> Vec<Entry> {
-    let cases = cases();
-    let entry = |code: &Code| Entry {
-        slug: code.slug().to_owned(),
-        meaning: code.meaning().to_owned(),
-        remedy: code.remedy().to_owned(),
-        example: example(&cases, code.slug()),
-    };
-    Code::ALL.iter().map(entry).collect()
-}
-
-fn entries_of_the_runtime() -> Vec<Entry> {
-    let entry = |code: &idem_runtime::Code| Entry {
-        slug: code.slug().to_owned(),
-        meaning: code.meaning().to_owned(),
-        remedy: code.remedy().to_owned(),
-        example: None,
-    };
-    idem_runtime::Code::ALL.iter().map(entry).collect()
-}
-
-fn entries_of_the_testkit() -> Vec<Entry> {
-    let entry = |code: &idem_testkit::Code| Entry {
-        slug: code.slug().to_owned(),
-        meaning: code.meaning().to_owned(),
-        remedy: code.remedy().to_owned(),
-        example: None,
-    };
-    idem_testkit::Code::ALL.iter().map(entry).collect()
 }
 
 /// Returns the case that shows an error best: it alone, in few words.

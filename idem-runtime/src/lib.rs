@@ -63,10 +63,11 @@ pub mod prelude {
     pub use crate::{Done, Error, Idem, Job, KeyPart, Provides, Run, Tx, idempotent};
 }
 
-/// What the expansion of `#[idempotent]` uses of other crates.
+/// What the expansion of `#[idempotent]` uses of other crates, and what the testkit uses of this one.
 #[doc(hidden)]
 pub mod __private {
     pub use serde;
 
+    pub use crate::__codes as codes;
     pub use crate::describe;
 }

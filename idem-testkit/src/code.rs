@@ -1,50 +1,20 @@
 //! The codes of what the testkit itself refuses or misses.
 
-use std::fmt;
+idem_runtime::__private::codes! {
+    /// Why a test can tell nothing: the text of each such error or panic ends with its code, as in
+    /// `[idem::testkit::no_effect]`.
+    ///
+    /// That a job has no single effect is a finding, and has a report and no code.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_testkit::Code;
+    ///
+    /// assert_eq!(Code::NoEffect.to_string(), "idem::testkit::no_effect");
+    /// ```
+    pub enum Code with "testkit::";
 
-macro_rules! codes {
-    ($($variant:ident $slug:literal: $meaning:literal, $remedy:literal;)+) => {
-        /// Why a test can tell nothing: the text of each such error or panic ends with its code, as in
-        /// `[idem::testkit::no_effect]`.
-        ///
-        /// That a job has no single effect is a finding, and has a report and no code.
-        ///
-        /// # Example
-        ///
-        /// ```
-        /// use idem_testkit::Code;
-        ///
-        /// assert_eq!(Code::NoEffect.to_string(), "idem::testkit::no_effect");
-        /// ```
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Code {
-            $(#[doc = $meaning] $variant,)+
-        }
-
-        impl Code {
-            /// Every code.
-            pub const ALL: &'static [Code] = &[$(Code::$variant),+];
-
-            /// Returns the name, such as `testkit::no_effect`.
-            pub const fn slug(self) -> &'static str {
-                match self { $(Code::$variant => concat!("testkit::", $slug),)+ }
-            }
-
-            /// Returns what has happened, as Markdown.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Code::$variant => $meaning,)+ }
-            }
-
-            /// Returns what to write or to do, as Markdown.
-            pub const fn remedy(self) -> &'static str {
-                match self { $(Code::$variant => $remedy,)+ }
-            }
-        }
-    };
-}
-
-codes! {
     SetUp "set_up":
         "The closure that was given to `Scenario::setup` has failed. Nothing was checked.",
         "Mend the set-up. It runs in a fresh database, after idem's own tables are there, before every trial.";
@@ -99,12 +69,6 @@ codes! {
     ReportFolder "report_folder":
         "`IDEM_REPORT` names a folder that cannot be written.",
         "Let it name a folder that the test may make or write to.";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "idem::{}", self.slug())
-    }
 }
 
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

@@ -11,21 +11,16 @@ use crate::engine::{PushError, TaskIdError};
 use crate::key::EmptyKey;
 use crate::record::Illegal;
 
-macro_rules! codes {
-    ($($variant:ident $slug:literal: $meaning:literal, $remedy:literal;)+) => {
-        /// What kind of error it is: each error's text ends with its code, as in `[idem::busy]`.
-        ///
-        /// Codes stay the same when texts change, so they are what to search for, and what to count by. Whether another
-        /// try may help is a separate fact: [`Error::is_retryable`], [`StoreError::is_temporary`].
-        ///
-        /// # Example
-        ///
-        /// ```
-        /// use idem_runtime::Code;
-        ///
-        /// assert_eq!(Code::Busy.to_string(), "idem::busy");
-        /// assert!(Code::ALL.contains(&Code::Busy));
-        /// ```
+/// Makes the codes of a crate of lines `Variant "slug": "what it means", "what to do";`. A prefix stands before each slug.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __codes {
+    (
+        $(#[$about:meta])*
+        pub enum Code with $prefix:literal;
+        $($variant:ident $slug:literal: $meaning:literal, $remedy:literal;)+
+    ) => {
+        $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
@@ -33,12 +28,12 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, those of runs first.
+            /// Every code.
             pub const ALL: &'static [Code] = &[$(Code::$variant),+];
 
-            /// Returns the name, such as `busy`.
+            /// Returns the code without its `idem::`.
             pub const fn slug(self) -> &'static str {
-                match self { $(Code::$variant => $slug,)+ }
+                match self { $(Code::$variant => concat!($prefix, $slug),)+ }
             }
 
             /// Returns what has happened, what was changed and what was not, as Markdown.
@@ -51,10 +46,31 @@ macro_rules! codes {
                 match self { $(Code::$variant => $remedy,)+ }
             }
         }
+
+        impl ::std::fmt::Display for Code {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                write!(f, "idem::{}", self.slug())
+            }
+        }
     };
 }
 
-codes! {
+__codes! {
+    /// What kind of error it is: each error's text ends with its code, as in `[idem::busy]`.
+    ///
+    /// Codes stay the same when texts change, so they are what to search for, and what to count by. Whether another
+    /// try may help is a separate fact: [`Error::is_retryable`], [`StoreError::is_temporary`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::Code;
+    ///
+    /// assert_eq!(Code::Busy.to_string(), "idem::busy");
+    /// assert!(Code::ALL.contains(&Code::Busy));
+    /// ```
+    pub enum Code with "";
+
     Busy "busy":
         "Another run has the key, and this one has waited for as long as the job's `on_busy` says. This run has done nothing.",
         "Run the job again later: `Error::is_retryable` is `true`, but for `on_busy = skip`, which leaves the work to the other run. \
@@ -162,12 +178,6 @@ codes! {
     IllegalEvent "illegal_event":
         "An event cannot happen to a key in this state. Only stores, and tests of them, meet this; nothing was changed.",
         "Let the store say what it found, and leave to `record::next` and `record::decide` what follows from it.";
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "idem::{}", self.slug())
-    }
 }
 
 /// Returns an error's text without the code at its end, for a text around it, which has its own.
