@@ -99,12 +99,15 @@ impl fmt::Debug for KeyParts {
 }
 
 /// A key with no content: an empty or blank string, or nothing at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id [{}]",
-    crate::error::Code::EmptyKey
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmptyKey;
+
+impl EmptyKey {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> &'static str {
+        "the key is empty: a part of it is a blank string or nothing at all, so unrelated runs would share it; give every run an id"
+    }
+}
 
 /// A key bound to its namespace and job: what a record is found by.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -160,6 +160,12 @@ impl CodecError {
         Self::unreadable("the job has no `replay(...)` any more, but an error is recorded")
     }
 
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let CodecError { what, path, .. } = self;
+        path.as_ref().map_or_else(|| what.clone(), |path| format!("field `{path}`: {what}"))
+    }
+
     fn unreadable(what: impl Into<String>) -> Self {
         CodecError { code: Code::Unreadable, what: what.into(), path: None }
     }
@@ -167,11 +173,7 @@ impl CodecError {
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) => write!(f, "field `{path}`: {}", self.what)?,
-            None => f.write_str(&self.what)?,
-        }
-        write!(f, " [{}]", self.code)
+        write!(f, "{} [{}]", self.says(), self.code)
     }
 }
 

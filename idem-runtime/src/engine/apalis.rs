@@ -47,7 +47,7 @@ use tracing::{info, warn};
 use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
 use crate::codec::{CodecError, without_values};
 use crate::done::Done;
-use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind, bare};
+use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, OnDuplicate, Unique};
 use crate::run::RunOn;
@@ -405,7 +405,8 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
                     OnDuplicate::Reschedule(after) => after,
                     OnDuplicate::Skip | OnDuplicate::Error | OnDuplicate::Replace => HELD,
                 };
-                return self.put_back(after, format!("task {} has its unique claim", holder.task)).await;
+                let says = format!("task {} has its unique claim", holder.task);
+                return self.put_back(after, Why { says, code: None }).await;
             }
         }
         let releases = matches!(
@@ -432,10 +433,17 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
                 Ok(Ran::Skipped { why: busy.to_string() })
             }
             Err(Error::Busy(busy)) => {
-                self.wait(claim, releases, busy.again_in.unwrap_or(HELD), busy.to_string()).await
+                let why = Why { says: busy.says(), code: Some(busy.code()) };
+                self.wait(claim, releases, busy.again_in.unwrap_or(HELD), why).await
             }
-            Err(Error::LostClaim(lost)) => self.wait(claim, releases, HELD, lost.to_string()).await,
-            Err(Error::Parked(parked)) => self.wait(claim, releases, PARKED, parked.to_string()).await,
+            Err(Error::LostClaim(lost)) => {
+                let why = Why { says: lost.says(), code: Some(lost.code()) };
+                self.wait(claim, releases, HELD, why).await
+            }
+            Err(Error::Parked(parked)) => {
+                let why = Why { says: parked.says(), code: Some(parked.code()) };
+                self.wait(claim, releases, PARKED, why).await
+            }
             Err(error) => {
                 let is_final = match &error {
                     Error::Job(error) => J::final_error(error).is_some(),
@@ -479,7 +487,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         claim: Option<UniqueClaim<'_>>,
         was_released: bool,
         after: Duration,
-        why: String,
+        why: Why,
     ) -> Result<Ran<T>, BoxDynError> {
         // It waits again, so its claim is its own again, unless another one waits by now.
         if let Some(claim) = claim.filter(|_| was_released) {
@@ -495,13 +503,13 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
 
     /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
     /// what it is told then has no effect.
-    async fn put_back<T>(&self, after: Duration, why: String) -> Result<Ran<T>, BoxDynError> {
+    async fn put_back<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, BoxDynError> {
         let worker = self.delivery.worker.as_deref().unwrap_or_default();
         // What this worker is still to say of the task must be said before it can take it again.
         let after = after.max(PUT_BACK_MIN);
         if self.idem.store().put_back(self.engine, self.task, worker, after).await? {
-            info!(job = self.job, task = %self.task, ?after, why, "put back");
-            return Ok(Ran::PutBack { why });
+            info!(job = self.job, task = %self.task, ?after, %why, "put back");
+            return Ok(Ran::PutBack { why: why.to_string() });
         }
         if let Some(again) = &self.again {
             return self.enqueue_again(again, after, why).await;
@@ -509,9 +517,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         // Somebody else has taken the task meanwhile, so what is said of it here has no effect either.
         let text = format!(
             "task {} of job `{}` has to wait, and another worker has taken it meanwhile: {}",
-            self.task,
-            self.job,
-            bare(&why)
+            self.task, self.job, why.says
         );
         Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
     }
@@ -521,7 +527,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         &self,
         again: &Prepared,
         after: Duration,
-        why: String,
+        why: Why,
     ) -> Result<Ran<T>, BoxDynError> {
         let store = self.idem.store();
         let push = Push { after, ..again.push(self.idem.namespace()) };
@@ -533,8 +539,24 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             let unclaimed = push.claim.map(|claim| claim.key.hash());
             store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;
         }
-        info!(job = self.job, task = %self.task, again = %again.id, ?after, why, "enqueued again");
-        Ok(Ran::PutBack { why })
+        info!(job = self.job, task = %self.task, again = %again.id, ?after, %why, "enqueued again");
+        Ok(Ran::PutBack { why: why.to_string() })
+    }
+}
+
+/// Why a task has to wait: what is said, and the code of the error that says it, if one does.
+struct Why {
+    says: String,
+    code: Option<Code>,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.says)?;
+        match self.code {
+            Some(code) => write!(f, " [{code}]"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::{Code, StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
 
 /// The letters of Crockford's base 32, five bits each.
@@ -68,13 +68,18 @@ impl fmt::Debug for TaskId {
 }
 
 /// A text that is not the id of a task of idem's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{:?} is no task id of idem's: these are ULIDs of 26 letters and digits; enqueue with `Idem::queue`, which makes them [{}]",
-    .0,
-    Code::TaskId
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskIdError(String);
+
+impl TaskIdError {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        format!(
+            "{:?} is no task id of idem's: these are ULIDs of 26 letters and digits; enqueue with `Idem::queue`, which makes them",
+            self.0
+        )
+    }
+}
 
 impl FromStr for TaskId {
     type Err = TaskIdError;

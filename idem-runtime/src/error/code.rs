@@ -180,17 +180,8 @@ __codes! {
         "Let the store say what it found, and leave to `record::next` and `record::decide` what follows from it.";
 }
 
-/// Returns an error's text without the code at its end, for a text around it, which has its own.
-pub(crate) fn bare(error: &impl fmt::Display) -> String {
-    let mut text = error.to_string();
-    if let Some((bare, code)) = text.rsplit_once(" [idem::")
-        && code.ends_with(']')
-    {
-        text.truncate(bare.len());
-    }
-    text
-}
-
+/// Errors of one code each: their text is what `says` returns, and the code behind it. A text around one of them has
+/// a code of its own, and takes what it says alone.
 macro_rules! one_code {
     ($($error:ty => $code:ident;)+) => {$(
         impl $error {
@@ -199,6 +190,14 @@ macro_rules! one_code {
                 Code::$code
             }
         }
+
+        impl fmt::Display for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} [{}]", self.says(), self.code())
+            }
+        }
+
+        impl std::error::Error for $error {}
     )+};
 }
 

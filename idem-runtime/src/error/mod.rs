@@ -12,7 +12,6 @@ use crate::key::{EmptyKey, KeyHash};
 use crate::record::Epoch;
 
 pub use self::code::Code;
-pub(crate) use self::code::bare;
 
 /// Why a job has no answer.
 ///
@@ -127,7 +126,7 @@ impl<E> From<StoreError> for Error<E> {
 }
 
 /// Another run holds the key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Busy {
     /// The job.
@@ -142,36 +141,29 @@ pub struct Busy {
     pub again_in: Option<Duration>,
 }
 
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Busy {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
         let Busy { job, key, waited, skipped, again_in } = self;
-        write!(f, "job `{job}` is running for key `{key}`")?;
-        if let Some(again_in) = again_in {
-            write!(f, "; nothing was done; deliver it again in {again_in:?}")?;
+        let then = if let Some(again_in) = again_in {
+            format!("; nothing was done; deliver it again in {again_in:?}")
         } else if *skipped {
-            write!(f, "; that run does the work, and this one has done nothing")?;
+            String::from("; that run does the work, and this one has done nothing")
         } else if waited.is_zero() {
-            write!(
-                f,
-                "; nothing was done; run it again when that run has ended, or wait with `on_busy = wait(\"10s\")`"
-            )?;
+            String::from(
+                "; nothing was done; run it again when that run has ended, or wait with `on_busy = wait(\"10s\")`",
+            )
         } else {
-            write!(
-                f,
+            format!(
                 " and did not end within {waited:?}; nothing was done; run it again later, or write a longer `on_busy = wait(...)`"
-            )?;
-        }
-        write!(f, " [{}]", Code::Busy)
+            )
+        };
+        format!("job `{job}` is running for key `{key}`{then}")
     }
 }
 
 /// The key was used before with other arguments.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` has run for key `{key}` with other arguments (fingerprint {recorded}, now {given}); \
-     nothing was done; give other work another key, or leave an argument out with `fingerprint = ignore(...)` [{}]",
-    Code::KeyReused
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyReused {
     /// The job.
@@ -184,13 +176,19 @@ pub struct KeyReused {
     pub given: Fingerprint,
 }
 
+impl KeyReused {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let KeyReused { job, key, recorded, given } = self;
+        format!(
+            "job `{job}` has run for key `{key}` with other arguments (fingerprint {recorded}, now {given}); \
+             nothing was done; give other work another key, or leave an argument out with `fingerprint = ignore(...)`"
+        )
+    }
+}
+
 /// The business row of `lock = row(table.column = arg)` does not exist.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` cannot lock its row for key `{key}`: `{table}` has no row with this `{column}`; nothing was done; insert the \
-     row first, or write `lock = row` if the job makes it [{}]",
-    Code::RowNotFound
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RowNotFound {
     /// The job.
@@ -203,13 +201,19 @@ pub struct RowNotFound {
     pub column: &'static str,
 }
 
+impl RowNotFound {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let RowNotFound { job, key, table, column } = self;
+        format!(
+            "job `{job}` cannot lock its row for key `{key}`: `{table}` has no row with this `{column}`; nothing was done; insert the \
+             row first, or write `lock = row` if the job makes it"
+        )
+    }
+}
+
 /// The body took longer than the job's `timeout`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` took longer than {limit:?} for key `{key}` and was stopped; {}; run it again, or raise `timeout` [{}]",
-    left_behind(*.leased),
-    Code::Timeout
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeout {
     /// The job.
@@ -222,6 +226,17 @@ pub struct Timeout {
     pub leased: bool,
 }
 
+impl Timeout {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let Timeout { job, key, limit, leased } = self;
+        format!(
+            "job `{job}` took longer than {limit:?} for key `{key}` and was stopped; {}; run it again, or raise `timeout`",
+            left_behind(*leased)
+        )
+    }
+}
+
 fn left_behind(leased: bool) -> &'static str {
     match leased {
         false => "its effect in the database is undone",
@@ -230,13 +245,7 @@ fn left_behind(leased: bool) -> &'static str {
 }
 
 /// Another run has taken the key over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, or the \
-     store could not be reached for a whole lease; what this run did since its last step is not recorded; run it again, and \
-     write a longer `lock = lease(...)` if this happens often [{}]",
-    Code::LostClaim
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostClaim {
     /// The job.
@@ -247,14 +256,20 @@ pub struct LostClaim {
     pub epoch: Epoch,
 }
 
+impl LostClaim {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let LostClaim { job, key, epoch } = self;
+        format!(
+            "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, or the \
+             store could not be reached for a whole lease; what this run did since its last step is not recorded; run it again, and \
+             write a longer `lock = lease(...)` if this happens often"
+        )
+    }
+}
+
 /// A job does not know whether an effect has happened, and waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with key \
-     {hash} and epoch {epoch} [{}]",
-    place(.step.as_deref()),
-    Code::Parked
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parked {
     /// The job.
@@ -271,18 +286,24 @@ pub struct Parked {
     pub reason: String,
 }
 
+impl Parked {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let Parked { job, key, hash, epoch, step, reason } = self;
+        format!(
+            "job `{job}` is parked for key `{key}` at {}: {reason}; find out what happened and call `Idem::resolve` with key \
+             {hash} and epoch {epoch}",
+            place(step.as_deref())
+        )
+    }
+}
+
 fn place(step: Option<&str>) -> String {
     step.map_or_else(|| String::from("its body"), |step| format!("step `{step}`"))
 }
 
 /// The steps that an earlier run recorded are not those of this code.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, and this code {}; nothing more was \
-     done; run code that has the recorded steps, or choose `drift = resume` or `drift = park` [{}]",
-    instead(.recorded, .asked.as_deref()),
-    Code::Drift
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DriftError {
     /// The job.
@@ -293,6 +314,18 @@ pub struct DriftError {
     pub recorded: String,
     /// The step that the code has there; `None` if it ends before.
     pub asked: Option<String>,
+}
+
+impl DriftError {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let DriftError { job, key, recorded, asked } = self;
+        format!(
+            "job `{job}` cannot go on for key `{key}`: an earlier run recorded step `{recorded}`, and this code {}; nothing more was \
+             done; run code that has the recorded steps, or choose `drift = resume` or `drift = park`",
+            instead(recorded, asked.as_deref())
+        )
+    }
 }
 
 fn instead(recorded: &str, asked: Option<&str>) -> String {
@@ -327,6 +360,11 @@ pub enum ArgsErrorReason {
     Unserializable(#[from] CodecError),
 }
 
+/// Returns what an error of the codec says, without its code.
+pub(crate) fn bare(error: &CodecError) -> String {
+    error.says()
+}
+
 /// The store could not do its part.
 ///
 /// What went wrong ([`kind`](Self::kind)) and whether another try may help
@@ -337,6 +375,8 @@ pub struct StoreError {
     kind: StoreErrorKind,
     temporary: bool,
     what: String,
+    /// Whether `what` says which run, or which job, it is about.
+    names_run: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -377,7 +417,7 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// Makes an error that says `what` went wrong and what to do about it; the code is added to it.
     pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
-        StoreError { kind, temporary: false, what: what.into(), source: None }
+        StoreError { kind, temporary: false, what: what.into(), names_run: false, source: None }
     }
 
     /// Marks the error as worth a retry.
@@ -394,12 +434,20 @@ impl StoreError {
         self
     }
 
-    /// Names the run that it has ended, unless the text names its job.
-    pub(crate) fn of_run(mut self, job: &str, run: &impl fmt::Display) -> Self {
-        if !self.what.contains(&format!("`{job}`")) {
-            self.what = format!("{run}: {}", self.what);
-        }
+    /// Says that the text names the run that it is about, or its job.
+    #[must_use]
+    pub(crate) fn names_run(mut self) -> Self {
+        self.names_run = true;
         self
+    }
+
+    /// Names the run that it has ended, unless the text does.
+    #[must_use]
+    pub(crate) fn of_run(self, run: &impl fmt::Display) -> Self {
+        match self.names_run {
+            true => self,
+            false => StoreError { what: format!("{run}: {}", self.what), names_run: true, ..self },
+        }
     }
 
     /// Returns what went wrong.

@@ -156,20 +156,19 @@ fn codes_have_names_of_their_own_and_sentences() {
 
 #[test]
 fn a_text_inside_of_another_leaves_its_code_out() {
-    let busy = example(Code::Busy).0;
-    assert_eq!(format!("{} [idem::busy]", bare(&busy)), busy);
-    for whole in ["", "no code", "see [idem::busy] for more", "[idem::busy]"] {
-        assert_eq!(bare(&whole), whole);
-    }
+    let error = KeyParts::of(" ").expect_err("it is blank");
+    assert_eq!(error.to_string(), format!("{} [idem::empty_key]", error.says()));
+    let error = <CodecError as serde::ser::Error>::custom("it is locked, see [idem::busy]");
+    assert_eq!(error.says(), "it is locked, see [idem::busy]");
+    assert_eq!(error.to_string(), format!("{} [idem::unserializable]", error.says()));
 }
 
 #[test]
 fn an_error_of_the_store_names_the_run_once() {
-    let error = || StoreError::new(StoreErrorKind::Refused, "beginning a run failed");
-    let named = error().of_run(JOB, &"job `pay` for key `42`");
-    assert_eq!(named.to_string(), "job `pay` for key `42`: beginning a run failed [idem::refused]");
-    assert_eq!(
-        named.to_string(),
-        error().of_run(JOB, &"job `pay` for key `42`").of_run(JOB, &"x").to_string()
-    );
+    let run = "job `pay` for key `42`";
+    let error = || StoreError::new(StoreErrorKind::Refused, "`pay` has no row");
+    let named = "job `pay` for key `42`: `pay` has no row [idem::refused]";
+    assert_eq!(error().of_run(&run).to_string(), named, "a table may be called as the job is");
+    assert_eq!(error().of_run(&run).of_run(&run).to_string(), named);
+    assert_eq!(error().names_run().of_run(&run).to_string(), error().to_string());
 }

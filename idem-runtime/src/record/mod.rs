@@ -63,16 +63,20 @@ pub enum Event {
 }
 
 /// An event that cannot happen to a key in this state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "event {event:?} cannot happen to a key that is {state:?}; nothing was changed [{}]",
-    crate::error::Code::IllegalEvent
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Illegal {
     /// The state.
     pub state: State,
     /// The event.
     pub event: Event,
+}
+
+impl Illegal {
+    /// Returns what it says, without its code.
+    pub(crate) fn says(&self) -> String {
+        let Illegal { state, event } = self;
+        format!("event {event:?} cannot happen to a key that is {state:?}; nothing was changed")
+    }
 }
 
 /// Returns where a key stands after an event.

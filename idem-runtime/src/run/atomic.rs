@@ -214,6 +214,7 @@ where
                         self.call
                     ),
                 )
+                .names_run()
                 .temporary()
                 .into()),
             },
@@ -236,6 +237,7 @@ where
                     self.call
                 ),
             )
+            .names_run()
             .temporary();
             Failed::from(match source {
                 Some(source) => error.caused_by(source),
@@ -259,6 +261,7 @@ where
                         StoreErrorKind::Unavailable,
                         format!("the connection broke before {} could commit; nothing was committed; run it again", self.call),
                     )
+                    .names_run()
                     .temporary()
                     .into()),
                 }

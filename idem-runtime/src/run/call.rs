@@ -10,7 +10,7 @@ use super::Context;
 use super::flight::{Flights, Seat};
 use crate::codec::CodecError;
 use crate::done::Done;
-use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout, bare};
+use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
 use crate::fingerprint::Fingerprint;
 use crate::idem::Enrolled;
 use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy};
@@ -150,6 +150,7 @@ impl<'a, J: Job> Call<'a, J> {
             Lock::Row | Lock::BusinessRow { .. } | Lock::Advisory | Lock::None => "nothing was committed",
         };
         recordable(encoded, || format!("the result of job `{}`", J::SPEC.name), lost)
+            .map_err(StoreError::names_run)
     }
 
     pub(super) fn busy(&self, waited: Duration) -> Error<J::Error> {
@@ -171,7 +172,7 @@ impl<'a, J: Job> Call<'a, J> {
     /// Lets a store's error say which run it has ended.
     pub(super) fn named(&self, error: Error<J::Error>) -> Error<J::Error> {
         match error {
-            Error::Store(error) => Error::Store(error.of_run(J::SPEC.name, self)),
+            Error::Store(error) => Error::Store(error.of_run(self)),
             error => error,
         }
     }
@@ -182,9 +183,10 @@ impl<'a, J: Job> Call<'a, J> {
             format!(
                 "the record of {self} cannot be read into the job's type: {}; the job was not run again; \
                  change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
-                bare(&error)
+                error.says()
             ),
         )
+        .names_run()
         .caused_by(error)
         .into()
     }
@@ -203,7 +205,7 @@ pub(super) fn recordable(
     lost: &str,
 ) -> Result<Vec<u8>, StoreError> {
     let bytes = encoded.map_err(|error| {
-        let text = format!("{} cannot be recorded, so {lost}: {}", what(), bare(&error));
+        let text = format!("{} cannot be recorded, so {lost}: {}", what(), error.says());
         StoreError::new(StoreErrorKind::Unrecordable, text).caused_by(error)
     })?;
     if bytes.len() <= RESULT_BYTES_MAX {

@@ -17,7 +17,7 @@ use super::interrupt::{Interrupt, Stop};
 use super::steps::{Core, Run, Steps};
 use crate::codec;
 use crate::done::Done;
-use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind, bare};
+use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
 use crate::record::{
@@ -280,7 +280,7 @@ where
     fn is_parked(&self, found: &Entry) -> Error<J::Error> {
         let Parked { step, reason } = codec::decode(&found.payload).unwrap_or_else(|error| Parked {
             step: None,
-            reason: format!("the reason cannot be read: {}", bare(&error)),
+            reason: format!("the reason cannot be read: {}", error.says()),
         });
         self.parked(found.epoch, step, reason)
     }
@@ -392,7 +392,7 @@ where
             Stop::Drift { recorded, asked } => {
                 let drift = DriftError { job, key, recorded, asked };
                 match J::SPEC.drift {
-                    Drift::Park => self.park(Parked { step: None, reason: bare(&drift) }).await,
+                    Drift::Park => self.park(Parked { step: None, reason: drift.says() }).await,
                     Drift::Refuse | Drift::Resume => self.give_up(Error::Drift(drift)).await,
                 }
             }

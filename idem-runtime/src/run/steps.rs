@@ -16,7 +16,7 @@ use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
 use crate::cleanup::KeepFailed;
 use crate::codec;
-use crate::error::{StoreError, StoreErrorKind, bare};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::job::{Drift, InDoubt, Job, JobSpec};
 use crate::key::Key;
 use crate::observe::{self, Taken};
@@ -488,9 +488,10 @@ impl<D: Database> Core<D> {
                          change its type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
                         self.spec.name,
                         self.key.readable(),
-                        bare(&error)
+                        error.says()
                     );
-                    let error = StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error);
+                    let error =
+                        StoreError::new(StoreErrorKind::Unreadable, text).names_run().caused_by(error);
                     self.interrupt.stop_here(Stop::Store(error)).await
                 }
             },
@@ -504,14 +505,15 @@ impl<D: Database> Core<D> {
                     self.spec.name,
                     self.key.readable()
                 );
-                self.interrupt.stop_here(Stop::Store(StoreError::new(StoreErrorKind::StepName, text))).await
+                let error = StoreError::new(StoreErrorKind::StepName, text).names_run();
+                self.interrupt.stop_here(Stop::Store(error)).await
             }
         }
     }
 
     fn encode<T: Serialize>(&self, step: &str, value: &T, lost: &str) -> Result<Vec<u8>, StoreError> {
         let what = || format!("the result of step `{step}` of job `{}`", self.spec.name);
-        recordable(codec::encode(value), what, lost)
+        recordable(codec::encode(value), what, lost).map_err(StoreError::names_run)
     }
 
     /// Records the result of a step; does not return if it cannot.
@@ -556,11 +558,11 @@ impl<D: Database> Core<D> {
     }
 
     fn task<J: Job>(&self, job: &J) -> Result<NewTask, StoreError> {
-        let refused = |error: String| {
+        let refused = |error: &str| {
             let text = format!("job `{}` cannot be enqueued: {error}; nothing was enqueued", J::SPEC.name);
             StoreError::new(StoreErrorKind::Unrecordable, text)
         };
-        let parts = job.key().map_err(|error| refused(bare(&error)))?;
+        let parts = job.key().map_err(|error| refused(error.says()))?;
         let key = Key::new(&self.namespace, J::SPEC.name, &parts);
         let what = || format!("the task `{}`", J::SPEC.name);
         let payload = recordable(codec::encode(job), what, "nothing was enqueued")?;
@@ -580,7 +582,7 @@ fn unknown(spec: &JobSpec, key: &Key, step: &str) -> StoreError {
         spec.name,
         key.readable()
     );
-    StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary()
+    StoreError::new(StoreErrorKind::OutcomeUnknown, text).names_run().temporary()
 }
 
 /// The steps of a run: those that earlier runs recorded, and how far this one has come.
