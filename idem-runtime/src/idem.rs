@@ -15,7 +15,7 @@ use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::job::{Job, Lock, Unique};
 use crate::observe::ObservedRun;
 use crate::record::JobId;
-use crate::run::{self, Flights, Heart, RunOn};
+use crate::run::{self, Ended, Flights, Heart, RunOn};
 use crate::store::memory::Memory;
 use crate::store::{Database, Engine, Settings, Store};
 
@@ -195,17 +195,17 @@ impl<D: Database, S> Idem<D, S> {
     {
         let observed = ObservedRun::new(J::SPEC.name);
         let span = observed.span();
-        let answer = self.answer(job, started, span).instrument(span.clone()).await;
-        observed.end::<J>(&answer);
-        answer
+        let ended = self.ended(job, started, span).instrument(span.clone()).await;
+        observed.end(&ended);
+        ended.map_err(|failed| failed.error)
     }
 
-    async fn answer<J>(
+    async fn ended<J>(
         &self,
         job: J,
         started: impl Future<Output = Result<(), StoreError>> + Send,
         span: &Span,
-    ) -> Result<Done<J::Output>, Error<J::Error>>
+    ) -> Ended<J::Output, J::Error>
     where
         J: RunOn<D, S>,
     {

@@ -44,15 +44,15 @@
 //! Their names are the constants below. Labels are `job` and `outcome`, so there are as many series as jobs times
 //! outcomes, whatever the keys. Without the feature `metrics` nothing is counted.
 
+#[cfg(feature = "metrics")]
 use std::time::Instant;
 
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::done::Done;
 use crate::engine::{Enqueued, PushError};
-use crate::error::{Code, Error};
-use crate::job::Job;
-use crate::run::StepName;
+use crate::error::Code;
+use crate::run::{Ended, Failed, StepName};
 
 /// Runs that have ended, by `job` and `outcome`: a counter.
 pub const RUNS: &str = "idem_runs_total";
@@ -88,6 +88,7 @@ pub fn describe() {
 pub(crate) struct ObservedRun {
     job: &'static str,
     span: Span,
+    #[cfg(feature = "metrics")]
     started: Instant,
     has_ended: bool,
 }
@@ -104,6 +105,7 @@ impl ObservedRun {
                 attempt = field::Empty,
                 outcome = field::Empty
             ),
+            #[cfg(feature = "metrics")]
             started: Instant::now(),
             has_ended: false,
         }
@@ -113,21 +115,23 @@ impl ObservedRun {
         &self.span
     }
 
-    pub(crate) fn end<J: Job>(mut self, answer: &Result<Done<J::Output>, Error<J::Error>>) {
+    pub(crate) fn end<T, E>(mut self, ended: &Ended<T, E>) {
         self.has_ended = true;
-        self.record(match answer {
+        self.record(match ended {
             Ok(Done::Executed(_)) => "executed",
             Ok(Done::Replayed(_)) => "replayed",
             Ok(Done::Adopted(_)) => "adopted",
-            Err(Error::Job(error)) if J::final_error(error).is_some() => "rejected",
-            Err(error) => error.code().map_or("failed", Code::slug),
+            Err(Failed { is_rejected: true, .. }) => "rejected",
+            Err(Failed { error, .. }) => error.code().map_or("failed", Code::slug),
         });
     }
 
     fn record(&self, outcome: &'static str) {
         self.span.record("outcome", outcome);
         count(RUNS, self.job, outcome);
-        time(RUN_SECONDS, self.job, outcome, self.started);
+        #[cfg(feature = "metrics")]
+        metrics::histogram!(RUN_SECONDS, "job" => self.job, "outcome" => outcome)
+            .record(self.started.elapsed());
     }
 }
 
@@ -189,16 +193,8 @@ fn count(number: &'static str, job: &'static str, outcome: &'static str) {
     metrics::counter!(number, "job" => job, "outcome" => outcome).increment(1);
 }
 
-#[cfg(feature = "metrics")]
-fn time(number: &'static str, job: &'static str, outcome: &'static str, started: Instant) {
-    metrics::histogram!(number, "job" => job, "outcome" => outcome).record(started.elapsed());
-}
-
 #[cfg(not(feature = "metrics"))]
 pub(crate) fn swept(_: &'static str, _: u64) {}
 
 #[cfg(not(feature = "metrics"))]
 fn count(_: &'static str, _: &'static str, _: &'static str) {}
-
-#[cfg(not(feature = "metrics"))]
-fn time(_: &'static str, _: &'static str, _: &'static str, _: Instant) {}

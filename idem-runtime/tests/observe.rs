@@ -51,7 +51,11 @@ impl Gate {
 }
 
 async fn settled(tx: &mut Tx<'_, Memory>, job: &Pay) -> Result<Option<u8>, Refusal> {
-    Ok((job.id == 99).then(|| tx.get("nothing").map_or(1, |_| 2)))
+    match job.id {
+        99 => Ok(Some(tx.get("nothing").map_or(1, |_| 2))),
+        98 => Err(Refusal::Declined),
+        _ => Ok(None),
+    }
 }
 
 #[idempotent(
@@ -89,7 +93,7 @@ async fn mail(
         .await
 }
 
-#[idempotent(key = id, in_doubt = park)]
+#[idempotent(key = id, in_doubt = park, replay(Refusal::Declined))]
 async fn order(id: i64, way: Way, #[state] gate: &Arc<Gate>) -> Result<u8, Refusal> {
     let _ = id;
     gate.go(way).await
@@ -185,6 +189,8 @@ async fn pay_in_every_way() {
     assert!(matches!(pay(2, Way::Offline).await, Err(Error::Job(Refusal::Offline))));
     assert!(matches!(pay(3, Way::Declined).await, Err(Error::Job(Refusal::Declined))));
     assert!(matches!(pay(3, Way::Declined).await, Err(Error::Job(Refusal::Declined))));
+    // A check settles nothing, whatever its error is.
+    assert!(matches!(pay(98, Way::Fine).await, Err(Error::Job(Refusal::Declined))));
     assert!(matches!(pay(4, Way::Stuck).await, Err(Error::Timeout(_))));
     {
         let mut stuck = std::pin::pin!(pay(5, Way::Stuck));
@@ -208,6 +214,7 @@ fn every_run_of_an_atomic_job_is_a_span_with_its_outcome() {
         (2, "failed"),
         (3, "rejected"),
         (3, "rejected"),
+        (98, "failed"),
         (4, "timeout"),
         (5, "busy"),
         (5, "dropped"),
@@ -308,7 +315,7 @@ fn the_span_of_a_leased_job_has_its_claim_and_one_span_for_each_step() {
 }
 
 #[test]
-fn a_parked_run_and_one_that_panics_have_their_outcomes() {
+fn runs_that_are_parked_rejected_or_panic_have_their_outcomes() {
     let ((), lines, numbers) = observed(|| async {
         let (idem, gate) = idem();
         {
@@ -320,6 +327,9 @@ fn a_parked_run_and_one_that_panics_have_their_outcomes() {
             }
         }
         assert!(matches!(order(&idem, 1, Way::Stuck).await, Err(Error::Parked(_))));
+        for _ in 0..2 {
+            assert!(matches!(order(&idem, 2, Way::Declined).await, Err(Error::Job(Refusal::Declined))));
+        }
 
         #[idempotent(key = id)]
         async fn trip(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), Infallible> {
@@ -333,7 +343,9 @@ fn a_parked_run_and_one_that_panics_have_their_outcomes() {
     for outcome in ["parked", "panicked"] {
         assert!(runs.contains(&format!(r#"outcome="{outcome}""#)), "{runs}");
     }
-    assert!(numbers.contains(&String::from("idem_runs_total{job=trip,outcome=panicked} 1")), "{numbers:#?}");
+    for counted in ["{job=order,outcome=rejected} 2", "{job=trip,outcome=panicked} 1"] {
+        assert!(numbers.contains(&format!("idem_runs_total{counted}")), "{numbers:#?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use super::Context;
-use super::call::{Attempt, Call, Failed, share, wait_max};
+use super::call::{Attempt, Call, Ended, Failed, share, wait_max};
 use crate::done::Done;
 use crate::error::{Error, RowNotFound, StoreError, StoreErrorKind};
 use crate::job::{AtomicJob, JobOutput, Lock, Retain, Settled};
@@ -15,10 +15,7 @@ use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowLock, S
 use crate::tx::Tx;
 
 /// Runs a job, or answers for it.
-pub(super) async fn run_atomic<J, D, S>(
-    context: Context<'_, D, S>,
-    job: J,
-) -> Result<Done<J::Output>, Error<J::Error>>
+pub(super) async fn run_atomic<J, D, S>(context: Context<'_, D, S>, job: J) -> Ended<J::Output, J::Error>
 where
     J: AtomicJob<S, Db = D>,
     D: Database,
@@ -27,11 +24,8 @@ where
     let call = Call::new(&context, &job)?;
     let run = AtomicRun { row: job.row(), call, context };
     if J::SPEC.lock == Lock::None {
-        return run
-            .attempt(job, wait_max(&J::SPEC))
-            .await
-            .map(|(done, _)| done)
-            .map_err(|failed| run.call.named(failed.error));
+        let ended = run.attempt(job, wait_max(&J::SPEC)).await;
+        return ended.map(|(done, _)| done).map_err(|failed| run.call.named(failed));
     }
     share(&run.call, run.context.flights, || run.recorded(), |wait| run.attempt(job, wait)).await
 }
@@ -169,7 +163,7 @@ where
                     key = self.call.key.readable(),
                     "rejected: the error is final and recorded"
                 );
-                Err(Failed { error: Error::Job(error), record: record.map(Box::new) })
+                Err(Failed::rejected(error, record))
             }
             Err(winner) => Ok((self.call.answer(&winner)?, Some(winner))),
         }

@@ -21,24 +21,36 @@ use crate::store::Database;
 /// The largest result, or final error, that a record takes.
 const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
-/// An attempt that failed, and the record that it leaves for those who wait.
-pub(super) struct Failed<E> {
-    pub(super) error: Error<E>,
-    /// In a box, since most attempts do not fail.
+/// A run that failed.
+pub struct Failed<E> {
+    pub(crate) error: Error<E>,
+    /// Whether it is the job's own error, and final.
+    pub(crate) is_rejected: bool,
+    /// What it leaves for those who wait. In a box, since most runs do not fail.
     pub(super) record: Option<Box<Record>>,
+}
+
+impl<E> Failed<E> {
+    /// The job's own error is final, and this is its record, if there is one.
+    pub(super) fn rejected(error: E, record: Option<Record>) -> Self {
+        Failed { error: Error::Job(error), is_rejected: true, record: record.map(Box::new) }
+    }
 }
 
 impl<E> From<Error<E>> for Failed<E> {
     fn from(error: Error<E>) -> Self {
-        Failed { error, record: None }
+        Failed { error, is_rejected: false, record: None }
     }
 }
 
 impl<E> From<StoreError> for Failed<E> {
     fn from(error: StoreError) -> Self {
-        Failed { error: Error::Store(error), record: None }
+        Error::Store(error).into()
     }
 }
+
+/// How a run ended.
+pub(crate) type Ended<T, E> = Result<Done<T>, Failed<E>>;
 
 /// The answer of an attempt, and the record that it leaves for those who wait.
 pub(super) type Attempt<J> = Result<(Done<<J as Job>::Output>, Option<Record>), Failed<<J as Job>::Error>>;
@@ -57,7 +69,7 @@ pub(super) async fn share<J, R, A>(
     flights: &Flights,
     recorded: impl FnOnce() -> R,
     attempt: impl FnOnce(Duration) -> A,
-) -> Result<Done<J::Output>, Error<J::Error>>
+) -> Ended<J::Output, J::Error>
 where
     J: Job,
     R: Future<Output = Result<Option<Record>, StoreError>>,
@@ -68,28 +80,31 @@ where
         let left = wait_max(&J::SPEC).saturating_sub(started.elapsed());
         match flights.board(call.key.hash()) {
             Seat::Pilot(pilot) => {
-                let (answer, record) = match attempt(left).await {
+                let (ended, record) = match attempt(left).await {
                     Ok((done, record)) => (Ok(done), record),
-                    Err(failed) => (Err(failed.error), failed.record.map(|record| *record)),
+                    Err(mut failed) => {
+                        let record = failed.record.take();
+                        (Err(failed), record.map(|record| *record))
+                    }
                 };
                 if let Some(record) = record {
                     pilot.land(record);
                 }
-                return answer.map_err(|error| call.named(error));
+                return ended.map_err(|failed| call.named(failed));
             }
             Seat::Passenger(passenger) => {
                 if left.is_zero() {
                     // The other run may be a replay itself, so the record is asked before anybody is sent away.
                     return match recorded().await.map_err(|error| call.named(error.into()))? {
-                        Some(record) => call.answer(&record).map_err(|failed| failed.error),
-                        None => Err(call.busy(started.elapsed())),
+                        Some(record) => call.answer(&record),
+                        None => Err(call.busy(started.elapsed()).into()),
                     };
                 }
                 let landing = tokio::time::timeout(left, passenger.landing()).await;
                 match landing {
-                    Ok(Some(record)) => return call.answer(&record).map_err(|failed| failed.error),
+                    Ok(Some(record)) => return call.answer(&record),
                     Ok(None) => {}
-                    Err(_) => return Err(call.busy(started.elapsed())),
+                    Err(_) => return Err(call.busy(started.elapsed()).into()),
                 }
             }
         }
@@ -116,7 +131,7 @@ impl<'a, J: Job> Call<'a, J> {
     }
 
     /// Answers from a record.
-    pub(super) fn answer(&self, record: &Record) -> Result<Done<J::Output>, Failed<J::Error>> {
+    pub(super) fn answer(&self, record: &Record) -> Ended<J::Output, J::Error> {
         self.enrolled.replayed();
         match record::admit(Some(record), self.fingerprint) {
             Admission::Refuse { recorded } => return Err(self.key_reused(recorded).into()),
@@ -128,7 +143,7 @@ impl<'a, J: Job> Call<'a, J> {
                 J::Output::decode_output(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
             }
             Outcome::Rejected => match J::decode_error(&record.result) {
-                Ok(error) => Err(Failed { error: Error::Job(error), record: Some(Box::new(record.clone())) }),
+                Ok(error) => Err(Failed::rejected(error, Some(record.clone()))),
                 Err(error) => Err(self.unreadable(error)),
             },
         }
@@ -170,10 +185,10 @@ impl<'a, J: Job> Call<'a, J> {
     }
 
     /// Lets a store's error say which run it has ended.
-    pub(super) fn named(&self, error: Error<J::Error>) -> Error<J::Error> {
-        match error {
-            Error::Store(error) => Error::Store(error.of_run(self)),
-            error => error,
+    pub(super) fn named(&self, failed: Failed<J::Error>) -> Failed<J::Error> {
+        match failed.error {
+            Error::Store(error) => error.of_run(self).into(),
+            _ => failed,
         }
     }
 

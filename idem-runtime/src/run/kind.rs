@@ -4,9 +4,8 @@ use std::future::Future;
 
 use super::Context;
 use super::atomic::run_atomic;
+use super::call::Ended;
 use super::leased::run_leased;
-use crate::done::Done;
-use crate::error::Error;
 use crate::job::{Atomic, AtomicJob, Job, Leased, LeasedJob};
 use crate::store::Database;
 
@@ -18,7 +17,7 @@ pub trait RunOn<D: Database, S, Kind = <Self as Job>::Kind>: Job {
     fn run_on(
         self,
         context: Context<'_, D, S>,
-    ) -> impl Future<Output = Result<Done<Self::Output>, Error<Self::Error>>> + Send;
+    ) -> impl Future<Output = Ended<Self::Output, Self::Error>> + Send;
 }
 
 impl<J, D, S> RunOn<D, S, Atomic> for J
@@ -27,7 +26,7 @@ where
     D: Database,
     S: Sync + 'static,
 {
-    async fn run_on(self, context: Context<'_, D, S>) -> Result<Done<J::Output>, Error<J::Error>> {
+    async fn run_on(self, context: Context<'_, D, S>) -> Ended<J::Output, J::Error> {
         run_atomic(context, self).await
     }
 }
@@ -38,7 +37,7 @@ where
     D: Database,
     S: Sync + 'static,
 {
-    async fn run_on(self, context: Context<'_, D, S>) -> Result<Done<J::Output>, Error<J::Error>> {
+    async fn run_on(self, context: Context<'_, D, S>) -> Ended<J::Output, J::Error> {
         run_leased(context, self).await
     }
 }

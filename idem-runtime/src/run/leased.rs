@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, info, warn};
 
 use super::Context;
-use super::call::{Attempt, Call, Failed, share};
+use super::call::{Attempt, Call, Ended, Failed, share};
 use super::heart::Beating;
 use super::interrupt::{Interrupt, Stop};
 use super::steps::{Core, Run, Steps};
@@ -33,10 +33,7 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 const WATCHED_LOOK: Duration = Duration::from_secs(2);
 
 /// Runs a job, or answers for it.
-pub(super) async fn run_leased<J, D, S>(
-    context: Context<'_, D, S>,
-    job: J,
-) -> Result<Done<J::Output>, Error<J::Error>>
+pub(super) async fn run_leased<J, D, S>(context: Context<'_, D, S>, job: J) -> Ended<J::Output, J::Error>
 where
     J: LeasedJob<D, S>,
     D: Database,
@@ -354,7 +351,7 @@ where
             key = self.run.call.key.readable(),
             "rejected: the error is final and recorded"
         );
-        Err(Failed { error: Error::Job(error), record: record.map(Box::new) })
+        Err(Failed::rejected(error, record))
     }
 
     /// Writes the outcome. Returns the record, if the job keeps one.

@@ -8,11 +8,10 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
-use super::call::{Call, wait_max};
+use super::call::{Call, Ended, wait_max};
 use super::interrupt::{Interrupt, Stop};
 use super::kind::RunOn;
 use super::leased::{FIRST_LOOK, Raced, race, random_token, wait_a_while};
-use crate::done::Done;
 use crate::error::{ArgsError, Error, LostClaim, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Job, Retain};
@@ -25,7 +24,7 @@ pub(crate) async fn run_unique<J, D, S>(
     context: Context<'_, D, S>,
     job: J,
     started: impl Future<Output = Result<(), StoreError>>,
-) -> Result<Done<J::Output>, Error<J::Error>>
+) -> Ended<J::Output, J::Error>
 where
     J: RunOn<D, S>,
     D: Database,
@@ -56,7 +55,8 @@ where
         }
         Raced::Stopped(Stop::Store(error)) => Err(error.into()),
         Raced::Stopped(Stop::Lost | Stop::Park(_) | Stop::Drift { .. }) => {
-            Err(Error::LostClaim(LostClaim { job: J::SPEC.name, key: key.readable().to_owned(), epoch }))
+            let key = key.readable().to_owned();
+            Err(Error::LostClaim(LostClaim { job: J::SPEC.name, key, epoch }).into())
         }
         Raced::TimedOut(_) => unreachable!("the run of the key has the limit"),
     }
