@@ -314,7 +314,9 @@ mod sqlite {
 
     impl Drop for File {
         fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
+            for beside in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{beside}", self.0.display()));
+            }
         }
     }
 

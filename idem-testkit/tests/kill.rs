@@ -1,6 +1,9 @@
 //! A real process is killed at every window of a run, and what it must not leave behind is found.
 #![cfg(feature = "sqlite")]
 
+#[path = "common/kept.rs"]
+mod kept;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,12 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use idem_runtime::RunOn;
 use idem_runtime::prelude::*;
 use idem_testkit::lab::Lab;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::{Difference, Report};
 use idem_testkit::{Scenario, Trial, Trouble, check_kill, examine};
 use sqlx::Sqlite;
+
+use self::kept::clean_up;
 
 /// Set in the copies of this program that the testkit starts.
 const CHILD: &str = "IDEM_TESTKIT_CHILD";
@@ -33,29 +39,61 @@ async fn enrol_member(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Erro
     Ok(())
 }
 
-/// Something outside: a file of lines, which outlives the process.
+/// A place outside: a file or a folder, which outlives the process.
 #[derive(Clone)]
-struct Outbox(PathBuf);
+struct Place {
+    path: PathBuf,
+    /// In the process that has made the place up, and not in those that take part in its trial.
+    _removed: Option<Arc<Removed>>,
+}
+
+impl Place {
+    fn of(trial: &Trial, name: &str) -> Self {
+        let mut removed = None;
+        let path = trial.share(name, || {
+            static NEXT: AtomicU64 = AtomicU64::new(0);
+            let (process, next) = (std::process::id(), NEXT.fetch_add(1, SeqCst));
+            let place = Removed(std::env::temp_dir().join(format!("idem_{name}_{process}_{next}")));
+            // An earlier process may have had the same number.
+            place.remove();
+            let path = place.0.display().to_string();
+            removed = Some(Arc::new(place));
+            path
+        });
+        Place { path: PathBuf::from(path), _removed: removed }
+    }
+}
+
+/// A place that is gone when it is dropped.
+struct Removed(PathBuf);
+
+impl Removed {
+    fn remove(&self) {
+        let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// A file of lines.
+#[derive(Clone)]
+struct Outbox(Place);
 
 impl Outbox {
     fn of(trial: &Trial) -> Self {
-        let path = trial.share("outbox", || {
-            static NEXT: AtomicU64 = AtomicU64::new(0);
-            let (process, next) = (std::process::id(), NEXT.fetch_add(1, SeqCst));
-            let path = std::env::temp_dir().join(format!("idem_outbox_{process}_{next}"));
-            // An earlier process may have had the same number.
-            let _ = fs::remove_file(&path);
-            path.display().to_string()
-        });
-        Outbox(PathBuf::from(path))
+        Outbox(Place::of(trial, "outbox"))
     }
 
     fn send(&self, line: &str) -> std::io::Result<()> {
-        writeln!(fs::OpenOptions::new().create(true).append(true).open(&self.0)?, "{line}")
+        writeln!(fs::OpenOptions::new().create(true).append(true).open(&self.0.path)?, "{line}")
     }
 
     fn lines(&self) -> u64 {
-        fs::read_to_string(&self.0).map_or(0, |text| text.lines().count() as u64)
+        fs::read_to_string(&self.0.path).map_or(0, |text| text.lines().count() as u64)
     }
 }
 
@@ -67,13 +105,26 @@ async fn greet_member(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] outbox: &Outbox
     Ok(())
 }
 
+/// Runs some plans, and removes the database that a failure keeps to be looked at.
+async fn examined<J, S>(scenario: &Scenario<J, Sqlite, S>, plans: &[Plan]) -> Report
+where
+    J: RunOn<Sqlite, S>,
+    S: Clone + Send + Sync + 'static,
+{
+    let report = examine(scenario, plans).await.expect("the scenario is sound").expect("SQLite is there");
+    if let Some(failure) = &report.failure {
+        clean_up(failure);
+    }
+    report
+}
+
 async fn examine_greeting() -> Report {
     let scenario = Scenario::new(GreetMember { id: 42 })
         .setup(members)
         .state_with(Outbox::of)
         .observe("greetings", Outbox::lines)
         .setup(members);
-    examine(&scenario, &[Plan::Kill]).await.expect("the scenario is sound").expect("SQLite is there")
+    examined(&scenario, &[Plan::Kill]).await
 }
 
 fn of_kill(report: &Report) -> &idem_testkit::report::PlanReport {
@@ -167,7 +218,7 @@ macro_rules! sending {
 sending!(welcome_or_park, park);
 sending!(welcome_again, rerun);
 
-fn sends<J: idem_runtime::RunOn<Sqlite, Outbox>>(job: J) -> Scenario<J, Sqlite, Outbox> {
+fn sends<J: RunOn<Sqlite, Outbox>>(job: J) -> Scenario<J, Sqlite, Outbox> {
     Scenario::new(job).setup(members).state_with(Outbox::of).observe("greetings", Outbox::lines)
 }
 
@@ -182,8 +233,7 @@ async fn a_leased_job_that_parks_survives_a_kill_at_every_window() {
 
 #[tokio::test]
 async fn a_killed_run_that_is_run_again_without_a_key_is_caught() {
-    let examined = examine(&sends(WelcomeAgain { id: 42 }), &[Plan::Kill]).await;
-    let report = examined.expect("the scenario is sound").expect("SQLite is there");
+    let report = examined(&sends(WelcomeAgain { id: 42 }), &[Plan::Kill]).await;
     let failure = report.failure.expect("the second greeting is found");
     let effects = Difference::Effects { observer: String::from("greetings"), expected: 1, found: 2 };
     assert_eq!(failure.differences, [effects]);
@@ -222,20 +272,15 @@ async fn what_is_counted_in_memory_dies_with_the_process_and_is_not_judged() {
 
 /// A folder that a process of its own makes folders in, some time after it was asked to.
 #[derive(Clone)]
-struct Slow(PathBuf);
+struct Slow(Place);
 
 impl Slow {
     fn of(trial: &Trial) -> Self {
-        let path = trial.share("slow", || {
-            let path = Outbox::of(&Trial::default()).0.with_extension("slow");
-            let _ = fs::remove_dir_all(&path);
-            path.display().to_string()
-        });
-        Slow(PathBuf::from(path))
+        Slow(Place::of(trial, "slow"))
     }
 
     async fn make(&self, name: String) -> std::io::Result<()> {
-        let folder = self.0.join(name);
+        let folder = self.0.path.join(name);
         let mut shell = Command::new("sh");
         shell.args(["-c", "sleep 0.02; mkdir -p \"$0\""]).arg(folder);
         tokio::task::spawn_blocking(move || shell.status()).await??;
@@ -243,7 +288,7 @@ impl Slow {
     }
 
     fn made(&self) -> u64 {
-        fs::read_dir(&self.0).map_or(0, |folders| folders.count() as u64)
+        fs::read_dir(&self.0.path).map_or(0, |folders| folders.count() as u64)
     }
 }
 
@@ -271,8 +316,8 @@ async fn an_effect_that_shows_only_after_the_kill_is_judged() {
 #[tokio::test]
 async fn a_second_effect_that_shows_only_after_the_kill_is_caught() {
     let scenario = Scenario::new(MakeAgain { id: 42 }).state_with(Slow::of).observe("made", Slow::made);
-    let report = examine(&scenario, &[Plan::Kill]).await.expect("the scenario is sound");
-    let failure = report.expect("SQLite is there").failure.expect("the second effect is found");
+    let report = examined(&scenario, &[Plan::Kill]).await;
+    let failure = report.failure.expect("the second effect is found");
     assert_eq!(failure.differences.len(), 1, "{:?}", failure.differences);
     let difference = &failure.differences[0];
     assert!(matches!(difference, Difference::Effects { expected: 1, found: 2, .. }), "{difference:?}");
@@ -296,7 +341,7 @@ impl Drop for LockFile {
 
 #[idempotent(key = id)]
 async fn lock_member(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] outbox: &Outbox) -> Result<(), sqlx::Error> {
-    let _lock = LockFile::take(&outbox.0)?;
+    let _lock = LockFile::take(&outbox.0.path)?;
     // An await that always is one, however fast the database answers.
     tokio::task::yield_now().await;
     sqlx::query("INSERT INTO members (id) VALUES (?)").bind(id).execute(&mut **tx).await?;
@@ -306,8 +351,7 @@ async fn lock_member(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] outbox: &Outbox)
 #[tokio::test]
 async fn what_only_a_destructor_tidies_up_passes_the_crash_plan_and_is_caught_by_a_kill() {
     let scenario = Scenario::new(LockMember { id: 42 }).setup(members).state_with(Outbox::of).setup(members);
-    let report = examine(&scenario, &[Plan::Crash, Plan::Kill]).await.expect("the scenario is sound");
-    let report = report.expect("SQLite is there");
+    let report = examined(&scenario, &[Plan::Crash, Plan::Kill]).await;
     assert!(report.plans[0].plan == Plan::Crash && report.plans[0].hit > 5, "{report}");
     let failure = report.failure.expect("the lock file is found");
     assert_eq!(failure.plan, Plan::Kill);
@@ -403,9 +447,7 @@ async fn calls_for_the_same_key_are_told_apart() {
         Scenario::new(GreetMember { id: 42 })
             .setup(members)
             // A child that took the first call for the second would find nothing shared by this name.
-            .state_with(move |trial| {
-                Outbox(PathBuf::from(trial.share(name, || Outbox::of(trial).0.display().to_string())))
-            })
+            .state_with(move |trial| Outbox(Place::of(trial, name)))
     };
     for name in ["one", "two"] {
         let report = check_kill(share(name)).await.expect("SQLite is there");

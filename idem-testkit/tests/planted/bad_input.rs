@@ -9,7 +9,8 @@ use idem_testkit::plan::Plan;
 use idem_testkit::{Scenario, Trouble, examine, examine_schedule};
 
 use crate::harness::gateway::Gateway;
-use crate::harness::{clean_up, tables};
+use crate::harness::tables;
+use crate::kept::clean_up;
 
 /// Examines with all plans and returns why that is refused.
 async fn trouble<J, S>(scenario: Scenario<J, Sqlite, S>) -> Trouble

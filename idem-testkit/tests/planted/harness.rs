@@ -1,13 +1,12 @@
 //! What a planted bug says of itself, and how it is shown that it is found.
 
-use std::fs;
-use std::path::Path;
-
 use idem_runtime::RunOn;
 use idem_testkit::lab::LabDatabase;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::Failure;
 use idem_testkit::{Scenario, Trouble, examine, examine_schedule};
+
+use crate::kept::clean_up;
 
 /// A bug that is planted.
 #[derive(Debug)]
@@ -195,18 +194,6 @@ where
     let failure = failure.unwrap_or_else(|| panic!("`{}` is not found: {report:#?}", bug.name));
     clean_up(&failure);
     Some(failure)
-}
-
-/// Removes the database that a failure keeps to be looked at.
-pub(crate) fn clean_up(failure: &Failure) {
-    let file = failure.kept.as_ref().and_then(|kept| kept.strip_prefix("sqlite:"));
-    let file = file.map(|file| file.trim_start_matches("//").split('?').next().unwrap_or(file));
-    if let Some(folder) = file.and_then(|file| Path::new(file).parent())
-        && folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("idem_"))
-    {
-        // What stays behind is in the folder for temporary files.
-        let _ = fs::remove_dir_all(folder);
-    }
 }
 
 /// A provider outside the database: it charges, and knows the keys that it was given.

@@ -17,6 +17,9 @@ mod harness;
 #[path = "../faults/mod.rs"]
 mod faults;
 
+#[path = "../common/kept.rs"]
+mod kept;
+
 mod bad_input;
 mod correct;
 mod correct_leased;
