@@ -268,6 +268,12 @@ codes! {
     BusyWithoutLock = "busy_without_lock":
         "Without a lock no run ever finds its key busy, so `on_busy` would never happen.",
         "Remove `on_busy` or `lock = none`.";
+    NothingGuarded = "nothing_guarded":
+        "With `lock = none` two runs may work at the same time, and with `retain = none` no record says that the work is done. \
+         So nothing keeps a second run from it.",
+        "Remove one of them: `lock = none` alone lets the record decide between runs, `retain = none` alone lets them follow each \
+         other. Or say what guards the work instead: `check = already_done`, `adopt(constraint(\"index_name\") => value)`, \
+         or `unique = until_executed` if the work comes from a queue.";
     UniqueWithoutLock = "unique_without_lock":
         "The option keeps runs apart by the lock on their key, and `lock = none` takes that away.",
         "Remove `lock = none`, or say with `unique_by(run = …)` which runs must not meet.";

@@ -328,21 +328,9 @@ where
 
 /// Describes an error, as far as the job's own can be printed at all.
 fn describe<E: 'static>(error: &Error<E>) -> String {
-    match error {
-        Error::Job(error) => {
-            let error: &dyn Any = error;
-            let database = error.downcast_ref::<sqlx::Error>().map(ToString::to_string);
-            database.unwrap_or_else(|| format!("the job's own `{}`", std::any::type_name::<E>()))
-        }
-        Error::Busy(error) => error.to_string(),
-        Error::KeyReused(error) => error.to_string(),
-        Error::RowNotFound(error) => error.to_string(),
-        Error::Timeout(error) => error.to_string(),
-        Error::LostClaim(error) => error.to_string(),
-        Error::Parked(error) => error.to_string(),
-        Error::Drift(error) => error.to_string(),
-        Error::Args(error) => error.to_string(),
-        Error::Store(error) => error.to_string(),
-        _ => String::from("an error that this version of the testkit does not know"),
-    }
+    error.text(|error| {
+        let error: &dyn Any = error;
+        let database = error.downcast_ref::<sqlx::Error>().map(ToString::to_string);
+        database.unwrap_or_else(|| format!("the job's own `{}`", std::any::type_name::<E>()))
+    })
 }

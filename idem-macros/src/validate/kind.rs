@@ -117,13 +117,9 @@ fn answer<'a>(Given { expr, .. }: &'a Given, errors: &mut Errors) -> Option<Answ
     {
         return Some(Answer::Probe(Some(scan::peel_expr(&assign.right))));
     }
-    let (word, args) = match (value::word(expr), value::call(expr)) {
-        (Some(word), _) => (word, None),
-        (None, Some((word, args))) => (word, Some(args)),
-        (None, None) => {
-            errors.push(expr, Code::UnknownValue, "`in_doubt` must be `rerun`, `probe(path)` or `park`");
-            return None;
-        }
+    let Some((word, args)) = value::word_or_call(expr) else {
+        errors.push(expr, Code::UnknownValue, "`in_doubt` must be `rerun`, `probe(path)` or `park`");
+        return None;
     };
     match (word.to_string().as_str(), args) {
         ("rerun", None) => return Some(Answer::Rerun),

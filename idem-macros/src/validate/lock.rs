@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proc_macro2::Ident;
 use syn::spanned::Spanned;
 use syn::{Expr, Member};
 
@@ -27,24 +28,21 @@ const RESCHEDULE: OnBusy = OnBusy::Reschedule(Duration::from_secs(5));
 
 /// Returns how runs of one key of an atomic job keep out of each other's way.
 pub(crate) fn lock(options: &Options, params: &Params, unique: Option<&Unique>, errors: &mut Errors) -> Lock {
-    let Some(Given { expr, .. }) = &options.lock else { return Lock::Row };
-    let (word, args) = match (value::word(expr), value::call(expr)) {
-        (Some(word), _) => (word, None),
-        (None, Some((word, args))) => (word, Some(args)),
-        (None, None) => {
-            errors.push(
-                expr,
-                Code::UnknownValue,
-                "`lock` must be `row`, `row(table.column = arg)`, `advisory` or `none`",
-            );
-            return Lock::Row;
-        }
+    let Some(Given { name, expr }) = &options.lock else { return Lock::Row };
+    let Some((word, args)) = value::word_or_call(expr) else {
+        errors.push(
+            expr,
+            Code::UnknownValue,
+            "`lock` must be `row`, `row(table.column = arg)`, `advisory` or `none`",
+        );
+        return Lock::Row;
     };
     match (word.to_string().as_str(), args) {
         ("row", None) => return Lock::Row,
         ("advisory", None) => return Lock::Advisory,
         ("none", None) => {
             check_no_lock(options, unique, errors);
+            check_guarded(name, options, errors);
             return Lock::None;
         }
         ("row", Some(args)) => {
@@ -99,20 +97,28 @@ fn check_no_lock(options: &Options, unique: Option<&Unique>, errors: &mut Errors
     }
 }
 
+/// Checks that a job without a lock has a record, or something else that can tell a second run of the work.
+fn check_guarded(lock: &Ident, options: &Options, errors: &mut Errors) {
+    let Options { unique, check, adopt, .. } = options;
+    let is_guarded = unique.is_some() || check.is_some() || !adopt.is_empty();
+    let is_meant = ["unique", "check", "adopt"].into_iter().any(|guard| options.was_tried(guard));
+    if options.keeps_no_record() && !is_guarded && !is_meant {
+        let message = "`lock = none` cannot stand with `retain = none`: without a lock and a record nothing keeps a \
+                       second run from the work; remove one of them";
+        errors.push(lock, Code::NothingGuarded, message);
+    }
+}
+
 /// Returns how long a claim of a leased job lasts without a heartbeat.
 pub(crate) fn lease(given: Option<&Given>, errors: &mut Errors) -> Duration {
     let Some(Given { expr, .. }) = given else { return LEASE };
-    let (word, args) = match (value::word(expr), value::call(expr)) {
-        (Some(word), _) => (word, None),
-        (None, Some((word, args))) => (word, Some(args)),
-        (None, None) => {
-            errors.push(
-                expr,
-                Code::UnknownValue,
-                format_args!("`lock` of a leased job must be a lease; {LEASE_FORM}"),
-            );
-            return LEASE;
-        }
+    let Some((word, args)) = value::word_or_call(expr) else {
+        errors.push(
+            expr,
+            Code::UnknownValue,
+            format_args!("`lock` of a leased job must be a lease; {LEASE_FORM}"),
+        );
+        return LEASE;
     };
     match (word.to_string().as_str(), args) {
         ("lease", Some(args)) => match (args.first(), args.len()) {

@@ -149,13 +149,14 @@ impl Options {
 
     fn put_adopt(&mut self, name: Ident, value: RawValue, errors: &mut Errors) {
         match value {
-            RawValue::Broken => {}
+            RawValue::Broken => self.broken.push(name.to_string()),
             RawValue::Arms(arms) if !arms.is_empty() => self.adopt.extend(arms),
-            _ => errors.push(
-                &name,
-                Code::MissingValue,
-                "`adopt` needs an error and what to return instead; write `adopt(pattern => value)`",
-            ),
+            _ => {
+                let message =
+                    "`adopt` needs an error and what to return instead; write `adopt(pattern => value)`";
+                errors.push(&name, Code::MissingValue, message);
+                self.broken.push(name.to_string());
+            }
         }
     }
 
@@ -188,6 +189,12 @@ impl Options {
         self.broken.iter().any(|broken| broken == name)
     }
 
+    /// Tells whether nothing is recorded of runs.
+    pub(crate) fn keeps_no_record(&self) -> bool {
+        let retain = self.retain.as_ref().and_then(|retain| value::word(&retain.expr));
+        retain.is_some_and(|retain| retain == "none")
+    }
+
     /// Returns the path of the runtime crate.
     pub(crate) fn krate(&self, errors: &mut Errors) -> Path {
         self.krate
@@ -198,8 +205,7 @@ impl Options {
 
     /// Finds options that cannot stand together.
     pub(crate) fn check_contradictions(&self, errors: &mut Errors) {
-        let retain = self.retain.as_ref().and_then(|retain| value::word(&retain.expr));
-        if retain.is_some_and(|retain| retain == "none") {
+        if self.keeps_no_record() {
             for replay in &self.replay {
                 let message = "`replay` cannot stand with `retain = none`: nothing is recorded that could be \
                                replayed; remove one of them";

@@ -68,8 +68,9 @@ fn check_key(options: &Options, params: &Params, errors: &mut Errors) {
 }
 
 fn check_retain(options: &Options, errors: &mut Errors) {
-    let Some(retain) = &options.retain else { return };
-    if value::word(&retain.expr).is_some_and(|word| word == "none") {
+    if let Some(retain) = &options.retain
+        && options.keeps_no_record()
+    {
         let message = "`retain = none` cannot stand with `schedule`: a tick that is forgotten could be started \
                        again; remove it, or write a duration";
         errors.push(&retain.name, Code::ScheduleWithoutRecord, message);

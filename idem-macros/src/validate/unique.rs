@@ -74,17 +74,13 @@ fn check_nothing_without_unique(options: &Options, errors: &mut Errors) {
 }
 
 fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
-    let (word, args) = match (value::word(expr), value::call(expr)) {
-        (Some(word), _) => (word, None),
-        (None, Some((word, args))) => (word, Some(args)),
-        (None, None) => {
-            errors.push(
-                expr,
-                Code::UnknownValue,
-                format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)),
-            );
-            return None;
-        }
+    let Some((word, args)) = value::word_or_call(expr) else {
+        errors.push(
+            expr,
+            Code::UnknownValue,
+            format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)),
+        );
+        return None;
     };
     match (word.to_string().as_str(), args) {
         ("until_executing", None) => return Some(UniqueMode::UntilExecuting),
@@ -219,17 +215,13 @@ fn check_has_duplicates(mode: UniqueMode, on_duplicate: &Ident, errors: &mut Err
 }
 
 fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDuplicate> {
-    let (word, args) = match (value::word(expr), value::call(expr)) {
-        (Some(word), _) => (word, None),
-        (None, Some((word, args))) => (word, Some(args)),
-        (None, None) => {
-            errors.push(
-                expr,
-                Code::UnknownValue,
-                "`on_duplicate` must be `skip`, `error`, `replace` or `reschedule(\"5s\")`",
-            );
-            return None;
-        }
+    let Some((word, args)) = value::word_or_call(expr) else {
+        errors.push(
+            expr,
+            Code::UnknownValue,
+            "`on_duplicate` must be `skip`, `error`, `replace` or `reschedule(\"5s\")`",
+        );
+        return None;
     };
     match (word.to_string().as_str(), args) {
         ("skip", None) => return Some(OnDuplicate::Skip),

@@ -25,6 +25,14 @@ pub(crate) fn call(expr: &Expr) -> Option<(&Ident, &Punctuated<Expr, Token![,]>)
     }
 }
 
+/// Returns the word of `option = word` or `option = word(...)`, and the arguments of the latter.
+pub(crate) fn word_or_call(expr: &Expr) -> Option<(&Ident, Option<&Punctuated<Expr, Token![,]>>)> {
+    match call(expr) {
+        Some((word, args)) => Some((word, Some(args))),
+        None => word(expr).map(|word| (word, None)),
+    }
+}
+
 /// Returns the word and what stands behind it of `word = expr`.
 pub(crate) fn part(expr: &Expr) -> Option<(&Ident, &Expr)> {
     match scan::peel_expr(expr) {

@@ -7,7 +7,6 @@ use tracing::{debug, info};
 
 use super::Context;
 use super::call::{Attempt, Call, Ended, Failed, share, wait_max};
-use crate::done::Done;
 use crate::error::{Error, RowNotFound, StoreError, StoreErrorKind};
 use crate::job::{AtomicJob, JobOutput, Lock, Retain, Settled};
 use crate::record::{self, Event, NewRecord, Outcome, Record, State};
@@ -131,20 +130,7 @@ where
             Err(error) => return Err(self.abandon(tx, error.into()).await),
         };
         match self.record(tx, Event::Complete, &result).await? {
-            Ok(record) => {
-                let (job, key) = (J::SPEC.name, self.call.key.readable());
-                let done = match settled {
-                    Settled::Executed(value) => {
-                        debug!(job, key, "completed");
-                        Done::Executed(value)
-                    }
-                    Settled::Adopted(value) => {
-                        info!(job, key, "adopted: the work had been done already");
-                        Done::Adopted(value)
-                    }
-                };
-                Ok((done, record))
-            }
+            Ok(record) => Ok((self.call.done(settled), record)),
             Err(winner) => Ok((self.call.answer(&winner)?, Some(winner))),
         }
     }
@@ -157,14 +143,7 @@ where
         };
         tx.undo().await?;
         match self.record(tx, Event::Reject, &result).await? {
-            Ok(record) => {
-                info!(
-                    job = J::SPEC.name,
-                    key = self.call.key.readable(),
-                    "rejected: the error is final and recorded"
-                );
-                Err(Failed::rejected(error, record))
-            }
+            Ok(record) => Err(self.call.rejected(error, record)),
             Err(winner) => Ok((self.call.answer(&winner)?, Some(winner))),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::Context;
 use super::flight::{Flights, Seat};
@@ -13,7 +13,7 @@ use crate::done::Done;
 use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
 use crate::fingerprint::Fingerprint;
 use crate::idem::Enrolled;
-use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy};
+use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy, Settled};
 use crate::key::Key;
 use crate::record::{self, Admission, Outcome, Record};
 use crate::store::Database;
@@ -147,6 +147,27 @@ impl<'a, J: Job> Call<'a, J> {
                 Err(error) => Err(self.unreadable(error)),
             },
         }
+    }
+
+    /// Answers with what was settled.
+    pub(super) fn done(&self, settled: Settled<J::Output>) -> Done<J::Output> {
+        let (job, key) = (J::SPEC.name, self.key.readable());
+        match settled {
+            Settled::Executed(value) => {
+                debug!(job, key, "completed");
+                Done::Executed(value)
+            }
+            Settled::Adopted(value) => {
+                info!(job, key, "adopted: the work had been done already");
+                Done::Adopted(value)
+            }
+        }
+    }
+
+    /// Says that the job's own error is final.
+    pub(super) fn rejected(&self, error: J::Error, record: Option<Record>) -> Failed<J::Error> {
+        info!(job = J::SPEC.name, key = self.key.readable(), "rejected: the error is final and recorded");
+        Failed::rejected(error, record)
     }
 
     pub(super) fn key_reused(&self, recorded: Fingerprint) -> Error<J::Error> {

@@ -16,7 +16,6 @@ use super::heart::Beating;
 use super::interrupt::{Interrupt, Stop};
 use super::steps::{Core, Run, Steps};
 use crate::codec;
-use crate::done::Done;
 use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
@@ -325,18 +324,7 @@ where
             Err(error) => return Err(self.give_up(error.into()).await),
         };
         let record = self.settle(Event::Complete, result, &tasks).await?;
-        let (job, key) = (J::SPEC.name, self.run.call.key.readable());
-        let done = match settled {
-            Settled::Executed(value) => {
-                debug!(job, key, "completed");
-                Done::Executed(value)
-            }
-            Settled::Adopted(value) => {
-                info!(job, key, "adopted: the work had been done already");
-                Done::Adopted(value)
-            }
-        };
-        Ok((done, record))
+        Ok((self.run.call.done(settled), record))
     }
 
     async fn fail(&mut self, error: J::Error) -> Attempt<J> {
@@ -346,12 +334,7 @@ where
             Some(Ok(result)) => result,
         };
         let record = self.settle(Event::Reject, result, &[]).await?;
-        info!(
-            job = J::SPEC.name,
-            key = self.run.call.key.readable(),
-            "rejected: the error is final and recorded"
-        );
-        Err(Failed::rejected(error, record))
+        Err(self.run.call.rejected(error, record))
     }
 
     /// Writes the outcome. Returns the record, if the job keeps one.

@@ -109,6 +109,22 @@ impl<D: Database> Trial<D> {
         Ok(())
     }
 
+    /// Lets two runs without a lock race for a key that has nothing on record: one with the effect and the result
+    /// `winner` commits first, one with `loser` then loses.
+    pub(super) async fn race(&self, key: &Key) -> Result<(), BoxError> {
+        let (mut loser, found) = begin(&self.one, unlocked(key)).await?;
+        ensure_eq!(found, Found::Absent, "the first finds");
+        let (mut winner, found) = begin(&self.two, unlocked(key)).await?;
+        ensure_eq!(found, Found::Absent, "the second finds");
+        self.insert(&mut loser, "loser").await?;
+        self.insert(&mut winner, "winner").await?;
+        let committed = winner.commit(Some(&record(key, b"winner"))).await?;
+        ensure_eq!(committed, Committed::Yes, "the winner's commit ended with");
+        let committed = loser.commit(Some(&record(key, b"loser"))).await?;
+        ensure_eq!(committed, Committed::LostRace, "the loser's commit ended with");
+        Ok(())
+    }
+
     /// Checks how often an effect has happened.
     pub(super) async fn ensure_count(&self, effect: &str, expected: u64) -> Result<(), BoxError> {
         let counted = self.fixture.count(effect).await?;

@@ -90,7 +90,7 @@ struct Locked {
 #[derive(Debug, Clone, Default)]
 struct Turn(Arc<tokio::sync::Mutex<HashSet<i64>>>);
 
-#[idempotent(key = id, retain = none, lock = none)]
+#[idempotent(key = id, retain = none, lock = none, unique = until_executed)]
 async fn pay_under_a_mutex(
     tx: &mut Tx<'_, Sqlite>,
     id: i64,

@@ -97,8 +97,8 @@ const NOT_FOUND: &[(&str, &str)] = &[
 
 /// What can be planted only where two transactions write at once.
 const LATER: &[&str] = &[
-    "on PostgreSQL and MySQL: looking and then acting under `lock = none` and `retain = none`; a lost race that is \
-     reported as won (plan `rival`); a key that is not locked under a job that reads and writes one row",
+    "on PostgreSQL and MySQL: a `check` that looks before the body acts, under `lock = none` and `retain = none`; a lost \
+     race that is reported as won (plan `rival`); a key that is not locked under a job that reads and writes one row",
 ];
 
 fn table() -> String {

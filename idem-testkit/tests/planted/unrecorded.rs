@@ -49,7 +49,7 @@ async fn count_up(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-#[idempotent(key = id, retain = none, lock = none)]
+#[idempotent(key = id, retain = none, lock = none, unique = until_executed)]
 async fn read_modify_write(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<i64, sqlx::Error> {
     let _ = id;
     let cents: i64 = sqlx::query_scalar("SELECT cents FROM balances").fetch_one(&mut **tx).await?;

@@ -38,6 +38,29 @@ async fn later(_: &mut Tx<'_, Memory>, id: i64) -> Result<i64, String> {
     Ok(id)
 }
 
+mod guarded {
+    use idem_runtime::prelude::*;
+
+    #[idempotent(key = id, lock = none, retain = none, check = look)]
+    pub(crate) async fn by_a_check(_: &mut Tx<'_, Memory>, id: i64) -> Result<i64, String> {
+        Ok(id)
+    }
+
+    async fn look(_: &mut Tx<'_, Memory>, _: &ByACheck) -> Result<Option<i64>, String> {
+        Ok(None)
+    }
+
+    #[idempotent(key = id, lock = none, retain = none, adopt(text if text == "there" => id))]
+    pub(crate) async fn by_an_error(_: &mut Tx<'_, Memory>, id: i64) -> Result<i64, String> {
+        Ok(id)
+    }
+
+    #[idempotent(key = id, lock = none, retain = none, unique = until_executed)]
+    pub(crate) async fn by_a_claim(_: &mut Tx<'_, Memory>, id: i64) -> Result<i64, String> {
+        Ok(id)
+    }
+}
+
 #[idempotent(key = id, in_doubt = rerun)]
 async fn leased_defaults(id: i64) -> Result<i64, String> {
     Ok(id)
@@ -85,6 +108,10 @@ fn main() {
     assert_eq!(SyncJob { id: 1, name: String::from("n") }.row(), Some(RowValue::Text(String::from("n"))));
 
     assert_eq!(Later::SPEC, JobSpec::new("later").on_busy(OnBusy::Reschedule(Duration::from_secs(5))));
+
+    for spec in [guarded::ByACheck::SPEC, guarded::ByAnError::SPEC, guarded::ByAClaim::SPEC] {
+        assert_eq!((spec.lock, spec.retain), (Lock::None, Retain::None));
+    }
 
     assert_eq!(LeasedDefaults::SPEC, JobSpec::leased("leased_defaults"));
     let written = JobSpec::leased("leased_written")

@@ -11,7 +11,7 @@ use super::lease_statements::Locked;
 use super::{MySqlStore, is_lock_timeout, message};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, State, StepRecord};
+use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
 use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
@@ -86,7 +86,7 @@ impl LeaseStore for MySqlStore {
             match read_entry_and_steps(&rows).map_err(failed)? {
                 _ if is_held(&rows).map_err(failed)? => return Ok(Claimed::New),
                 // The first message was heard.
-                Some(entry) if again && is_claim(&entry, claim) => return Ok(Claimed::New),
+                Some(entry) if again && holds(&entry, &claim.hold()) => return Ok(Claimed::New),
                 Some(entry) => return Ok(Claimed::Found(entry)),
                 // What was in the way is gone again.
                 None => {}
@@ -104,7 +104,7 @@ impl LeaseStore for MySqlStore {
         let rows = rows.map_err(failed)?;
         let held = is_held(&rows).map_err(failed)?;
         // It is read when the take-over is durable, and may be another run's by then.
-        let entry = read_entry_and_steps(&rows).map_err(failed)?.filter(|entry| is_claim(entry, claim));
+        let entry = read_entry_and_steps(&rows).map_err(failed)?.filter(|entry| holds(entry, &claim.hold()));
         Ok(entry.filter(|_| held || again).map(|entry| entry.steps))
     }
 
@@ -255,12 +255,6 @@ fn is_held(rows: &[MySqlRow]) -> Result<bool, sqlx::Error> {
         }
     }
     Ok(false)
-}
-
-/// Tells whether the key is claimed by this very claim.
-fn is_claim(entry: &Entry, claim: &LeaseClaim<'_>) -> bool {
-    matches!(entry.state, State::Running | State::Lapsed)
-        && (entry.epoch, entry.token) == (claim.epoch, claim.token)
 }
 
 fn read_entry_and_steps(rows: &[MySqlRow]) -> Result<Option<Entry>, sqlx::Error> {

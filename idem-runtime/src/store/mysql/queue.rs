@@ -297,13 +297,19 @@ impl Turn<'_> {
     }
 
     /// Sends statements as the first of the turn.
-    async fn begin(&mut self, sql: &str) -> Result<Vec<MySqlRow>, sqlx::Error> {
+    async fn begin(mut self, sql: &str) -> Result<(Self, Vec<MySqlRow>), sqlx::Error> {
         let begin = match self {
             // Outside of a transaction a savepoint is none, and releasing it fails before anything is written.
             Turn::Caller(_) => "SAVEPOINT idem_push;RELEASE SAVEPOINT idem_push;SAVEPOINT idem_push",
             Turn::Own(_) => "BEGIN",
         };
-        message(self.connection(), format!("{begin};{sql}")).await
+        match message(self.connection(), format!("{begin};{sql}")).await {
+            Ok(rows) => Ok((self, rows)),
+            Err(error) => {
+                self.undo().await;
+                Err(error)
+            }
+        }
     }
 
     /// Sends statements as the last of the turn.
@@ -391,12 +397,7 @@ impl MySqlStore {
     }
 
     /// Enqueues those of the tasks that are free, all of them or none.
-    async fn offer(
-        &self,
-        mut turn: Turn<'_>,
-        tasks: &[Push<'_>],
-        seen: &[Seen],
-    ) -> Result<Offered, sqlx::Error> {
+    async fn offer(&self, turn: Turn<'_>, tasks: &[Push<'_>], seen: &[Seen]) -> Result<Offered, sqlx::Error> {
         let numbers: Vec<i64> = tasks.iter().filter_map(|task| task.outbox).collect();
         let mut candidates = HashMap::new();
         for (task, seen) in tasks.iter().zip(seen) {
@@ -406,13 +407,7 @@ impl MySqlStore {
         }
         let mut sorted: Vec<Candidate<'_>> = candidates.into_values().collect();
         sorted.sort_unstable_by_key(|candidate| candidate.claim.key.hash());
-        let rows = match turn.begin(&self.queue_statements.take(&numbers, &sorted)).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                turn.undo().await;
-                return Err(error);
-            }
-        };
+        let (turn, rows) = turn.begin(&self.queue_statements.take(&numbers, &sorted)).await?;
         let (there, claims) = match read_taken(&rows) {
             Ok(taken) => taken,
             Err(error) => {
@@ -451,36 +446,49 @@ impl MySqlStore {
         Ok(Offered::All(answers))
     }
 
+    /// Begins a turn with locks, and with that of the task's own row in the outbox. `None` if what is needed is not there, or
+    /// the row is gone; then nothing was done.
+    async fn begin_with<'c>(
+        &self,
+        turn: Turn<'c>,
+        task: &Push<'_>,
+        locks: &str,
+        needed: &[&str],
+    ) -> Result<Option<Turn<'c>>, sqlx::Error> {
+        let mut sql = String::new();
+        if let Some(number) = task.outbox {
+            let outbox = &self.queue_statements.outbox;
+            push(
+                &mut sql,
+                format_args!("SELECT 1 AS idem_there FROM {outbox} WHERE number = {number} FOR UPDATE;"),
+            );
+        }
+        sql += locks;
+        let (turn, rows) = turn.begin(&sql).await?;
+        let has = |name: &str| rows.iter().any(|row| row.column(0).name() == name);
+        if needed.iter().all(|name| has(name)) && (task.outbox.is_none() || has("idem_there")) {
+            return Ok(Some(turn));
+        }
+        turn.undo().await;
+        Ok(None)
+    }
+
     /// Replaces the task that waits with the claim, if it does.
     async fn try_replace(
         &self,
-        mut turn: Turn<'_>,
+        turn: Turn<'_>,
         task: &Push<'_>,
         holder: TaskId,
     ) -> Result<bool, sqlx::Error> {
         let QueueStatements { claims, outbox, .. } = &self.queue_statements;
         let claim = claim_of(task);
         let namespace = literal(task.namespace);
-        let mut locks = format!(
+        let locks = format!(
             "SELECT number AS idem_waits FROM {outbox} WHERE task = '{holder}' AND namespace = {namespace} FOR UPDATE;\
              SELECT 1 AS idem_holds FROM {claims} WHERE `key` = x'{claim}' AND task = '{holder}' LOCK IN SHARE MODE;"
         );
-        if let Some(number) = task.outbox {
-            locks =
-                format!("SELECT 1 AS idem_there FROM {outbox} WHERE number = {number} FOR UPDATE;{locks}");
-        }
-        let rows = match turn.begin(&locks).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                turn.undo().await;
-                return Err(error);
-            }
-        };
-        let has = |name: &str| rows.iter().any(|row| row.column(0).name() == name);
-        if !has("idem_waits") || !has("idem_holds") || task.outbox.is_some() && !has("idem_there") {
-            turn.undo().await;
-            return Ok(false);
-        }
+        let needed = ["idem_waits", "idem_holds"];
+        let Some(turn) = self.begin_with(turn, task, &locks, &needed).await? else { return Ok(false) };
         let mut sql = format!(
             "UPDATE {outbox} SET id = x'{}', `key` = {}, payload = ",
             task.key.hash(),
@@ -496,32 +504,19 @@ impl MySqlStore {
     /// Hands the claim over, if the holder has it.
     async fn try_supersede(
         &self,
-        mut turn: Turn<'_>,
+        turn: Turn<'_>,
         task: &Push<'_>,
         holder: TaskId,
     ) -> Result<bool, sqlx::Error> {
-        let QueueStatements { claims, outbox, .. } = &self.queue_statements;
+        let QueueStatements { claims, .. } = &self.queue_statements;
         let claim = claim_of(task);
         // A claim that is not `holder`'s is not handed over, and stays so: the row is locked.
-        let mut locks = format!(
+        let locks = format!(
             "SELECT 1 AS idem_holds FROM {claims} WHERE `key` = x'{claim}' AND task = '{holder}' FOR UPDATE;"
         );
-        if let Some(number) = task.outbox {
-            locks =
-                format!("SELECT 1 AS idem_there FROM {outbox} WHERE number = {number} FOR UPDATE;{locks}");
-        }
-        let rows = match turn.begin(&locks).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                turn.undo().await;
-                return Err(error);
-            }
-        };
-        let has = |name: &str| rows.iter().any(|row| row.column(0).name() == name);
-        if !has("idem_holds") || task.outbox.is_some() && !has("idem_there") {
-            turn.undo().await;
+        let Some(turn) = self.begin_with(turn, task, &locks, &["idem_holds"]).await? else {
             return Ok(false);
-        }
+        };
         let sql = format!(
             "UPDATE {claims} SET task = '{}', since = {NOW} WHERE `key` = x'{claim}';{}",
             task.id,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, State, StepRecord};
+use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
 use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
@@ -89,7 +89,7 @@ impl LeaseStore for PostgresStore {
             match entry {
                 _ if is_held(&rows) => return Ok(Claimed::New),
                 // The first message was heard.
-                Some(entry) if again && is_claim(&entry, claim) => return Ok(Claimed::New),
+                Some(entry) if again && holds(&entry, &claim.hold()) => return Ok(Claimed::New),
                 Some(entry) => return Ok(Claimed::Found(entry)),
                 // What was in the way is gone again.
                 None => {}
@@ -106,7 +106,7 @@ impl LeaseStore for PostgresStore {
         let Answer { rows, again } = self.send(|_| self.lease_statements.take_over(claim, found)).await?;
         let rows = rows.map_err(|error| driver_error(doing, error))?;
         let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
-        let taken = entry.filter(|entry| is_held(&rows) || again && is_claim(entry, claim));
+        let taken = entry.filter(|entry| is_held(&rows) || again && holds(entry, &claim.hold()));
         Ok(taken.map(|entry| entry.steps))
     }
 
@@ -275,12 +275,6 @@ impl LeaseStore for PostgresStore {
 
 fn is_held(rows: &[PgRow]) -> bool {
     rows.iter().any(|row| row.column(0).name() == "idem_held")
-}
-
-/// Tells whether the key is claimed by this very claim.
-fn is_claim(entry: &Entry, claim: &LeaseClaim<'_>) -> bool {
-    matches!(entry.state, State::Running | State::Lapsed)
-        && (entry.epoch, entry.token) == (claim.epoch, claim.token)
 }
 
 fn read_entry_and_steps(rows: &[PgRow]) -> Result<Option<Entry>, sqlx::Error> {

@@ -30,10 +30,10 @@ use self::tx::PostgresTx;
 use self::watch::{Bell, Watches};
 use super::sql::{
     Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations,
-    read_record,
+    read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{JobId, Record};
 
@@ -309,12 +309,7 @@ impl Store<Postgres> for PostgresStore {
                 connection.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => Err(StoreError::new(
-                StoreErrorKind::UnknownRow,
-                format!("`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or `lock = row` to \
-                     lock the key alone"),
-            )
-            .caused_by(error)),
+            Err(error @ sqlx::Error::Database(_)) => Err(unknown_row(table, column, error)),
             Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
         }
     }

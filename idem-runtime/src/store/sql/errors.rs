@@ -41,6 +41,15 @@ pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreEr
     if temporary { made.temporary() } else { made }
 }
 
+/// Says that `lock = row(table.column = …)` names what the database does not have.
+pub(in crate::store) fn unknown_row(table: &str, column: &str, error: sqlx::Error) -> StoreError {
+    let text = format!(
+        "`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or \
+         `lock = row` to lock the key alone"
+    );
+    StoreError::new(StoreErrorKind::UnknownRow, text).caused_by(error)
+}
+
 /// Tells whether another try may help after this error.
 pub(in crate::store) fn temporary(error: &sqlx::Error) -> bool {
     read(error).1

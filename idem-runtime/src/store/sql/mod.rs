@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
 pub(super) use self::connections::{Connections, Driver, Leased};
-pub(super) use self::errors::{broke, driver_error, temporary, violated_constraint};
+pub(super) use self::errors::{broke, driver_error, temporary, unknown_row, violated_constraint};
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
 pub(super) use self::operate::{

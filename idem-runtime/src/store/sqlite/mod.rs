@@ -27,7 +27,7 @@ use self::statements::Statements;
 use self::tx::SqliteTx;
 use super::sql::{
     Connections, Driver, Leased, SqlDatabase, driver_error, is_up_to_date, print_migrations, read_record,
-    temporary,
+    temporary, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, RowValue, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
@@ -208,12 +208,7 @@ impl Store<Sqlite> for SqliteStore {
             }
             Err(error @ sqlx::Error::Database(_)) => {
                 connection.give_back();
-                Err(StoreError::new(
-                    StoreErrorKind::UnknownRow,
-                    format!("`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or `lock = row` to \
-                     lock the key alone"),
-                )
-                .caused_by(error))
+                Err(unknown_row(table, column, error))
             }
             Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
         }

@@ -15,3 +15,29 @@ pub use self::mysql::MySql;
 pub use self::postgres::Postgres;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::Sqlite;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use super::{BoxError, NestedEnd, TransactionEnd};
+
+/// Ends a nested transaction of sqlx.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+async fn end_nested<D: sqlx::Database>(
+    nested: sqlx::Transaction<'_, D>,
+    end: NestedEnd,
+) -> Result<(), BoxError> {
+    match end {
+        NestedEnd::Commit => nested.commit().await?,
+        NestedEnd::Rollback => nested.rollback().await?,
+        NestedEnd::Drop => drop(nested),
+    }
+    Ok(())
+}
+
+/// Returns the statement by which a body ends a transaction.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+fn statement(end: TransactionEnd) -> &'static str {
+    match end {
+        TransactionEnd::Commit => "COMMIT",
+        TransactionEnd::Rollback => "ROLLBACK",
+    }
+}

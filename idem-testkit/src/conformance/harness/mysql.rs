@@ -9,6 +9,7 @@ use idem_runtime::store::{MySqlStore, Settings, Store};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, MySql as Db, MySqlPool, Row};
 
+use super::{end_nested, statement};
 use crate::conformance::trial::unique;
 use crate::conformance::{
     Ability, BoxError, BusinessRow, Fixture, Harness, NestedEnd, TransactionEnd, Violation,
@@ -149,12 +150,7 @@ impl Fixture<Db> for MySqlFixture {
     ) -> Result<(), BoxError> {
         let mut nested = connection.begin().await?;
         self.insert(&mut nested, effect).await?;
-        match end {
-            NestedEnd::Commit => nested.commit().await?,
-            NestedEnd::Rollback => nested.rollback().await?,
-            NestedEnd::Drop => drop(nested),
-        }
-        Ok(())
+        end_nested(nested, end).await
     }
 
     async fn end_transaction(
@@ -162,11 +158,7 @@ impl Fixture<Db> for MySqlFixture {
         connection: &mut MySqlConnection,
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
-        let sql = match end {
-            TransactionEnd::Commit => "COMMIT",
-            TransactionEnd::Rollback => "ROLLBACK",
-        };
-        sqlx::raw_sql(sql).execute(connection).await?;
+        sqlx::raw_sql(statement(end)).execute(connection).await?;
         Ok(())
     }
 

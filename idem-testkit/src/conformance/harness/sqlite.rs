@@ -9,6 +9,7 @@ use idem_runtime::store::{Settings, SqliteStore, Store};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Sqlite as Db, SqlitePool};
 
+use super::{end_nested, statement};
 use crate::conformance::trial::unique;
 use crate::conformance::{
     Ability, BoxError, BusinessRow, Fixture, Harness, NestedEnd, TransactionEnd, Violation,
@@ -131,12 +132,7 @@ impl Fixture<Db> for SqliteFixture {
     ) -> Result<(), BoxError> {
         let mut nested = connection.begin().await?;
         self.insert(&mut nested, effect).await?;
-        match end {
-            NestedEnd::Commit => nested.commit().await?,
-            NestedEnd::Rollback => nested.rollback().await?,
-            NestedEnd::Drop => drop(nested),
-        }
-        Ok(())
+        end_nested(nested, end).await
     }
 
     async fn end_transaction(
@@ -144,11 +140,7 @@ impl Fixture<Db> for SqliteFixture {
         connection: &mut SqliteConnection,
         end: TransactionEnd,
     ) -> Result<(), BoxError> {
-        let sql = match end {
-            TransactionEnd::Commit => "COMMIT",
-            TransactionEnd::Rollback => "ROLLBACK",
-        };
-        sqlx::raw_sql(sql).execute(connection).await?;
+        sqlx::raw_sql(statement(end)).execute(connection).await?;
         Ok(())
     }
 

@@ -203,19 +203,7 @@ async fn a_commit_dropped_anywhere_is_all_or_nothing<D: Database>(trial: Trial<D
 
 async fn the_loser_of_a_race_leaves_nothing<D: Database>(trial: Trial<D>) -> Outcome {
     let key = trial.key("k");
-    let (mut loser, found) = begin(&trial.one, unlocked(&key)).await?;
-    ensure_eq!(found, Found::Absent, "the first finds");
-    let (mut winner, found) = begin(&trial.two, unlocked(&key)).await?;
-    ensure_eq!(found, Found::Absent, "the second finds");
-    trial.insert(&mut loser, "loser").await?;
-    trial.insert(&mut winner, "winner").await?;
-    ensure_eq!(
-        winner.commit(Some(&record(&key, b"winner"))).await?,
-        Committed::Yes,
-        "the winner's commit ended with"
-    );
-    let committed = loser.commit(Some(&record(&key, b"loser"))).await?;
-    ensure_eq!(committed, Committed::LostRace, "the loser's commit ended with");
+    trial.race(&key).await?;
     trial.ensure_count("loser", 0).await?;
     trial.ensure_count("winner", 1).await?;
     trial.ensure_recorded(&key, Some(b"winner")).await

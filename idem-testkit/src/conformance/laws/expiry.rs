@@ -126,19 +126,7 @@ async fn one_run_replaces_an_expired_record<D: Database>(trial: Trial<D>) -> Out
     let key = trial.key("k");
     trial.complete(&key, "old", b"old").await?;
     trial.fixture.let_pass(RETAINED * 2).await?;
-    let (mut loser, found) = begin(&trial.one, unlocked(&key)).await?;
-    ensure_eq!(found, Found::Absent, "the first finds");
-    let (mut winner, found) = begin(&trial.two, unlocked(&key)).await?;
-    ensure_eq!(found, Found::Absent, "the second finds");
-    trial.insert(&mut loser, "loser").await?;
-    trial.insert(&mut winner, "winner").await?;
-    ensure_eq!(
-        winner.commit(Some(&record(&key, b"winner"))).await?,
-        Committed::Yes,
-        "the winner's commit ended with"
-    );
-    let committed = loser.commit(Some(&record(&key, b"loser"))).await?;
-    ensure_eq!(committed, Committed::LostRace, "the loser's commit ended with");
+    trial.race(&key).await?;
     trial.ensure_count("loser", 0).await?;
     trial.ensure_recorded(&key, Some(b"winner")).await
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_runtime::StoreError;
 use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyParts};
@@ -279,25 +280,35 @@ async fn a_claimed_key_is_found_and_not_touched<D: Database>(trial: Trial<D>) ->
 async fn of_claims_at_once_one_has_the_key<D: Database>(trial: Trial<D>) -> Outcome {
     for round in 0..8 {
         let key = trial.key(&format!("k{round}"));
-        let mut claims = JoinSet::new();
-        for token in 1..=8 {
-            let store: Arc<dyn Store<D>> =
-                if token % 2 == 0 { Arc::clone(&trial.one) } else { Arc::clone(&trial.two) };
-            let key = key.clone();
-            claims.spawn(async move {
-                store.claim(&lease_claim(&key, 1, token)).await.map(|claimed| (token, claimed))
-            });
-        }
-        let mut new = Vec::new();
-        while let Some(claimed) = claims.join_next().await {
-            let (token, claimed) = claimed??;
-            if claimed == Claimed::New {
-                new.push(token);
-            }
-        }
-        ensure_eq!(new.len(), 1, "the number of runs that have the key is");
-        ensure_eq!(entry(&trial, &key).await?.token, Token(new[0]), "the key belongs to");
+        ensure_one_gets_it(&trial, &key, |store, key, token| async move {
+            Ok(store.claim(&lease_claim(&key, 1, token)).await? == Claimed::New)
+        })
+        .await?;
     }
+    Ok(())
+}
+
+/// Checks that one of many runs that try to get a key at once gets it.
+async fn ensure_one_gets_it<D, T, F>(trial: &Trial<D>, key: &Key, get: T) -> Outcome
+where
+    D: Database,
+    T: Fn(Arc<dyn Store<D>>, Key, i64) -> F,
+    F: Future<Output = Result<bool, StoreError>> + Send + 'static,
+{
+    let mut runs = JoinSet::new();
+    for token in 1..=8 {
+        let store = if token % 2 == 0 { &trial.one } else { &trial.two };
+        let got = get(Arc::clone(store), key.clone(), token);
+        runs.spawn(async move { got.await.map(|got| (token, got)) });
+    }
+    let mut winners = Vec::new();
+    while let Some(run) = runs.join_next().await {
+        if let (token, true) = run?? {
+            winners.push(token);
+        }
+    }
+    ensure_eq!(winners.len(), 1, "the number of runs that have the key is");
+    ensure_eq!(entry(trial, key).await?.token, Token(winners[0]), "the key belongs to");
     Ok(())
 }
 
@@ -344,23 +355,11 @@ async fn of_take_overs_at_once_one_has_the_key<D: Database>(trial: Trial<D>) -> 
         claim_first(&trial, &key, 100).await?;
         trial.fixture.let_pass(LEASE * 2).await?;
         let found = entry(&trial, &key).await?;
-        let mut runs = JoinSet::new();
-        for token in 1..=8 {
-            let store: Arc<dyn Store<D>> =
-                if token % 2 == 0 { Arc::clone(&trial.one) } else { Arc::clone(&trial.two) };
-            let (key, found) = (key.clone(), found.clone());
-            runs.spawn(async move {
-                store.take_over(&lease_claim(&key, 2, token), &found).await.map(|taken| (token, taken))
-            });
-        }
-        let mut winners = Vec::new();
-        while let Some(taken) = runs.join_next().await {
-            if let (token, Some(_)) = taken?? {
-                winners.push(token);
-            }
-        }
-        ensure_eq!(winners.len(), 1, "the number of runs that have the key is");
-        ensure_eq!(entry(&trial, &key).await?.token, Token(winners[0]), "the key belongs to");
+        ensure_one_gets_it(&trial, &key, |store, key, token| {
+            let found = found.clone();
+            async move { Ok(store.take_over(&lease_claim(&key, 2, token), &found).await?.is_some()) }
+        })
+        .await?;
     }
     Ok(())
 }
