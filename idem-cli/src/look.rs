@@ -539,6 +539,7 @@ pub(crate) async fn find<D: Database>(
     if let Some(job) = job {
         query = query.job(job);
     }
+    let claimed = query.clone();
     // The key itself may come behind others that contain it.
     let (mut exact, mut near, mut after) = (Vec::new(), Vec::new(), None);
     loop {
@@ -567,10 +568,20 @@ pub(crate) async fn find<D: Database>(
             .ok_or_else(|| Failure::failed(format!("key {} has just been deleted", one.hash))),
         [] => {
             let of = job.map_or_else(String::new, |job| format!(" of job {job}"));
-            let hint = if near.is_empty() { "; `idem list` shows what there is" } else { "; near it are:" };
+            let claims = claims_where(idem, claimed, |claim| claim.key == key).await?;
+            let hint = match (claims.first(), near.is_empty()) {
+                (Some(claim), _) => format!(
+                    "; but task {} of job {} has had that unique claim for {}: it waits, or has failed and is tried again",
+                    claim.holder.task,
+                    claim.job,
+                    spoken(claim.holder.since)
+                ),
+                (None, false) => format!("; near it are:{}", suggestions(&near)),
+                (None, true) => String::from("; `idem list` shows what there is"),
+            };
             Err(Failure::failed(format!(
-                "there is no key {key:?}{of} in namespace {namespace}{hint}{}",
-                suggestions(&near)
+                "nothing is recorded of a key {key:?}{of} in namespace {namespace}{hint}; a job with a transaction is on record only \
+                 once it is done: what became of its task is in the queue"
             )))
         }
         several => Err(Failure::failed(format!(
@@ -621,19 +632,26 @@ fn number(count: u64) -> String {
 
 /// Returns the claims of a task, of those that end with it.
 pub(crate) async fn claims_of<D: Database>(idem: &Idem<D>, task: TaskId) -> Result<Vec<ClaimRow>, Failure> {
+    claims_where(idem, KeyQuery::new(), |claim| claim.holder.task == task && claim.holder.left.is_none())
+        .await
+}
+
+/// Returns all claims that a query finds and that are meant, page by page.
+async fn claims_where<D: Database>(
+    idem: &Idem<D>,
+    query: KeyQuery,
+    is_meant: impl Fn(&ClaimRow) -> bool,
+) -> Result<Vec<ClaimRow>, Failure> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         const PAGE: u32 = 1_000;
-        let query = KeyQuery::new().limit(PAGE);
         let query = match after {
-            None => query,
-            Some(after) => query.after(after),
+            None => query.clone(),
+            Some(after) => query.clone().after(after),
         };
-        let page = idem.operator().claims(&query).await?;
+        let page = idem.operator().claims(&query.limit(PAGE)).await?;
         after = page.last().map(|claim| claim.hash).filter(|_| page.len() == PAGE as usize);
-        found.extend(
-            page.into_iter().filter(|claim| claim.holder.task == task && claim.holder.left.is_none()),
-        );
+        found.extend(page.into_iter().filter(&is_meant));
         if after.is_none() {
             return Ok(found);
         }

@@ -112,12 +112,12 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
     let several = world.fails(&["explain", "5"], 1);
     assert!(several.contains("several keys read \"5\"") && several.contains("of job pay"), "{several}");
     let unknown = world.fails(&["explain", "99", "--job", "fulfil"], 1);
-    assert!(unknown.contains("there is no key \"99\""), "{unknown}");
+    assert!(unknown.contains("nothing is recorded of a key \"99\""), "{unknown}");
     let hash = parked["hash"].as_str().unwrap();
     assert_eq!(world.json(&["explain", hash])["key"], "4");
     assert!(world.fails(&["explain", hash, "--namespace", "elsewhere"], 1).contains("--namespace default"));
     assert!(world.fails(&["explain", hash, "--job", "pay"], 1).contains("not of pay"));
-    assert!(world.fails(&["explain", &"0".repeat(32)], 1).contains("there is no key"));
+    assert!(world.fails(&["explain", &"0".repeat(32)], 1).contains("nothing is recorded"));
 }
 
 async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
@@ -235,6 +235,9 @@ async fn unique_claims_are_listed_and_released<D: Jobs>() {
     let claims = claims["claims"].as_array().unwrap();
     assert_eq!((claims.len(), &claims[0]["key"], &claims[0]["task"]), (1, &"8".into(), &(&*task).into()));
     assert!(world.text(&["list", "--claims"]).contains(&task));
+    // Nothing is recorded of the key yet, but somebody may ask what has become of it.
+    let waiting = world.fails(&["explain", "8"], 1);
+    assert!(waiting.contains(&task) && waiting.contains("in the queue"), "{waiting}");
 
     let args = ["release", "--task", &task, "--why", "the queue was wiped"];
     assert!(world.fails(&args, 2).contains("--yes"));

@@ -91,7 +91,8 @@ impl<E> Error<E> {
     }
 
     /// Returns what the error says; `own` says it of the job's own error, which need not be printable.
-    pub(crate) fn text(&self, own: impl FnOnce(&E) -> String) -> String {
+    #[doc(hidden)]
+    pub fn text(&self, own: impl FnOnce(&E) -> String) -> String {
         match self {
             Error::Job(error) => own(error),
             Error::Busy(error) => error.to_string(),
@@ -370,7 +371,6 @@ pub(crate) fn bare(error: &CodecError) -> String {
 /// What went wrong ([`kind`](Self::kind)) and whether another try may help
 /// ([`is_temporary`](Self::is_temporary)) are separate facts. The text ends with the [`Code`] of the kind; the error of
 /// the driver, if there was one, is the [source](StdError::source), and its text a part of this one.
-#[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     temporary: bool,
@@ -378,6 +378,18 @@ pub struct StoreError {
     /// Whether `what` says which run, or which job, it is about.
     names_run: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// With the text as it is displayed: a `main` that returns an error prints this.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreError")
+            .field("kind", &self.kind)
+            .field("temporary", &self.temporary)
+            .field("text", &format_args!("{self}"))
+            .field("source", &self.source)
+            .finish()
+    }
 }
 
 /// What a store could not do. Each kind has a [`Code`] of its own.
