@@ -109,6 +109,7 @@ fn dependencies_point_one_way() {
         ("idem-cli", 3),
         ("idem-examples", 3),
         ("idem-model", 3),
+        ("idem-bench-page", 0),
         ("idem-bench", 4),
         ("idem-ui-tests", 4),
         ("idem-checks", 5),

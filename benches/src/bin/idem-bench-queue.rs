@@ -2,13 +2,13 @@
 //! graphile_worker's `job_key`, on PostgreSQL, in one process.
 //!
 //! Every round runs every system for a moment, one after the other; a ratio is taken inside a round, and the median over
-//! the rounds is printed. The queues are filled first, since the cost must not grow with them.
+//! the rounds is printed. The queues are filled first, since the cost must not grow with them. Counts are taken last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, bail, ensure};
 use apalis_core::backend::TaskSink as _;
 use apalis_postgres::{Config, PostgresStorage};
 use clap::Parser;
@@ -16,6 +16,9 @@ use futures_util::future::BoxFuture;
 use graphile_worker::{
     IntoTaskHandlerResult, JobSpecBuilder, TaskHandler, WorkerContext, WorkerOptions, WorkerUtils,
 };
+use idem_bench::count::{self, Counter};
+use idem_bench::{cell, servers};
+use idem_bench_page::{Contender, Counted, Figures, Form, Load, Row, Store};
 use idem_runtime::engine::{Engine, Enqueued, Queue};
 use idem_runtime::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 struct Options {
     /// How many tasks are queued before
     #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
-    queued: Vec<i64>,
+    queued: Vec<u64>,
     /// The numbers of callers at once
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     concurrency: Vec<usize>,
@@ -38,7 +41,7 @@ struct Options {
     /// How long one system runs in a round, in milliseconds
     #[arg(long, default_value_t = 700)]
     millis: u64,
-    /// Print the report as JSON
+    /// Print the figures of every round as JSON
     #[arg(long)]
     json: bool,
 }
@@ -63,70 +66,100 @@ impl TaskHandler for PlainSync {
 }
 
 /// One way to enqueue.
+#[derive(Clone)]
 struct System {
-    name: &'static str,
+    /// What it is shown as. apalis knows no duplicates, so what it does to new tasks stands for both.
+    forms: &'static [Form],
+    contender: Contender,
     /// How many tasks one call is about.
     tasks: usize,
-    call: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>,
-}
-
-/// One line of the report.
-#[derive(Debug, Serialize)]
-struct Row {
-    system: &'static str,
-    queued: i64,
-    callers: usize,
-    tasks_per_second: f64,
-    /// Beside apalis without uniqueness, of the same number of tasks a call.
-    ratio: f64,
+    call: Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    ensure!(options.rounds > 0 && options.millis > 0, "--rounds and --millis must be above 0");
-    let mut rows = Vec::new();
+    if options.rounds == 0 || options.millis == 0 || options.concurrency.contains(&0) {
+        bail!("--rounds, --millis and --concurrency must be at least 1");
+    }
+    let mut figures = Figures {
+        rounds: options.rounds,
+        millis: options.millis,
+        network_ms: 0,
+        records_before: 0,
+        calls_counted: count::CALLS,
+        servers: vec![servers::ask(Store::Postgres).await?],
+        rows: Vec::new(),
+        counted: Vec::new(),
+    };
     for queued in &options.queued {
-        let pool = database(&format!("idem_bench_{queued}")).await?;
-        let systems = Arc::new(set_up(&pool, *queued).await?);
+        let server = servers::postgres()?;
+        let systems = set_up(&database(server, &format!("idem_bench_{queued}")).await?, *queued).await?;
         for callers in &options.concurrency {
-            let mut rates = vec![Vec::new(); systems.len()];
-            for _ in 0..options.rounds {
-                for (system, rates) in systems.iter().zip(&mut rates) {
-                    rates.push(measure(system, *callers, Duration::from_millis(options.millis)).await?);
-                }
-            }
-            for (system, own) in systems.iter().zip(&rates) {
-                let base =
-                    systems.iter().position(|base| base.tasks == system.tasks).expect("apalis is the first");
-                let ratio = median(own.iter().zip(&rates[base]).map(|(own, base)| own / base));
-                let tasks_per_second = median(own.iter().copied());
-                rows.push(Row {
-                    system: system.name,
-                    queued: *queued,
-                    callers: *callers,
-                    tasks_per_second,
-                    ratio,
-                });
-            }
+            figures.rows.extend(measure(&options, &systems, *queued, *callers).await?);
         }
     }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
-    }
-    println!("{:>9} {:>8} {:>12} {:>7}  system", "queued", "callers", "tasks/s", "ratio");
-    for Row { system, queued, callers, tasks_per_second, ratio } in rows {
-        println!("{queued:>9} {callers:>8} {tasks_per_second:>12.0} {ratio:>7.2}  {system}");
+    figures.counted = count_all().await?;
+    match options.json {
+        true => println!("{}", serde_json::to_string(&figures)?),
+        false => println!("{figures}"),
     }
     Ok(())
 }
 
+async fn measure(
+    options: &Options,
+    systems: &[System],
+    queued: u64,
+    callers: usize,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rounds = vec![Vec::new(); systems.len()];
+    for round in 0..=options.rounds {
+        eprint!("\r{queued} queued x{callers}: round {round}/{}", options.rounds);
+        for (system, rounds) in systems.iter().zip(&mut rounds) {
+            let call = Arc::clone(&system.call);
+            let call = move |_| call();
+            let this = cell::run(callers, Duration::from_millis(options.millis), system.tasks, call).await;
+            let this = this.with_context(|| format!("{}: {:?}", system.contender.name(), system.forms))?;
+            // The first round warms everything up.
+            if round > 0 {
+                rounds.push(this);
+            }
+        }
+    }
+    eprintln!("\r{:<80}", format!("{queued} queued x{callers}: done"));
+    let rows = FORMS.iter().flat_map(|form| {
+        let own = systems.iter().zip(&rounds).filter(|(system, _)| system.forms.contains(form));
+        own.map(|(system, rounds)| Row {
+            store: Store::Postgres,
+            form: *form,
+            load: Load { callers, queued: Some(queued) },
+            contender: system.contender,
+            rounds: rounds.clone(),
+        })
+    });
+    Ok(rows.collect())
+}
+
+/// Counts what a call of each system costs.
+async fn count_all() -> anyhow::Result<Vec<Counted>> {
+    let server = servers::postgres()?;
+    let (proxy, through) = servers::postgres_through_proxy(server.clone(), Duration::ZERO).await?;
+    let systems = set_up(&database(through, "idem_bench_count").await?, 1_000).await?;
+    let observer = Some(server.connect().await?);
+    let mut counter = Counter { store: Store::Postgres, proxy, observer };
+    let mut counted = Vec::new();
+    for system in systems {
+        for form in system.forms {
+            counted.push(counter.count(*form, system.contender, || (system.call)()).await?);
+        }
+    }
+    counted.sort_by_key(|counted| counted.form);
+    Ok(counted)
+}
+
 /// Makes a database of its own: the schema of apalis has a name that cannot be changed.
-async fn database(name: &str) -> anyhow::Result<PgPool> {
-    let url = std::env::var("IDEM_TEST_POSTGRES")
-        .context("IDEM_TEST_POSTGRES is not set: run scripts/bench queue")?;
-    let server: PgConnectOptions = url.parse()?;
+async fn database(server: PgConnectOptions, name: &str) -> anyhow::Result<PgPool> {
     let mut connection = server.clone().connect().await?;
     for sql in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
@@ -134,7 +167,9 @@ async fn database(name: &str) -> anyhow::Result<PgPool> {
     Ok(PgPoolOptions::new().max_connections(16).connect_with(server.database(name)).await?)
 }
 
-async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
+const FORMS: [Form; 3] = [Form::Enqueue, Form::EnqueueDuplicate, Form::EnqueueHundred];
+
+async fn set_up(pool: &PgPool, queued: u64) -> anyhow::Result<Vec<System>> {
     PostgresStorage::setup(pool).await?;
     let idem = Idem::builder(pool.clone()).build()?;
     idem.migrate().await?;
@@ -148,32 +183,32 @@ async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
         .await
         .map_err(|error| anyhow::anyhow!("graphile_worker: {error:?}"))?;
     let utils = worker.create_utils();
-    fill(pool, &queue, &utils, queued).await?;
+    fill(pool, &queue, &utils, i64::try_from(queued)?).await?;
 
     let storage = PostgresStorage::<PlainSync>::new(pool).with_config(Config::default().queue("plain"));
     let users = Arc::new(AtomicI64::new(1 << 40));
     Ok(vec![
-        system("apalis alone, new", 1, {
+        system(&[Form::Enqueue, Form::EnqueueDuplicate], Contender::Apalis, 1, {
             let (storage, users) = (storage.clone(), users.clone());
             move || {
                 let (mut storage, user) = (storage.clone(), next(&users, 1));
                 Box::pin(async move { Ok(storage.push(PlainSync { user }).await?) })
             }
         }),
-        system("graphile_worker with job_key, new", 1, {
+        system(&[Form::Enqueue], Contender::Graphile, 1, {
             let (utils, users) = (utils.clone(), users.clone());
             move || add(&utils, next(&users, 1))
         }),
-        system("idem on apalis, unique, new", 1, {
+        system(&[Form::Enqueue], Contender::Idem, 1, {
             let (queue, users) = (queue.clone(), users.clone());
             move || push(&queue, next(&users, 1), true)
         }),
-        system("graphile_worker with job_key, duplicate", 1, move || add(&utils, 1)),
-        system("idem on apalis, unique, duplicate", 1, {
+        system(&[Form::EnqueueDuplicate], Contender::Graphile, 1, move || add(&utils, 1)),
+        system(&[Form::EnqueueDuplicate], Contender::Idem, 1, {
             let queue = queue.clone();
             move || push(&queue, 1, false)
         }),
-        system("apalis alone, 100 new at once", 100, {
+        system(&[Form::EnqueueHundred], Contender::Apalis, 100, {
             let users = users.clone();
             move || {
                 let (mut storage, first) = (storage.clone(), next(&users, 100));
@@ -184,7 +219,7 @@ async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
                 })
             }
         }),
-        system("idem on apalis, unique, 100 new at once", 100, move || {
+        system(&[Form::EnqueueHundred], Contender::Idem, 100, move || {
             let (queue, first) = (queue.clone(), next(&users, 100));
             Box::pin(async move {
                 let answers = queue.push_all((first..first + 100).map(|user| SyncUser { user })).await?;
@@ -199,11 +234,12 @@ async fn set_up(pool: &PgPool, queued: i64) -> anyhow::Result<Vec<System>> {
 }
 
 fn system(
-    name: &'static str,
+    forms: &'static [Form],
+    contender: Contender,
     tasks: usize,
     call: impl Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync + 'static,
 ) -> System {
-    System { name, tasks, call: Box::new(call) }
+    System { forms, contender, tasks, call: Arc::new(call) }
 }
 
 fn next(users: &AtomicI64, count: i64) -> i64 {
@@ -255,26 +291,4 @@ async fn fill(
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("VACUUM ANALYZE {table}"))).execute(pool).await?;
     }
     Ok(())
-}
-
-/// Calls a system with all callers at once for a while, and returns how many tasks it takes in a second.
-async fn measure(system: &System, callers: usize, duration: Duration) -> anyhow::Result<f64> {
-    let started = Instant::now();
-    let until = started + duration;
-    let calls = (0..callers).map(|_| async move {
-        let mut calls = 0_usize;
-        while Instant::now() < until {
-            (system.call)().await?;
-            calls += 1;
-        }
-        anyhow::Ok(calls)
-    });
-    let calls: usize = futures_util::future::try_join_all(calls).await?.into_iter().sum();
-    Ok((calls * system.tasks) as f64 / started.elapsed().as_secs_f64())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -1,19 +1,19 @@
 //! The systems, written once for the three databases.
 
 use std::future::Future;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use idem_testkit::proxy::Proxy;
+use idem_bench::servers;
+use idem_bench_page::Contender;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::sync::Mutex;
 
 use super::folded::Folded;
-use super::{ACCOUNTS, Bench, HERD, REPLAYED_KEYS, System, Workload, fresh_key, used_key};
+use super::{ACCOUNTS, Bench, HERD, Network, REPLAYED_KEYS, STEPS, System, Workload, fresh_key, used_key};
 
 pub(crate) type Check = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
@@ -32,7 +32,10 @@ macro_rules! database {
         record: $record:literal,
         record_insert: $record_insert:literal,
         charge: $charge:literal,
-        balance: $balance:literal $(,)?
+        balance: $balance:literal,
+        claim: $claim:literal,
+        step: $step:literal,
+        settle: $settle:literal $(,)?
     ) => {
         mod $module {
             use idem_runtime::prelude::*;
@@ -52,9 +55,56 @@ macro_rules! database {
                 system: &str,
                 id: i64,
             ) -> Result<Receipt, sqlx::Error> {
-                sqlx::query($charge).bind(system).bind(id).execute(&mut *c).await?;
+                insert(c, system, id).await?;
                 sqlx::query($balance).bind(id % ACCOUNTS).execute(c).await?;
                 Ok(Receipt { charge: id })
+            }
+
+            /// The effect of a step.
+            async fn insert(c: &mut $connection, system: &str, id: i64) -> Result<(), sqlx::Error> {
+                sqlx::query($charge).bind(system).bind(id).execute(c).await.map(|_| ())
+            }
+
+            /// The leased job.
+            #[idempotent(key = id, in_doubt = rerun)]
+            pub(super) async fn charge_in_steps(
+                run: &mut Run<'_, $db>,
+                id: i64,
+            ) -> Result<Receipt, sqlx::Error> {
+                for step in 0..STEPS {
+                    run.tx_step(("charge", step), async |tx| insert(tx, "idem", id * STEPS + step).await)
+                        .await?;
+                }
+                Ok(Receipt { charge: id })
+            }
+
+            /// No protection of the steps, which commit by themselves.
+            async fn bare_steps(c: &mut $connection, id: i64) -> Result<Receipt, sqlx::Error> {
+                for step in 0..STEPS {
+                    insert(c, "bare", id * STEPS + step).await?;
+                }
+                Ok(Receipt { charge: id })
+            }
+
+            /// A claim with a lease, in a row that says how far the run is. Each step is recorded in its own
+            /// transaction, if the claim still stands.
+            async fn steps_by_hand(c: &mut $connection, id: i64) -> anyhow::Result<Receipt> {
+                let name = format!("charge:{id}");
+                let lapses = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 30;
+                let lapses = i64::try_from(lapses)?;
+                sqlx::query($claim).bind(&name).bind(id).bind(lapses).execute(&mut *c).await?;
+                for step in 0..STEPS {
+                    let mut tx = c.begin_with($begin).await?;
+                    insert(&mut tx, "careful", id * STEPS + step).await?;
+                    let held = sqlx::query($step).bind(step).bind(&name).bind(id).execute(&mut *tx).await?;
+                    anyhow::ensure!(held.rows_affected() == 1, "the claim of {name} is lost");
+                    tx.commit().await?;
+                }
+                let receipt = Receipt { charge: id };
+                let result = serde_json::to_string(&receipt)?;
+                let held = sqlx::query($settle).bind(result).bind(&name).bind(id).execute(c).await?;
+                anyhow::ensure!(held.rows_affected() == 1, "the claim of {name} is lost");
+                Ok(receipt)
             }
 
             /// No protection.
@@ -111,7 +161,7 @@ macro_rules! database {
 
             /// A connection for each worker, as a program without a pool would have.
             struct Own {
-                name: &'static str,
+                contender: Contender,
                 workload: Workload,
                 how: How,
                 connections: Vec<Mutex<$connection>>,
@@ -119,7 +169,7 @@ macro_rules! database {
 
             /// A pool as it comes.
             struct Pooled {
-                name: &'static str,
+                contender: Contender,
                 workload: Workload,
                 how: How,
                 pool: $pool,
@@ -131,6 +181,8 @@ macro_rules! database {
                 Naive,
                 Careful,
                 Read,
+                BareSteps,
+                CarefulSteps,
             }
 
             impl How {
@@ -140,30 +192,32 @@ macro_rules! database {
                         How::Naive => naive(c, id).await,
                         How::Careful => by_hand(c, "careful", true, id).await,
                         How::Read => record(c, id).await?.context("the key has run"),
+                        How::BareSteps => Ok(bare_steps(c, id).await?),
+                        How::CarefulSteps => steps_by_hand(c, id).await,
                     }
                 }
             }
 
             #[async_trait]
             impl System for Own {
-                fn name(&self) -> &'static str {
-                    self.name
+                fn contender(&self) -> Contender {
+                    self.contender
                 }
 
-                async fn run(&self, worker: usize) -> anyhow::Result<()> {
+                async fn run(&self, caller: usize) -> anyhow::Result<()> {
                     let connection = |n: usize| &self.connections[n % self.connections.len()];
                     match self.workload {
-                        Workload::First => {
-                            self.how.run(&mut *connection(worker).lock().await, fresh_key()).await?;
+                        Workload::First | Workload::Steps => {
+                            self.how.run(&mut *connection(caller).lock().await, fresh_key()).await?;
                         }
                         Workload::Replay => {
-                            self.how.run(&mut *connection(worker).lock().await, used_key()).await?;
+                            self.how.run(&mut *connection(caller).lock().await, used_key()).await?;
                         }
                         Workload::Herd => {
                             let id = fresh_key();
                             let how = self.how;
                             herd(|n| async move {
-                                how.run(&mut *connection(worker * HERD + n).lock().await, id).await
+                                how.run(&mut *connection(caller * HERD + n).lock().await, id).await
                             })
                             .await?;
                         }
@@ -174,14 +228,14 @@ macro_rules! database {
 
             #[async_trait]
             impl System for Pooled {
-                fn name(&self) -> &'static str {
-                    self.name
+                fn contender(&self) -> Contender {
+                    self.contender
                 }
 
                 async fn run(&self, _: usize) -> anyhow::Result<()> {
                     let one = async |id| self.how.run(&mut *self.pool.acquire().await?, id).await;
                     match self.workload {
-                        Workload::First => one(fresh_key()).await.map(|_| ()),
+                        Workload::First | Workload::Steps => one(fresh_key()).await.map(|_| ()),
                         Workload::Replay => one(used_key()).await.map(|_| ()),
                         Workload::Herd => {
                             let id = fresh_key();
@@ -199,8 +253,8 @@ macro_rules! database {
 
             #[async_trait]
             impl System for Protected {
-                fn name(&self) -> &'static str {
-                    "idem"
+                fn contender(&self) -> Contender {
+                    Contender::Idem
                 }
 
                 async fn run(&self, _: usize) -> anyhow::Result<()> {
@@ -218,6 +272,10 @@ macro_rules! database {
                             let idem = &self.idem;
                             herd(|_| async move { Ok(charge(idem, id).await?.into_inner()) }).await?;
                         }
+                        Workload::Steps => {
+                            let done = charge_in_steps(&self.idem, fresh_key()).await?;
+                            anyhow::ensure!(done.is_executed(), "a fresh key ran before");
+                        }
                     }
                     Ok(())
                 }
@@ -226,37 +284,39 @@ macro_rules! database {
             /// Makes the systems on one database whose tables are there.
             pub(super) async fn systems(
                 workload: Workload,
-                workers: usize,
+                callers: usize,
                 pool: $pool,
                 records: u64,
             ) -> anyhow::Result<Bench> {
                 let connections = match workload {
-                    Workload::Herd => workers * HERD,
-                    Workload::First | Workload::Replay => workers,
+                    Workload::Herd => callers * HERD,
+                    Workload::First | Workload::Replay | Workload::Steps => callers,
                 };
                 let limit = connections.min(MOST_CONNECTIONS);
                 let idem = Idem::builder(pool.clone()).connections(u32::try_from(limit)?).build()?;
                 idem.migrate().await?;
                 idem.enrol::<Charge>().await?;
+                idem.enrol::<ChargeInSteps>().await?;
                 fill(&pool, records).await?;
-                let own = async |name, how| {
+                let own = async |contender, how| {
                     let mut connections = Vec::new();
                     for _ in 0..limit {
                         connections.push(Mutex::new(pool.acquire().await?.detach()));
                     }
-                    let system: Arc<dyn System> = Arc::new(Own { name, workload, how, connections });
+                    let system: Arc<dyn System> = Arc::new(Own { contender, workload, how, connections });
                     anyhow::Ok(system)
                 };
-                let pooled = |name, how| -> Arc<dyn System> {
-                    Arc::new(Pooled { name, workload, how, pool: pool.clone() })
+                let pooled = |contender, how| -> Arc<dyn System> {
+                    Arc::new(Pooled { contender, workload, how, pool: pool.clone() })
                 };
                 let protected = Arc::new(Protected { workload, idem: idem.clone() });
+                use Contender::{BareOwn, BarePool, CarefulOwn, NaivePool, OneRead};
                 let systems = match workload {
                     Workload::First => vec![
-                        own("bare effect, own connection", How::Bare).await?,
-                        pooled("bare effect, pool as it comes", How::Bare),
-                        pooled("naive by hand, pool as it comes", How::Naive),
-                        own("careful by hand, own connection", How::Careful).await?,
+                        own(BareOwn, How::Bare).await?,
+                        pooled(BarePool, How::Bare),
+                        pooled(NaivePool, How::Naive),
+                        own(CarefulOwn, How::Careful).await?,
                         protected,
                     ],
                     Workload::Replay => {
@@ -265,15 +325,19 @@ macro_rules! database {
                             charge(&idem, id).await?;
                         }
                         vec![
-                            own("one prepared read", How::Read).await?,
-                            pooled("naive by hand, pool as it comes", How::Naive),
-                            own("careful by hand, own connection", How::Careful).await?,
+                            own(OneRead, How::Read).await?,
+                            pooled(NaivePool, How::Naive),
+                            own(CarefulOwn, How::Careful).await?,
                             protected,
                         ]
                     }
-                    Workload::Herd => vec![
-                        pooled("naive by hand, pool as it comes", How::Naive),
-                        own("careful by hand, own connection", How::Careful).await?,
+                    Workload::Herd => {
+                        vec![pooled(NaivePool, How::Naive), own(CarefulOwn, How::Careful).await?, protected]
+                    }
+                    Workload::Steps => vec![
+                        own(BareOwn, How::BareSteps).await?,
+                        pooled(BarePool, How::BareSteps),
+                        own(CarefulOwn, How::CarefulSteps).await?,
                         protected,
                     ],
                 };
@@ -290,7 +354,7 @@ macro_rules! database {
                         Ok(())
                     })
                 };
-                Ok(Bench { systems, check: Box::new(check) })
+                Ok(Bench { systems, check: Box::new(check), proxy: None })
             }
 
             async fn fill(pool: &$pool, records: u64) -> anyhow::Result<()> {
@@ -329,6 +393,9 @@ database!(
     record_insert: "INSERT INTO by_hand (name, result) VALUES (?, ?)",
     charge: "INSERT INTO charges (system, id, amount) VALUES (?, ?, 100)",
     balance: "UPDATE accounts SET balance = balance + 1 WHERE id = ?",
+    claim: "INSERT INTO claims_by_hand (name, token, lapses, step) VALUES (?, ?, ?, -1)",
+    step: "UPDATE claims_by_hand SET step = ? WHERE name = ? AND token = ?",
+    settle: "UPDATE claims_by_hand SET result = ? WHERE name = ? AND token = ?",
 );
 
 database!(
@@ -340,6 +407,9 @@ database!(
     record_insert: "INSERT INTO by_hand (name, result) VALUES ($1, $2)",
     charge: "INSERT INTO charges (system, id, amount) VALUES ($1, $2, 100)",
     balance: "UPDATE accounts SET balance = balance + 1 WHERE id = $1",
+    claim: "INSERT INTO claims_by_hand (name, token, lapses, step) VALUES ($1, $2, $3, -1)",
+    step: "UPDATE claims_by_hand SET step = $1 WHERE name = $2 AND token = $3",
+    settle: "UPDATE claims_by_hand SET result = $1 WHERE name = $2 AND token = $3",
 );
 
 database!(
@@ -351,10 +421,13 @@ database!(
     record_insert: "INSERT INTO by_hand (name, result) VALUES (?, ?)",
     charge: "INSERT INTO charges (`system`, id, amount) VALUES (?, ?, 100)",
     balance: "UPDATE accounts SET balance = balance + 1 WHERE id = ?",
+    claim: "INSERT INTO claims_by_hand (name, token, lapses, step) VALUES (?, ?, ?, -1)",
+    step: "UPDATE claims_by_hand SET step = ? WHERE name = ? AND token = ?",
+    settle: "UPDATE claims_by_hand SET result = ? WHERE name = ? AND token = ?",
 );
 
 /// Makes the systems on a fresh SQLite file, with one writing connection where there is a pool.
-pub(crate) async fn sqlite(workload: Workload, workers: usize, records: u64) -> anyhow::Result<Bench> {
+pub(super) async fn sqlite(workload: Workload, callers: usize, records: u64) -> anyhow::Result<Bench> {
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 
     let folder = tempfile::tempdir()?;
@@ -367,7 +440,8 @@ pub(crate) async fn sqlite(workload: Workload, workers: usize, records: u64) -> 
     sqlx::raw_sql(
         "CREATE TABLE charges (seq INTEGER PRIMARY KEY, system TEXT NOT NULL, id INTEGER NOT NULL, amount INTEGER NOT NULL);
          CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
-         CREATE TABLE by_hand (name TEXT PRIMARY KEY, result TEXT NOT NULL) WITHOUT ROWID;",
+         CREATE TABLE by_hand (name TEXT PRIMARY KEY, result TEXT NOT NULL) WITHOUT ROWID;
+         CREATE TABLE claims_by_hand (name TEXT PRIMARY KEY, token INTEGER NOT NULL, lapses INTEGER NOT NULL, step INTEGER NOT NULL, result TEXT) WITHOUT ROWID;",
     )
     .execute(&pool)
     .await?;
@@ -377,7 +451,7 @@ pub(crate) async fn sqlite(workload: Workload, workers: usize, records: u64) -> 
     )))
     .execute(&pool)
     .await?;
-    let mut bench = sqlite::systems(workload, workers, pool, records).await?;
+    let mut bench = sqlite::systems(workload, callers, pool, records).await?;
     let check = bench.check;
     bench.check = Box::new(move || {
         // The folder lives as long as the bench.
@@ -388,29 +462,29 @@ pub(crate) async fn sqlite(workload: Workload, workers: usize, records: u64) -> 
 }
 
 /// Makes the systems in a fresh schema.
-pub(crate) async fn postgres(
+pub(super) async fn postgres(
     workload: Workload,
-    workers: usize,
+    callers: usize,
     records: u64,
-    network: Duration,
+    network: Network,
 ) -> anyhow::Result<Bench> {
-    let url = server("IDEM_TEST_POSTGRES")?;
-    let mut options: sqlx::postgres::PgConnectOptions = url.parse()?;
+    let mut options = servers::postgres()?;
     let mut admin = sqlx::PgConnection::connect_with(&options).await?;
     sqlx::raw_sql(AssertSqlSafe(format!(
         "DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench; SET search_path = bench;
          CREATE TABLE charges (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, system text NOT NULL, id bigint NOT NULL, amount bigint NOT NULL);
-         CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL);
+         CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL) WITH (fillfactor = 50);
          CREATE TABLE by_hand (name text PRIMARY KEY, result text NOT NULL);
+         CREATE TABLE claims_by_hand (name text PRIMARY KEY, token bigint NOT NULL, lapses bigint NOT NULL, step bigint NOT NULL, result text);
          INSERT INTO accounts SELECT i, 0 FROM generate_series(0, {ACCOUNTS} - 1) i"
     )))
     .execute(&mut admin)
     .await?;
     admin.close().await?;
-    let upstream = address(options.get_host(), options.get_port())?;
-    let proxy = proxy(upstream, network).await?;
-    if let Some(proxy) = &proxy {
-        options = options.host(&proxy.address().ip().to_string()).port(proxy.address().port());
+    let mut proxy = None;
+    if let Network::Proxy(delay) = network {
+        let (between, through) = servers::postgres_through_proxy(options, delay).await?;
+        (proxy, options) = (Some(between), through);
     }
     let options = options.options([("search_path", "bench")]);
     let pool = sqlx::postgres::PgPoolOptions::new()
@@ -418,32 +492,33 @@ pub(crate) async fn postgres(
         .connect_with(options)
         .await?;
     let folded = match workload {
-        Workload::First => Some(Folded::new(&pool, workers.min(MOST_CONNECTIONS)).await?),
-        Workload::Replay | Workload::Herd => None,
+        Workload::First => Some(Folded::new(&pool, callers.min(MOST_CONNECTIONS)).await?),
+        Workload::Replay | Workload::Herd | Workload::Steps => None,
     };
-    let mut bench = postgres::systems(workload, workers, pool, records).await?;
+    let mut bench = postgres::systems(workload, callers, pool, records).await?;
     if let Some(folded) = folded {
         let last = bench.systems.len() - 1;
         bench.systems.insert(last, Arc::new(folded));
     }
-    keep(proxy, bench)
+    bench.proxy = proxy;
+    Ok(bench)
 }
 
 /// Makes the systems in a fresh database.
-pub(crate) async fn mysql(
+pub(super) async fn mysql(
     workload: Workload,
-    workers: usize,
+    callers: usize,
     records: u64,
-    network: Duration,
+    network: Network,
 ) -> anyhow::Result<Bench> {
-    let url = server("IDEM_TEST_MYSQL")?;
-    let mut options: sqlx::mysql::MySqlConnectOptions = url.parse()?;
+    let mut options = servers::mysql()?;
     let mut admin = sqlx::MySqlConnection::connect_with(&options).await?;
     sqlx::raw_sql(AssertSqlSafe(format!(
         "DROP DATABASE IF EXISTS idem_bench; CREATE DATABASE idem_bench; USE idem_bench;
          CREATE TABLE charges (seq bigint AUTO_INCREMENT PRIMARY KEY, `system` varchar(20) NOT NULL, id bigint NOT NULL, amount bigint NOT NULL);
          CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL);
          CREATE TABLE by_hand (name varchar(100) PRIMARY KEY, result text NOT NULL);
+         CREATE TABLE claims_by_hand (name varchar(100) PRIMARY KEY, token bigint NOT NULL, lapses bigint NOT NULL, step bigint NOT NULL, result text);
          INSERT INTO accounts WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {} - 1) SELECT i, 0 FROM n",
         ACCOUNTS.min(1_000)
     )))
@@ -456,40 +531,17 @@ pub(crate) async fn mysql(
     .execute(&mut admin)
     .await?;
     admin.close().await?;
-    let upstream = address(options.get_host(), options.get_port())?;
-    let proxy = proxy(upstream, network).await?;
-    if let Some(proxy) = &proxy {
-        options = options.host(&proxy.address().ip().to_string()).port(proxy.address().port());
+    let mut proxy = None;
+    if let Network::Proxy(delay) = network {
+        let (between, through) = servers::mysql_through_proxy(options, delay).await?;
+        (proxy, options) = (Some(between), through);
     }
     let pool = sqlx::mysql::MySqlPoolOptions::new()
         .max_connections(u32::try_from(MOST_CONNECTIONS)?)
         .connect_with(options.database("idem_bench"))
         .await?;
-    keep(proxy, mysql::systems(workload, workers, pool, records).await?)
-}
-
-fn server(variable: &str) -> anyhow::Result<String> {
-    std::env::var(variable).with_context(|| format!("{variable} names no server; `scripts/bench` starts one"))
-}
-
-fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
-    (host, port).to_socket_addrs()?.next().context("the server's host has no address")
-}
-
-async fn proxy(upstream: SocketAddr, network: Duration) -> anyhow::Result<Option<Proxy>> {
-    match network.is_zero() {
-        true => Ok(None),
-        false => Ok(Some(Proxy::start(upstream, network).await?)),
-    }
-}
-
-/// Keeps the proxy for as long as the bench.
-fn keep(proxy: Option<Proxy>, mut bench: Bench) -> anyhow::Result<Bench> {
-    let check = bench.check;
-    bench.check = Box::new(move || {
-        let _ = &proxy;
-        check()
-    });
+    let mut bench = mysql::systems(workload, callers, pool, records).await?;
+    bench.proxy = proxy;
     Ok(bench)
 }
 

@@ -3,6 +3,7 @@
 //! as idem's without a library around it, so what is between the two is idem's own cost.
 
 use async_trait::async_trait;
+use idem_bench_page::Contender;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
 use tokio::sync::Mutex;
 
@@ -22,10 +23,10 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    pub(super) async fn new(pool: &PgPool, workers: usize) -> anyhow::Result<Self> {
+    pub(super) async fn new(pool: &PgPool, callers: usize) -> anyhow::Result<Self> {
         sqlx::raw_sql(TABLE).execute(pool).await?;
         let mut connections = Vec::new();
-        for _ in 0..workers {
+        for _ in 0..callers {
             let mut connection = pool.acquire().await?.detach();
             sqlx::raw_sql(PREPARE).execute(&mut connection).await?;
             connections.push(Mutex::new(connection));
@@ -36,13 +37,13 @@ impl Folded {
 
 #[async_trait]
 impl System for Folded {
-    fn name(&self) -> &'static str {
-        "folded by hand, own connection"
+    fn contender(&self) -> Contender {
+        Contender::FoldedOwn
     }
 
-    async fn run(&self, worker: usize) -> anyhow::Result<()> {
+    async fn run(&self, caller: usize) -> anyhow::Result<()> {
         let id = fresh_key();
-        let c = &mut *self.connections[worker % self.connections.len()].lock().await;
+        let c = &mut *self.connections[caller % self.connections.len()].lock().await;
         let begin = format!("BEGIN; EXECUTE folded_lock('{id}'); EXECUTE folded_get('{id}')");
         let rows = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(&mut *c).await?;
         anyhow::ensure!(
