@@ -34,6 +34,7 @@ const COMMANDS: &[(&str, Trial)] = &[
     ("scripts/bench", RunWith("--help", "--databases")),
     ("scripts/bench --help", Run("--databases")),
     ("scripts/bench queue", RunWith("--help", "queue")),
+    ("scripts/bench page", RunWith("--help", "docs/benchmarks.md")),
 ];
 
 /// The commands that the README tells people to type, in a block or in a line of text.
