@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
-use crate::error::{ArgsError, Error, StoreError, StoreErrorKind, bare};
+use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
@@ -186,7 +186,7 @@ impl Task {
         if self.job() != J::SPEC.name {
             return Err(unreadable(String::from("it is of another job")));
         }
-        codec::decode(&self.row.task.payload).map_err(|error| unreadable(bare(&error)).caused_by(error))
+        codec::decode(&self.row.task.payload).map_err(|error| unreadable(error.says()).caused_by(error))
     }
 }
 
@@ -282,7 +282,7 @@ impl<D: Database, S> Idem<D, S> {
             let text = format!(
                 "the result is not what job `{job}` returns: {}; nothing was changed; give `Resolution::done` a value of the \
                  job's result type",
-                bare(&error)
+                error.says()
             );
             return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
         }
@@ -408,7 +408,7 @@ impl<D: Database, S> Idem<D, S> {
 
 /// Reads what is kept with a failed or parked key.
 pub(crate) fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
-    let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", bare(&error));
+    let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", error.says());
     match entry.state {
         State::Failed => {
             let error = codec::decode::<record::Trouble>(&entry.payload)

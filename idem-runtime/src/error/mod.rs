@@ -361,11 +361,6 @@ pub enum ArgsErrorReason {
     Unserializable(#[from] CodecError),
 }
 
-/// Returns what an error of the codec says, without its code.
-pub(crate) fn bare(error: &CodecError) -> String {
-    error.says()
-}
-
 /// The store could not do its part.
 ///
 /// What went wrong ([`kind`](Self::kind)) and whether another try may help
