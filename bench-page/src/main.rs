@@ -16,7 +16,7 @@ use crate::machine::Before;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// A run of a minute, which shows that all of it works and whose figures mean nothing
+    /// A short run, which shows that all of it works and whose figures mean nothing
     #[arg(long, conflicts_with = "again")]
     quick: bool,
     /// Write the page again from the figures of the last run, which are in benchmarks.json

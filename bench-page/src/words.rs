@@ -124,7 +124,7 @@ pub(crate) fn why_behind(store: Store, form: Form, other: Contender) -> &'static
 pub(crate) fn why_dearer(form: Form, measure: Measure) -> &'static str {
     match (form, measure) {
         (Form::First | Form::Herd, Measure::WalBytes) => {
-            "A record has times, a fingerprint, its job and its key in readable form; by hand there is a name and a result."
+            "A record has a fingerprint, its job, its times and its key in readable form; what is written by hand has some of these or none."
         }
         (Form::Herd, Measure::RoundTrips) => {
             "The fifteen runs that wait in the process count as replays, so the job expects another one, and the run of the next batch reads first ([decision 0004](decisions/0004-read-or-open-first.md))."
