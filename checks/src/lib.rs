@@ -4,6 +4,7 @@ pub mod generated;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Returns the folder of the repository.
 pub fn root() -> PathBuf {
@@ -69,4 +70,19 @@ pub fn block_lines<'m>(markdown: &'m str, language: &str) -> Vec<&'m str> {
         }
     }
     lines
+}
+
+/// Runs a command and returns what it prints, errors too.
+///
+/// # Panics
+///
+/// It cannot be run, or does not succeed.
+pub fn said_by(command: &mut Command) -> String {
+    // What cargo tells the tests that it runs is not for another cargo.
+    let output = command.env_remove("CARGO_MANIFEST_DIR").output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{command:?} ended with {}:\n{said}", output.status);
+    said
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use idem_checks::{block_lines, read, root};
+use idem_checks::{block_lines, read, root, said_by};
 
 /// What the README's snippets are in the crate, in their order.
 const FILES: [&str; 4] =
@@ -48,14 +48,5 @@ fn cargo(folder: &Path, words: &[&str]) -> String {
     // What the workspace has built serves here too.
     let built =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the folder of what is built");
-    let output = Command::new("cargo")
-        .args(words)
-        .current_dir(folder)
-        .env("CARGO_TARGET_DIR", built)
-        .output()
-        .unwrap_or_else(|error| panic!("cargo: {error}"));
-    let said =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "`cargo {}` ended with {}:\n{said}", words.join(" "), output.status);
-    said
+    said_by(Command::new("cargo").args(words).current_dir(folder).env("CARGO_TARGET_DIR", built))
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use idem_checks::{block_lines, code_spans, read, root, rust_files};
+use idem_checks::{block_lines, code_spans, read, root, rust_files, said_by};
 
 /// How a command of the README is tried.
 enum Trial {
@@ -74,16 +74,7 @@ fn run(command: &str, more: &[&str], prints: &str) {
     let mut words = command.split(' ').chain(more.iter().copied());
     let program = words.next().expect("a command has a first word");
     let program = if program.contains('/') { root().join(program) } else { program.into() };
-    let output = Command::new(program)
-        .args(words)
-        .current_dir(root())
-        // What cargo tells the tests that it runs is not for another cargo.
-        .env_remove("CARGO_MANIFEST_DIR")
-        .output()
-        .unwrap_or_else(|error| panic!("`{command}`: {error}"));
-    let said =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "`{command}` ended with {}:\n{said}", output.status);
+    let said = said_by(Command::new(program).args(words).current_dir(root()));
     assert!(said.contains(prints), "`{command}` does not print {prints:?}:\n{said}");
 }
 
