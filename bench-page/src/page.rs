@@ -32,8 +32,9 @@ fn write(out: &mut String, run: &Run) -> fmt::Result {
     )?;
     machine(out, run)?;
     how(out, run)?;
-    loses(out, run)?;
-    wins(out, run)?;
+    let beside = compare::beside_others(run);
+    loses(out, run, &beside)?;
+    wins(out, run, &beside)?;
     timed(out, run)?;
     counted(out, run)
 }
@@ -119,8 +120,7 @@ fn how(out: &mut String, run: &Run) -> fmt::Result {
     writeln!(out)
 }
 
-fn loses(out: &mut String, run: &Run) -> fmt::Result {
-    let beside = compare::beside_others(run);
+fn loses(out: &mut String, run: &Run, beside: &[Beside]) -> fmt::Result {
     writeln!(out, "## Where idem loses\n")?;
     writeln!(
         out,
@@ -157,7 +157,7 @@ fn loses(out: &mut String, run: &Run) -> fmt::Result {
          of a leased job what it takes by hand if each step is one statement.\n"
     )?;
     let missed_rates =
-        compare::rate_targets(&beside).into_iter().filter(|reached| !reached.is_met).map(|reached| {
+        compare::rate_targets(beside).into_iter().filter(|reached| !reached.is_met).map(|reached| {
             let target = reached.target;
             let why = why_behind(target.store, target.form, target.against);
             format!("{}. {why}", rate_target(&reached))
@@ -185,13 +185,12 @@ fn loses(out: &mut String, run: &Run) -> fmt::Result {
     )
 }
 
-fn wins(out: &mut String, run: &Run) -> fmt::Result {
-    let beside = compare::beside_others(run);
+fn wins(out: &mut String, run: &Run, beside: &[Beside]) -> fmt::Result {
     writeln!(out, "## Where it does not\n")?;
     writeln!(out, "The other side of the same comparisons: equal or ahead.\n")?;
     bullets(out, beside.iter().filter_map(|beside| rates(beside, |point| !point.is_behind())))?;
     writeln!(out, "Targets that are met:\n")?;
-    let met_rates = compare::rate_targets(&beside).into_iter().filter(|reached| reached.is_met);
+    let met_rates = compare::rate_targets(beside).into_iter().filter(|reached| reached.is_met);
     let met_counts = compare::count_targets(run).into_iter().filter(|reached| reached.is_met);
     let met_rates = met_rates.map(|reached| rate_target(&reached));
     bullets(out, met_rates.chain(met_counts.map(|reached| count_target(&reached))))
