@@ -290,12 +290,11 @@ impl<'a, 'de> de::EnumAccess<'de> for Entry<'a, 'de> {
     type Variant = VariantBody<'a, 'de>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), CodecError> {
-        let Tag::Str = self.decoder.tag()? else {
+        let Tag::Str = self.decoder.peek()? else {
             return Err(CodecError::unreadable("a map without the name of a variant is none"));
         };
-        let name = self.decoder.text()?;
-        let variant = seed.deserialize(BorrowedStrDeserializer::<CodecError>::new(name))?;
-        Ok((variant, VariantBody { decoder: self.decoder, tag: Tag::Variant }))
+        let (variant, body) = de::EnumAccess::variant_seed(self.decoder, seed)?;
+        Ok((variant, VariantBody { tag: Tag::Variant, ..body }))
     }
 }
 
