@@ -1,13 +1,13 @@
 //! The commands that change something: they show what, ask, and change it only if it is still so.
 
 use std::io::Write as _;
-use std::time::Duration;
 
+use idem_runtime::cleanup::Swept;
 use idem_runtime::engine::TaskId;
 use idem_runtime::job::Retain;
 use idem_runtime::record::{Epoch, State};
 use idem_runtime::store::Database;
-use idem_runtime::{Idem, KeyReport, Resolution, StoreErrorKind};
+use idem_runtime::{Idem, KeyReport, Resolution};
 use serde::Serialize;
 
 use crate::args::{Change, KeyArg, state_name};
@@ -15,10 +15,6 @@ use crate::ask::{Ask, Asking, confirm};
 use crate::failure::Failure;
 use crate::print::{Output, duration, plain, spoken};
 use crate::{json, look};
-
-/// How many records one batch of a sweep looks at, and the pause behind one that deleted something.
-const BATCH: u32 = 1_000;
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where changes are made.
 pub(crate) struct Desk<'a, D: Database> {
@@ -65,12 +61,8 @@ impl<D: Database> Desk<'_, D> {
             self.output.raw(&self.idem.migration_sql());
             return Ok(());
         }
-        let was_there = match self.idem.operator().jobs().await {
-            Ok(_) => true,
-            Err(error) if error.kind() == StoreErrorKind::NotMigrated => false,
-            // Tables of an older version lack a column, and whatever else is wrong shows again.
-            Err(_) => false,
-        };
+        // Tables of an older version lack a column, and whatever else is wrong shows again.
+        let was_there = self.idem.operator().jobs().await.is_ok();
         self.idem.migrate().await?;
         if self.output.json {
             self.output.value(&MigratedJson { migrated: !was_there });
@@ -207,28 +199,8 @@ impl<D: Database> Desk<'_, D> {
         }
         note(format!("{expired} records of all namespaces have expired, and answer no more."));
         confirm(self.asking, self.ask, "Delete them, and the unique claims whose time is over?")?;
-        let (mut records, mut claims, mut cursor) = (0, 0, None);
-        loop {
-            let batch = self.idem.store().sweep(cursor, BATCH).await?;
-            records += batch.deleted;
-            cursor = batch.cursor;
-            if batch.deleted > 0 {
-                note(format!("{records} records deleted"));
-            }
-            match (cursor, batch.deleted) {
-                (None, _) => break,
-                (Some(_), 0) => {}
-                (Some(_), _) => tokio::time::sleep(PAUSE).await,
-            }
-        }
-        loop {
-            let batch = self.idem.store().sweep_claims(BATCH).await?;
-            claims += batch;
-            if batch < u64::from(BATCH) {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        let swept = self.idem.operator().sweep(|records| note(format!("{records} records deleted"))).await?;
+        let Swept { deleted: records, claims, .. } = swept;
         match self.output.json {
             true => self.output.value(&SweptJson { dry_run, records, claims: Some(claims) }),
             false => self.output.line(format!("{records} records and {claims} unique claims were deleted")),

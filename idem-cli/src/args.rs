@@ -215,16 +215,6 @@ pub(crate) enum StateName {
 }
 
 impl StateName {
-    pub(crate) const ALL: [StateName; 7] = [
-        StateName::Running,
-        StateName::Lapsed,
-        StateName::Failed,
-        StateName::Parked,
-        StateName::Completed,
-        StateName::Rejected,
-        StateName::Expired,
-    ];
-
     pub(crate) fn state(self) -> State {
         match self {
             StateName::Running => State::Running,
@@ -259,14 +249,6 @@ impl std::str::FromStr for KeyHashArg {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        hash(text).map(KeyHashArg).ok_or("a hash has 32 hex digits")
+        KeyHash::from_hex(text).map(KeyHashArg).ok_or("a hash has 32 hex digits")
     }
-}
-
-/// Reads a hash; `None` if it is none.
-pub(crate) fn hash(text: &str) -> Option<KeyHash> {
-    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(text, 16).ok().map(|bits| KeyHash::from_bytes(bits.to_be_bytes()))
 }

@@ -7,7 +7,7 @@ use idem_runtime::store::{ClaimRow, Database, Holder, JobRow, StateCounts};
 use idem_runtime::{Idem, KeyQuery, KeyReport, KnownKey};
 use serde::Serialize;
 
-use crate::args::{KeyArg, Reach, StateName, hash, state_name};
+use crate::args::{KeyArg, Reach, StateName, state_name};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::print::{Output, ago, millis, size, spoken};
@@ -326,7 +326,7 @@ pub(crate) async fn jobs<D: Database>(
         let tick = job.last_tick.and_then(|tick| u64::try_from(tick.unix()).ok());
         let tick = tick.map(|tick| ago(now.saturating_sub(std::time::Duration::from_secs(tick))));
         let [running, lapsed, failed, parked, completed, rejected, expired] =
-            StateName::ALL.map(|state| number(job.counts.of(state.state())));
+            State::ALL.map(|state| number(job.counts.of(state)));
         let name = job_of(idem, &job.namespace, &job.name);
         [name, running, lapsed, failed, parked, completed, rejected, expired, tick.unwrap_or_default()]
     });
@@ -346,14 +346,9 @@ pub(crate) async fn stats<D: Database>(
     let jobs = jobs_of(idem, reach).await?;
     let mut total = StateCounts::default();
     for job in &jobs {
-        let StateCounts { running, lapsed, failed, parked, completed, rejected, expired } = job.counts;
-        total.running += running;
-        total.lapsed += lapsed;
-        total.failed += failed;
-        total.parked += parked;
-        total.completed += completed;
-        total.rejected += rejected;
-        total.expired += expired;
+        for state in State::ALL {
+            total.add(state, job.counts.of(state));
+        }
     }
     if output.json {
         output.value(&StatsJson {
@@ -373,8 +368,7 @@ pub(crate) async fn stats<D: Database>(
             false => format!("{} in namespace {}", total.total(), idem.namespace()),
         },
     );
-    for state in StateName::ALL {
-        let state = state.state();
+    for state in State::ALL {
         output.field(&format!("  {}", state_name(state)), total.of(state).to_string());
     }
     output.field("claims", format!("{} in the database", volume.claims));
@@ -515,7 +509,7 @@ pub(crate) async fn find<D: Database>(
 ) -> Result<KeyReport, Failure> {
     let operator = idem.operator();
     let namespace = idem.namespace();
-    if let Some(hash) = hash(key) {
+    if let Some(hash) = KeyHash::from_hex(key) {
         match operator.explain(hash).await? {
             // What looks like a hash may be how a key reads.
             None => {}

@@ -98,18 +98,28 @@ pub(crate) async fn sweep<D: Database>(
     namespace: &str,
     keep_failed: &KeepFailed,
 ) -> Result<Swept, StoreError> {
-    let mut swept = Swept::default();
+    let mut forgotten = 0;
     // First, since what is forgotten expires.
     for (job, keep) in keep_failed {
-        swept.forgotten += forget_failed(store, namespace, job, *keep).await?;
+        forgotten += forget_failed(store, namespace, job, *keep).await?;
     }
-    swept.deleted = delete_expired(store).await?;
-    swept.claims = delete_expired_claims(store).await?;
+    let swept = Swept { forgotten, ..delete(store, |_| ()).await? };
     observe::swept("failed_keys", swept.forgotten);
-    observe::swept("records", swept.deleted);
-    observe::swept("claims", swept.claims);
     info!(deleted = swept.deleted, forgotten = swept.forgotten, claims = swept.claims, "cleaned up");
     Ok(swept)
+}
+
+/// Deletes the records and the unique claims of every namespace whose time is over; `progress` is told how many records are
+/// gone whenever some more are.
+pub(crate) async fn delete<D: Database>(
+    store: &Arc<dyn Store<D>>,
+    progress: impl FnMut(u64) + Send,
+) -> Result<Swept, StoreError> {
+    let deleted = delete_expired(store, progress).await?;
+    let claims = delete_expired_claims(store).await?;
+    observe::swept("records", deleted);
+    observe::swept("claims", claims);
+    Ok(Swept { deleted, forgotten: 0, claims })
 }
 
 /// Forgets keys of a job that have failed this long ago, and returns how many.
@@ -167,13 +177,19 @@ async fn delete_expired_claims<D: Database>(store: &Arc<dyn Store<D>>) -> Result
 }
 
 /// Deletes records whose retention has passed, and returns how many.
-async fn delete_expired<D: Database>(store: &Arc<dyn Store<D>>) -> Result<u64, StoreError> {
+async fn delete_expired<D: Database>(
+    store: &Arc<dyn Store<D>>,
+    mut progress: impl FnMut(u64) + Send,
+) -> Result<u64, StoreError> {
     let mut deleted = 0;
     let mut cursor = None;
     loop {
         let batch = store.sweep(cursor, BATCH).await?;
         deleted += batch.deleted;
         debug!(deleted = batch.deleted, "swept a batch");
+        if batch.deleted > 0 {
+            progress(deleted);
+        }
         cursor = batch.cursor;
         match (cursor, batch.deleted) {
             (None, _) => return Ok(deleted),

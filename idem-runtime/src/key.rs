@@ -156,6 +156,24 @@ impl KeyHash {
         KeyHash(bytes)
     }
 
+    /// Reads the 32 hex digits that a hash is displayed as; `None` if the text is something else.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::key::KeyHash;
+    ///
+    /// let hash = KeyHash::from_bytes([7; 16]);
+    /// assert_eq!(KeyHash::from_hex(&hash.to_string()), Some(hash));
+    /// assert_eq!(KeyHash::from_hex("42"), None);
+    /// ```
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(digits, 16).ok().map(|bits| KeyHash(bits.to_be_bytes()))
+    }
+
     /// Returns the bytes as a store keeps them.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -10,9 +10,9 @@ use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
-use crate::operator::stale;
+use crate::operator::{Known, stale};
 use crate::record::{self, Entry, Epoch, State, StepRecord};
-use crate::store::{AuditRow, Database, TaskRow, UnfinishedFilter};
+use crate::store::{AuditRow, Database, JobName, TaskRow, UnfinishedFilter};
 
 /// A key of a leased job that has no outcome: it is running, its lease has lapsed, its last run failed, or it is parked.
 #[derive(Debug, Clone)]
@@ -272,8 +272,8 @@ impl<D: Database, S> Idem<D, S> {
         resolution: Resolution,
         why: &str,
     ) -> Result<(), StoreError> {
-        let entry = self.own_entry::<J>(key, "resolved").await?;
-        let is_whole = troubles(&entry).1.is_some_and(|parked| parked.step.is_none());
+        let known = self.own_key::<J>(key, "resolved").await?;
+        let is_whole = troubles(&known.entry).1.is_some_and(|parked| parked.step.is_none());
         if let Found::Done(bytes) = &resolution.0
             && is_whole
             && let Err(error) = J::Output::decode_output(bytes)
@@ -286,7 +286,7 @@ impl<D: Database, S> Idem<D, S> {
             );
             return Err(StoreError::new(StoreErrorKind::Unreadable, text).caused_by(error));
         }
-        self.operator().resolve(key, epoch, &resolution, J::SPEC.retain, why).await
+        self.operator().resolve_known(known, epoch, &resolution, J::SPEC.retain, why).await
     }
 
     /// Lets a key count as if nothing had ever run for it, and notes `why` in the audit: the next run is a first one,
@@ -324,21 +324,20 @@ impl<D: Database, S> Idem<D, S> {
     /// # }
     /// ```
     pub async fn forget<J: Job>(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
-        self.own_entry::<J>(key, "forgotten").await?;
-        self.operator().forget(key, epoch, why).await
+        let known = self.own_key::<J>(key, "forgotten").await?;
+        self.operator().forget_known(known, epoch, why).await
     }
 
-    /// Returns what is recorded of a key of this job.
-    async fn own_entry<J: Job>(&self, key: KeyHash, done: &'static str) -> Result<Entry, StoreError> {
+    /// Looks at a key of this job that is to be changed.
+    async fn own_key<J: Job>(&self, key: KeyHash, done: &'static str) -> Result<Known, StoreError> {
         let stale = |what| stale(key, J::SPEC.name, done, what);
-        let nothing = || stale(String::from("nothing is recorded of it"));
-        let entry = self.store().entry(key).await?.ok_or_else(nothing)?;
-        let owner = self.store().job_of(key).await?.ok_or_else(nothing)?;
-        if (&*owner.namespace, &*owner.name) != (self.namespace(), J::SPEC.name) {
-            let what = format!("it is a key of job `{}` of namespace `{}`", owner.name, owner.namespace);
-            return Err(stale(what));
+        let known = Known::look(&**self.store(), key, done).await?;
+        let known = known.ok_or_else(|| stale(String::from("nothing is recorded of it")))?;
+        let JobName { namespace, name } = &known.job;
+        if (&**namespace, &**name) != (self.namespace(), J::SPEC.name) {
+            return Err(stale(format!("it is a key of job `{name}` of namespace `{namespace}`")));
         }
-        Ok(entry)
+        Ok(known)
     }
 
     /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how

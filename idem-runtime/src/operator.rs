@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tracing::info;
 
+use crate::cleanup::{self, Swept};
 use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
@@ -15,24 +16,15 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::operate::{Audit, Found, Resolution, StepState, troubles};
 use crate::record::{self, Entry, Epoch, Event, JobId, State};
-use crate::store::{ClaimRow, Database, Forget, Holder, JobRow, KeyFilter, KeyRow, Resolve, Store, Volume};
-
-/// All states that a key can be in, as a query without a choice has them.
-const ALL_STATES: [State; 7] = [
-    State::Running,
-    State::Lapsed,
-    State::Failed,
-    State::Parked,
-    State::Completed,
-    State::Rejected,
-    State::Absent,
-];
+use crate::store::{
+    ClaimRow, Database, Forget, Holder, JobName, JobRow, KeyFilter, KeyRow, Resolve, Store, Volume,
+};
 
 /// Every key.
 const ALL_KEYS: KeyFilter<'static> = KeyFilter {
     namespace: None,
     job: None,
-    states: &ALL_STATES,
+    states: &State::ALL,
     containing: None,
     key: None,
     after: None,
@@ -124,7 +116,7 @@ impl Default for KeyQuery {
 impl KeyQuery {
     /// Asks for all keys, at most 100 of them.
     pub fn new() -> Self {
-        let states = ALL_STATES.to_vec();
+        let states = State::ALL.to_vec();
         KeyQuery { namespace: None, job: None, states, containing: None, after: None, limit: 100 }
     }
 
@@ -337,14 +329,26 @@ impl<D: Database> Operator<D> {
         retain: Retain,
         why: &str,
     ) -> Result<(), StoreError> {
-        let act = Act { key, done: "resolved" };
-        let (entry, job) = self.owned(&act).await?;
-        let parked = match troubles(&entry) {
+        let known = self.known(key, "resolved").await?;
+        self.resolve_known(known, epoch, resolution, retain, why).await
+    }
+
+    /// The same, of a key that has been looked at.
+    pub(crate) async fn resolve_known(
+        &self,
+        known: Known,
+        epoch: Epoch,
+        resolution: &Resolution,
+        retain: Retain,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let Known { entry, .. } = &known;
+        let parked = match troubles(entry) {
             (_, Some(parked)) if entry.epoch == epoch => parked,
             (_, Some(_)) => {
-                return Err(act.stale(&job, format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
+                return Err(known.stale(format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
             }
-            (_, None) => return Err(act.stale(&job, format!("it is {:?}, not parked", entry.state))),
+            (_, None) => return Err(known.stale(format!("it is {:?}, not parked", entry.state))),
         };
         let step = parked.step.as_deref();
         let (event, action) = match (&resolution.0, step) {
@@ -361,8 +365,8 @@ impl<D: Database> Operator<D> {
         let trouble = record::Trouble { error: trouble, in_doubt: false, released: false };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
-            key,
-            job: job.id,
+            key: known.key,
+            job: self.number(&known).await?,
             epoch,
             from: State::Parked,
             state,
@@ -375,7 +379,7 @@ impl<D: Database> Operator<D> {
             action,
             why,
         };
-        act.ended(self.store.resolve(&resolve).await?, &job, epoch, action)
+        known.ended(self.store.resolve(&resolve).await?, epoch, action)
     }
 
     /// Ends the claim of a run that is known to be dead before its lease passes, and notes `why` in the audit: the key is failed,
@@ -419,13 +423,13 @@ impl<D: Database> Operator<D> {
     /// # }
     /// ```
     pub async fn release(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
-        let act = Act { key, done: "released" };
-        let (entry, job) = self.owned(&act).await?;
+        let known = self.known(key, "released").await?;
+        let Known { entry, .. } = &known;
         let (State::Running | State::Lapsed) = entry.state else {
-            return Err(act.stale(&job, format!("it is {:?}, so no run has it", entry.state)));
+            return Err(known.stale(format!("it is {:?}, so no run has it", entry.state)));
         };
         if entry.epoch != epoch {
-            return Err(act.stale(&job, format!("its epoch is {}, not {epoch}", entry.epoch)));
+            return Err(known.stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
         }
         let state = record::next(entry.state, Event::Release).expect("a run that has a key may be released");
         let trouble = format!("released: {why}");
@@ -434,7 +438,7 @@ impl<D: Database> Operator<D> {
         let payload = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
             key,
-            job: job.id,
+            job: self.number(&known).await?,
             epoch,
             from: State::Running,
             state,
@@ -444,7 +448,7 @@ impl<D: Database> Operator<D> {
             action: "release",
             why,
         };
-        act.ended(self.store.resolve(&resolve).await?, &job, epoch, "release")
+        known.ended(self.store.resolve(&resolve).await?, epoch, "release")
     }
 
     /// Lets a key count as if nothing had ever run for it, and notes `why` in the audit; see [`Idem::forget`].
@@ -453,12 +457,16 @@ impl<D: Database> Operator<D> {
     ///
     /// [`Stale`](StoreErrorKind::Stale): a run has the key, nothing is recorded of it, or its epoch is another.
     pub async fn forget(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
-        let act = Act { key, done: "forgotten" };
-        let (entry, job) = self.owned(&act).await?;
+        let known = self.known(key, "forgotten").await?;
+        self.forget_known(known, epoch, why).await
+    }
+
+    /// The same, of a key that has been looked at.
+    pub(crate) async fn forget_known(&self, known: Known, epoch: Epoch, why: &str) -> Result<(), StoreError> {
+        let Known { entry, .. } = &known;
         let state = entry.state;
         if record::next(state, Event::Forget).is_err() {
-            return Err(act.stale(
-                &job,
+            return Err(known.stale(
                 match state {
                     State::Running => format!(
                         "a run has it; let that run end, or its lease of another {:?} pass and another run take over",
@@ -474,10 +482,11 @@ impl<D: Database> Operator<D> {
             ));
         }
         if entry.epoch != epoch {
-            return Err(act.stale(&job, format!("its epoch is {}, not {epoch}", entry.epoch)));
+            return Err(known.stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
         }
-        let forget = Forget { key, job: job.id, state, epoch, action: "forget", why };
-        act.ended(self.store.forget(&forget).await?, &job, epoch, "forget")
+        let job = self.number(&known).await?;
+        let forget = Forget { key: known.key, job, state, epoch, action: "forget", why };
+        known.ended(self.store.forget(&forget).await?, epoch, "forget")
     }
 
     /// Ends the unique claims of a task that no engine will ever end, and notes `why` in the audit of each claim; returns how many
@@ -494,46 +503,64 @@ impl<D: Database> Operator<D> {
         Ok(released)
     }
 
-    /// Returns what is recorded of a key, and its job.
-    async fn owned(&self, act: &Act) -> Result<(Entry, Owner), StoreError> {
-        let nothing = || {
+    /// Deletes the records and the unique claims of every namespace whose time is over, as [`Idem::sweep`] does, in batches with a
+    /// pause between them; `progress` is told how many records are gone whenever some more are.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached or refuses; what is gone stays gone.
+    pub async fn sweep(&self, progress: impl FnMut(u64) + Send) -> Result<Swept, StoreError> {
+        cleanup::delete(&self.store, progress).await
+    }
+
+    /// Looks at a key that is to be changed.
+    async fn known(&self, key: KeyHash, done: &'static str) -> Result<Known, StoreError> {
+        let known = Known::look(&*self.store, key, done).await?;
+        known.ok_or_else(|| {
             let text = format!(
-                "key {} cannot be {}: nothing is recorded of it; nothing was changed; look at it again with `Operator::explain`",
-                act.key, act.done
+                "key {key} cannot be {done}: nothing is recorded of it; nothing was changed; look at it again with `Operator::explain`"
             );
             StoreError::new(StoreErrorKind::Stale, text)
-        };
-        let entry = self.store.entry(act.key).await?.ok_or_else(nothing)?;
-        let job = self.store.job_of(act.key).await?.ok_or_else(nothing)?;
-        // It is known, so this only asks for its number.
-        let id = self.store.enrol(&job.namespace, &job.name).await?;
-        Ok((entry, Owner { name: job.name, id }))
+        })
+    }
+
+    /// Returns the number of the key's job, which is known: nothing is written.
+    async fn number(&self, known: &Known) -> Result<JobId, StoreError> {
+        self.store.enrol(&known.job.namespace, &known.job.name).await
     }
 }
 
-/// The job of a key.
-struct Owner {
-    name: String,
-    id: JobId,
-}
-
-/// What a person does to a key.
-struct Act {
-    key: KeyHash,
+/// What is known of a key that a person is about to change.
+pub(crate) struct Known {
+    pub(crate) key: KeyHash,
+    /// What the person does, as an error says it.
     done: &'static str,
+    pub(crate) entry: Entry,
+    pub(crate) job: JobName,
 }
 
-impl Act {
-    /// The error of a key that is not as the person believes.
-    fn stale(&self, job: &Owner, what: String) -> StoreError {
-        stale(self.key, &job.name, self.done, what)
+impl Known {
+    /// Looks at a key; `None` if nothing is recorded of it.
+    pub(crate) async fn look<D: Database>(
+        store: &dyn Store<D>,
+        key: KeyHash,
+        done: &'static str,
+    ) -> Result<Option<Known>, StoreError> {
+        let Some(entry) = store.entry(key).await? else { return Ok(None) };
+        let job = store.job_of(key).await?;
+        Ok(job.map(|job| Known { key, done, entry, job }))
     }
 
-    fn ended(&self, was_so: bool, job: &Owner, epoch: Epoch, action: &str) -> Result<(), StoreError> {
+    /// The error of a key that is not as the person believes.
+    fn stale(&self, what: String) -> StoreError {
+        stale(self.key, &self.job.name, self.done, what)
+    }
+
+    fn ended(&self, was_so: bool, epoch: Epoch, action: &str) -> Result<(), StoreError> {
         if !was_so {
-            return Err(self.stale(job, String::from("it has changed in this moment")));
+            return Err(self.stale(String::from("it has changed in this moment")));
         }
-        info!(job = job.name, key = %self.key, %epoch, action, "{} by a person", self.done);
+        info!(job = self.job.name, key = %self.key, %epoch, action, "{} by a person", self.done);
         Ok(())
     }
 }

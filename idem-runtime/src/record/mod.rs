@@ -34,6 +34,19 @@ pub enum State {
     Rejected,
 }
 
+impl State {
+    /// Every state, in the order in which they are listed: those without an outcome first, what counts no more last.
+    pub const ALL: [State; 7] = [
+        State::Running,
+        State::Lapsed,
+        State::Failed,
+        State::Parked,
+        State::Completed,
+        State::Rejected,
+        State::Absent,
+    ];
+}
+
 /// What can happen to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -277,15 +290,6 @@ pub fn admit(recorded: Option<&Record>, given: Fingerprint) -> Admission {
 mod tests {
     use super::*;
 
-    const STATES: [State; 7] = [
-        State::Absent,
-        State::Running,
-        State::Lapsed,
-        State::Failed,
-        State::Parked,
-        State::Completed,
-        State::Rejected,
-    ];
     const EVENTS: [Event; 11] = [
         Event::Begin,
         Event::Complete,
@@ -302,7 +306,7 @@ mod tests {
 
     #[test]
     fn exactly_twenty_five_transitions_are_legal() {
-        let legal = STATES
+        let legal = State::ALL
             .iter()
             .flat_map(|state| EVENTS.iter().map(|event| (*state, *event)))
             .filter(|(state, event)| next(*state, *event).is_ok())
@@ -312,7 +316,7 @@ mod tests {
 
     #[test]
     fn only_a_key_that_nobody_has_begins() {
-        for state in STATES {
+        for state in State::ALL {
             let free = matches!(state, State::Absent | State::Lapsed | State::Failed);
             assert_eq!(next(state, Event::Begin).is_ok(), free, "{state:?}");
         }

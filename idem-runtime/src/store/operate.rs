@@ -118,6 +118,19 @@ impl StateCounts {
         }
     }
 
+    /// Counts so many more in a state.
+    pub fn add(&mut self, state: State, more: u64) {
+        *match state {
+            State::Absent => &mut self.expired,
+            State::Running => &mut self.running,
+            State::Lapsed => &mut self.lapsed,
+            State::Failed => &mut self.failed,
+            State::Parked => &mut self.parked,
+            State::Completed => &mut self.completed,
+            State::Rejected => &mut self.rejected,
+        } += more;
+    }
+
     /// Returns how many there are.
     pub fn total(&self) -> u64 {
         let StateCounts { running, lapsed, failed, parked, completed, rejected, expired } = *self;

@@ -32,16 +32,7 @@ faults! {
 #[async_trait]
 impl<D: Database> Fault<D> for ListsKeysInEveryState {
     async fn keys(&self, good: &Good<D>, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError> {
-        let states = &[
-            State::Absent,
-            State::Running,
-            State::Lapsed,
-            State::Failed,
-            State::Parked,
-            State::Completed,
-            State::Rejected,
-        ];
-        good.keys(&KeyFilter { states, ..*filter }).await
+        good.keys(&KeyFilter { states: &State::ALL, ..*filter }).await
     }
 }
 

@@ -76,15 +76,7 @@ impl OperateStore for MemoryStore {
             let id = JobId(i32::try_from(at).expect("nobody declares two billion jobs"));
             let mut counts = StateCounts::default();
             for (hash, _) in data.records.iter().filter(|(_, stored)| stored.job == id) {
-                match data.entry(*hash).map_or(State::Absent, |entry| entry.state) {
-                    State::Absent => counts.expired += 1,
-                    State::Running => counts.running += 1,
-                    State::Lapsed => counts.lapsed += 1,
-                    State::Failed => counts.failed += 1,
-                    State::Parked => counts.parked += 1,
-                    State::Completed => counts.completed += 1,
-                    State::Rejected => counts.rejected += 1,
-                }
+                counts.add(data.entry(*hash).map_or(State::Absent, |entry| entry.state), 1);
             }
             let last_tick = data.ticks.get(&id).copied();
             rows.push(JobRow { namespace: namespace.clone(), name: name.clone(), last_tick, counts });

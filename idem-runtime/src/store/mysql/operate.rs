@@ -10,8 +10,8 @@ use super::{MySqlStore, message};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::store::sql::{
-    Columns, Dialect, OperateStatements, driver_error, read_claim_row, read_job_row, read_key_row, read_size,
-    read_volume,
+    Columns, Dialect, OperateStatements, TABLES, driver_error, read_claim_row, read_job_row, read_key_row,
+    read_rows, read_size, read_volume,
 };
 use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, Volume};
 
@@ -31,9 +31,7 @@ impl Operate {
             .as_ref()
             .map_or_else(|| String::from("DATABASE()"), |schema| format!("'{schema}'"));
         let prefix = &settings.table_prefix;
-        let names = ["audit", "claims", "jobs", "outbox", "records", "steps"]
-            .map(|name| format!("'{prefix}{name}'"))
-            .join(",");
+        let names = TABLES.map(|name| format!("'{prefix}{name}'")).join(",");
         let sizes = format!(
             "SELECT CONVERT(table_name USING utf8mb4) AS name, CAST(data_length + index_length AS SIGNED) AS bytes \
              FROM information_schema.tables WHERE table_schema = {schema} AND table_name IN ({names}) ORDER BY 1"
@@ -67,7 +65,7 @@ impl MySqlStore {
         read: impl Fn(&MySqlRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, StoreError> {
         let rows = self.ask(doing, || sql.clone()).await?;
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, read)
     }
 }
 

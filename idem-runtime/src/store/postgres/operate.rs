@@ -8,8 +8,8 @@ use super::{PostgresStore, message};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::store::sql::{
-    Dialect, OperateStatements, driver_error, read_claim_row, read_job_row, read_key_row, read_size,
-    read_volume,
+    Dialect, OperateStatements, TABLES, driver_error, read_claim_row, read_job_row, read_key_row, read_rows,
+    read_size, read_volume,
 };
 use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, Volume};
 
@@ -31,7 +31,7 @@ impl Operate {
                 "SELECT '{prefix}{name}' AS name, pg_total_relation_size('{table}'::regclass)::bigint AS bytes"
             )
         };
-        let sizes = ["audit", "claims", "jobs", "outbox", "records", "steps"].map(size).join(" UNION ALL ");
+        let sizes = TABLES.map(size).join(" UNION ALL ");
         Operate { questions: OperateStatements::new(settings, DIALECT), claims, audit, sizes }
     }
 }
@@ -66,7 +66,7 @@ impl PostgresStore {
         read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, StoreError> {
         let rows = self.ask(doing, |_| sql.clone()).await?;
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, read)
     }
 }
 

@@ -17,7 +17,8 @@ pub(super) use self::errors::{broke, driver_error, temporary, unknown_row, viola
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
 pub(super) use self::operate::{
-    Columns, Dialect, OperateStatements, read_claim_row, read_job_row, read_key_row, read_size, read_volume,
+    Columns, Dialect, OperateStatements, TABLES, read_claim_row, read_job_row, read_key_row, read_rows,
+    read_size, read_volume,
 };
 pub(super) use self::queue::{OFFERS, crowded, engine_error, millis, read_task_id};
 use super::{Database, Settings, Store, kept_by_a_run};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::lease::{FAILED, PARKED, RUNNING};
-use super::{EntryColumns, state_code};
+use super::{EntryColumns, driver_error, state_code};
+use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Outcome, State};
 use crate::schedule::Tick;
@@ -92,7 +93,7 @@ impl OperateStatements {
             // What has no outcome is in an index, where there is one.
             sql.push_str(" AND r.outcome > 2");
         }
-        if ALL.iter().all(|state| states.contains(state)) {
+        if State::ALL.iter().all(|state| states.contains(state)) {
             return;
         }
         sql.push_str(" AND (1 = 0");
@@ -138,7 +139,7 @@ impl OperateStatements {
     pub(in crate::store) fn jobs(&self) -> String {
         let OperateStatements { dialect: Dialect { int, text, .. }, records, jobs, .. } = self;
         let (mut outer, mut inner) = (String::new(), String::new());
-        for (at, state) in ALL.into_iter().enumerate() {
+        for (at, state) in State::ALL.into_iter().enumerate() {
             push(&mut outer, format_args!(", {} AS c{at}", int(&format!("coalesce(c.c{at}, 0)"))));
             push(
                 &mut inner,
@@ -184,16 +185,17 @@ impl OperateStatements {
     }
 }
 
-/// The states, in the order in which they are counted.
-const ALL: [State; 7] = [
-    State::Running,
-    State::Lapsed,
-    State::Failed,
-    State::Parked,
-    State::Completed,
-    State::Rejected,
-    State::Absent,
-];
+/// The tables whose sizes are told.
+pub(in crate::store) const TABLES: [&str; 6] = ["audit", "claims", "jobs", "outbox", "records", "steps"];
+
+/// Reads every row of an answer.
+pub(in crate::store) fn read_rows<R, T>(
+    doing: &str,
+    rows: &[R],
+    read: impl Fn(&R) -> Result<T, sqlx::Error>,
+) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+}
 
 /// A row of which numbers and texts can be read by the names of their columns.
 pub(in crate::store) trait Columns {
@@ -247,16 +249,15 @@ pub(in crate::store) fn read_key_row(row: &impl Columns) -> Result<KeyRow, sqlx:
 }
 
 pub(in crate::store) fn read_job_row(row: &impl Columns) -> Result<JobRow, sqlx::Error> {
-    let mut counts = [0; ALL.len()];
-    for (at, counted) in counts.iter_mut().enumerate() {
-        *counted = u64::try_from(count(row, &format!("c{at}"))?).unwrap_or(0);
+    let mut counts = StateCounts::default();
+    for (at, state) in State::ALL.into_iter().enumerate() {
+        counts.add(state, u64::try_from(count(row, &format!("c{at}"))?).unwrap_or(0));
     }
-    let [running, lapsed, failed, parked, completed, rejected, expired] = counts;
     Ok(JobRow {
         namespace: row.text("namespace")?,
         name: row.text("name")?,
         last_tick: row.number("last_tick")?.map(Tick::from_unix),
-        counts: StateCounts { running, lapsed, failed, parked, completed, rejected, expired },
+        counts,
     })
 }
 
@@ -305,8 +306,7 @@ fn duration(millis: i64) -> Duration {
 }
 
 fn key(digits: &str) -> Result<KeyHash, sqlx::Error> {
-    let bytes = <[u8; 16]>::try_from(bytes(digits)?);
-    bytes.map(KeyHash::from_bytes).map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))
+    KeyHash::from_hex(digits).ok_or_else(|| sqlx::Error::Decode("a key is not 16 bytes in hex digits".into()))
 }
 
 fn bytes(digits: &str) -> Result<Vec<u8>, sqlx::Error> {

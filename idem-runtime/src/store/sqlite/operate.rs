@@ -10,8 +10,7 @@ use super::lease_statements::NOW;
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::store::sql::{
-    Dialect, OperateStatements, driver_error, read_claim_row, read_job_row, read_key_row, read_size,
-    read_volume,
+    Dialect, OperateStatements, read_claim_row, read_job_row, read_key_row, read_rows, read_size, read_volume,
 };
 use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, Volume};
 
@@ -75,7 +74,7 @@ impl SqliteStore {
         read: impl Fn(&sqlx::sqlite::SqliteRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, StoreError> {
         let rows = self.look(doing, sqlx::query(AssertSqlSafe(sql)).persistent(false)).await?;
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, read)
     }
 }
 
@@ -102,15 +101,14 @@ impl OperateStore for SqliteStore {
     }
 
     async fn volume(&self) -> Result<Volume, StoreError> {
-        let mut volumes =
-            self.question("measuring the tables", self.operate.questions.volume(), read_volume).await?;
+        let doing = "measuring the tables";
+        let mut volumes = self.question(doing, self.operate.questions.volume(), read_volume).await?;
         let mut volume = volumes.pop().unwrap_or_default();
         // A SQLite of somebody's own may be built without the table that knows.
         let mut reader = self.readers.lease().await?;
         if let Ok(rows) = sqlx::query(self.operate.sizes.clone()).fetch_all(&mut *reader).await {
             reader.give_back();
-            let tables = rows.iter().map(read_size).collect::<Result<_, _>>();
-            volume.tables = tables.map_err(|error| driver_error("measuring the tables", error))?;
+            volume.tables = read_rows(doing, &rows, read_size)?;
         }
         Ok(volume)
     }

@@ -12,6 +12,7 @@ use idem_runtime::store::{
 };
 
 use super::lease::{change, entry, lease_claim};
+use super::queue::task;
 use super::{Outcome, law};
 use crate::conformance::BoxError;
 use crate::conformance::suite::Law;
@@ -65,16 +66,6 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     ]
 }
 
-const ALL: [State; 7] = [
-    State::Running,
-    State::Lapsed,
-    State::Failed,
-    State::Parked,
-    State::Completed,
-    State::Rejected,
-    State::Absent,
-];
-
 /// A store that counts in seconds rounds up.
 const ROUNDED: Duration = Duration::from_secs(2);
 
@@ -83,7 +74,7 @@ fn everything() -> KeyFilter<'static> {
     KeyFilter {
         namespace: None,
         job: None,
-        states: &ALL,
+        states: &State::ALL,
         containing: None,
         key: None,
         after: None,
@@ -97,7 +88,7 @@ async fn claimed<D: Database>(trial: &Trial<D>, key: &Key, job: JobId) -> Result
     Ok(claim.hold())
 }
 
-/// Makes a key of this job in every state, and returns them in the order of [`ALL`].
+/// Makes a key of this job in every state, and returns them in the order of [`State::ALL`].
 async fn one_of_each<D: Database>(trial: &Trial<D>, job: JobId) -> Result<[Key; 7], BoxError> {
     let keys = ["it's running", "lapsed", "failed", "parked", "completed", "rejected", "expired"]
         .map(|name| trial.key(name));
@@ -124,7 +115,7 @@ async fn one_of_each<D: Database>(trial: &Trial<D>, job: JobId) -> Result<[Key; 
 async fn keys_of_any_state_are_listed<D: Database>(trial: Trial<D>) -> Outcome {
     let job = trial.one.enrol(trial.namespace(), "listed").await?;
     let keys = one_of_each(&trial, job).await?;
-    for (state, key) in ALL.into_iter().zip(&keys) {
+    for (state, key) in State::ALL.into_iter().zip(&keys) {
         let rows = trial.two.keys(&KeyFilter { states: &[state], ..everything() }).await?;
         ensure_eq!(rows.len(), 1, "of {state:?} keys there are");
         let row = &rows[0];
@@ -261,7 +252,7 @@ fn release(key: &Key, job: JobId, epoch: i64) -> Resolve<'_> {
 async fn a_run_is_released_by_its_epoch_alone<D: Database>(trial: Trial<D>) -> Outcome {
     let job = trial.one.enrol(trial.namespace(), "released").await?;
     let keys = one_of_each(&trial, job).await?;
-    for (state, key) in ALL.into_iter().zip(&keys) {
+    for (state, key) in State::ALL.into_iter().zip(&keys) {
         let right = release(key, job, 1);
         for (what, wrong) in [
             ("epoch", Resolve { epoch: Epoch(2), ..right }),
@@ -321,23 +312,8 @@ async fn push<D: Database>(
     lasts: Option<Duration>,
 ) -> Result<TaskId, BoxError> {
     let id = TaskId::new()?;
-    let task = Push {
-        id,
-        namespace: trial.namespace(),
-        name: "claimed",
-        queue: "claimed",
-        job,
-        key,
-        records: true,
-        payload: b"payload",
-        claim: Some(UniqueClaim { key, lasts }),
-        unclaimed: None,
-        after: Duration::ZERO,
-        priority: 0,
-        attempts: 25,
-        outbox: None,
-        ends_if_held: false,
-    };
+    let claim = Some(UniqueClaim { key, lasts });
+    let task = Push { name: "claimed", queue: "claimed", job, claim, ..task(trial.namespace(), id, key) };
     ensure_eq!(trial.one.push(None, Engine::Outbox, &[task]).await?, vec![Pushed::New], "a first push is");
     Ok(id)
 }

@@ -133,7 +133,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 const LATER: Duration = Duration::from_secs(60);
 
 /// A task of the suite, with a claim by its key.
-fn task<'a>(namespace: &'a str, id: TaskId, key: &'a Key) -> Push<'a> {
+pub(super) fn task<'a>(namespace: &'a str, id: TaskId, key: &'a Key) -> Push<'a> {
     Push {
         id,
         namespace,
