@@ -23,7 +23,10 @@ fn the_crate_of_the_readme_builds_runs_and_passes_its_test() {
     // It is no member of the workspace that its folder is in.
     let package =
         "[package]\nname = \"newcomer\"\nedition = \"2024\"\ndefault-run = \"newcomer\"\n\n[workspace]\n";
-    fs::write(folder.join("Cargo.toml"), format!("{package}\n{dependencies}\n"))
+    // With the profile of this workspace, so that what both build is built once.
+    let workspace = read("Cargo.toml");
+    let (_, profile) = workspace.split_once("[profile.dev]").expect("the workspace has a profile");
+    fs::write(folder.join("Cargo.toml"), format!("{package}\n{dependencies}\n\n[profile.dev]{profile}"))
         .expect("a file can be written");
     fs::write(folder.join("Cargo.lock"), read("Cargo.lock")).expect("a file can be written");
 
