@@ -358,7 +358,10 @@ impl LabDatabase for sqlx::Sqlite {
         std::fs::create_dir(&folder).expect("a folder for temporary files can be made");
         let file = folder.join("lab.db");
         let address = format!("sqlite://{}", file.display());
-        let options = Self::at(&file.display().to_string())?.create_if_missing(true);
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
         Some(Lab { options, address, home: Home::Folder(folder), kept: AtomicBool::new(false) })
     }
 
