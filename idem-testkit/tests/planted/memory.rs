@@ -14,7 +14,7 @@ bugs! {
     a_flag_for_the_first_delivery {
         what: "a flag in memory says that this is not the first delivery, and the work of the first was undone",
         origin: "zoolutions/sidekiq-unique-jobs#546: a lock of a killed run lets later runs start and do nothing",
-        plan: Crash, at: "the worker crashed", hint: "not by a flag, a claim or a lock elsewhere",
+        plan: Crash, at: "of the body", hint: "not by a flag, a claim or a lock elsewhere",
         scenario: Scenario::new(PayOnFirstDelivery { id: 42 })
             .setup(tables::set_up)
             .state(Process::default)
