@@ -184,7 +184,8 @@ codes! {
         "Derive `Serialize` and `Deserialize` for it, or return an id, or `()`.";
     ErrorWithoutSerde = "error_without_serde":
         "`replay(…)` records the error, so that a later run fails the same, and serde cannot carry this type.",
-        "Derive `Serialize` and `Deserialize` for it, or remove `replay(…)`: then an error leaves the key free.";
+        "Derive `Serialize` and `Deserialize` for it (crate `serde`, feature `derive`), with `#[serde(skip)]` at variants that are \
+         never final, such as `Db(sqlx::Error)`; or remove `replay(…)`: then an error leaves the key free.";
 
     // Names.
     JobName = "job_name":

@@ -454,7 +454,7 @@ pub enum Missed {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of an idempotent job [idem::argument_without_serde]",
     label = "serde cannot carry this value",
-    note = "an argument must be owned and implement `Serialize` and `DeserializeOwned`",
+    note = "an argument must be owned and implement `Serialize` and `DeserializeOwned`; for a type of your own, derive them from the crate `serde` with its feature `derive`",
     note = "pass an id and load the value inside the job, or take it as `#[state]`"
 )]
 pub trait JobArg<Via = Serde> {
@@ -515,7 +515,7 @@ impl<T: Never> JobArg<Closed> for T {
     message = "`{Self}` cannot be the result of an idempotent job [idem::result_without_serde]",
     label = "serde cannot record this value",
     note = "the result must be owned and implement `Serialize` and `DeserializeOwned`, so that a replay can return it",
-    note = "write `#[derive(Serialize, Deserialize)]` on a type of your own"
+    note = "write `#[derive(serde::Serialize, serde::Deserialize)]` on a type of your own; they are in the crate `serde` with its feature `derive`"
 )]
 pub trait JobOutput: Sized + Send + 'static {
     /// The type itself, for those who hand the result to serde.
@@ -555,7 +555,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> JobOutput for T {
     message = "`{Self}` cannot be replayed [idem::error_without_serde]",
     label = "serde cannot record this error",
     note = "`replay(...)` records the error, so it must implement `Serialize` and `DeserializeOwned`",
-    note = "write `#[derive(Serialize, Deserialize)]` on a type of your own"
+    note = "write `#[derive(serde::Serialize, serde::Deserialize)]` on a type of your own; they are in the crate `serde` with its feature `derive`",
+    note = "give a variant that `replay(...)` does not name, such as `Db(sqlx::Error)`, `#[serde(skip)]`"
 )]
 pub trait FinalError: Sized + Send + 'static {
     /// Encodes the error for [`Job::final_error`].
