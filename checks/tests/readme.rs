@@ -28,7 +28,7 @@ const COMMANDS: &[(&str, Trial)] = &[
     ("cargo run -p idem-examples --bin payment", Run("")),
     ("scripts/test", RunsThis),
     ("cargo install --path idem-cli", PartOf("scripts/test")),
-    ("cargo doc -p idem-runtime --all-features --open", PartOf("scripts/test")),
+    ("cargo doc -p idem-runtime --all-features --no-deps --open", PartOf("scripts/test")),
     ("cargo test --workspace --all-features", PartOf("scripts/test")),
     ("scripts/servers run -- cargo test --workspace --all-features", PartOf("scripts/test")),
     ("scripts/bench", RunWith("--help", "--databases")),

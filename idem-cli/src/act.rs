@@ -7,7 +7,7 @@ use idem_runtime::engine::TaskId;
 use idem_runtime::job::Retain;
 use idem_runtime::record::{Epoch, State};
 use idem_runtime::store::Database;
-use idem_runtime::{Idem, KeyReport, Resolution};
+use idem_runtime::{Idem, KeyQuery, KeyReport, Resolution};
 use serde::Serialize;
 
 use crate::args::{Change, KeyArg, state_name};
@@ -62,7 +62,8 @@ impl<D: Database> Desk<'_, D> {
             return Ok(());
         }
         // Tables of an older version lack a column, and whatever else is wrong shows again.
-        let was_there = self.idem.operator().jobs().await.is_ok();
+        let one = KeyQuery::new().limit(1);
+        let was_there = self.idem.operator().keys(&one).await.is_ok();
         self.idem.migrate().await?;
         if self.output.json {
             self.output.value(&MigratedJson { migrated: !was_there });
@@ -219,7 +220,7 @@ impl<D: Database> Desk<'_, D> {
                 report.key.hash, report.key.hash
             )));
         }
-        for (name, value) in look::facts(report) {
+        for (name, value) in look::facts(report, None) {
             note(format!("{name:<12} {value}"));
         }
         note(what);

@@ -429,16 +429,14 @@ pub(crate) async fn explain<D: Database>(
         });
         return Ok(());
     }
-    print_report(&report, output);
-    if let Some(result) = result {
-        output.field("result", serde_json::to_string(&result).expect("names are texts"));
-    }
+    let result = result.map(|result| serde_json::to_string(&result).expect("names are texts"));
+    print_report(&report, result, output);
     Ok(())
 }
 
-/// Prints all that is known of a key but the result.
-fn print_report(report: &KeyReport, output: &mut Output) {
-    for (name, value) in facts(report) {
+/// Prints what is known of a key, with the result if it is given.
+fn print_report(report: &KeyReport, result: Option<String>, output: &mut Output) {
+    for (name, value) in facts(report, result) {
         output.field(name, value);
     }
     if !report.steps.is_empty() {
@@ -459,8 +457,8 @@ fn print_report(report: &KeyReport, output: &mut Output) {
     }
 }
 
-/// Returns what is known of a key, line by line.
-pub(crate) fn facts(report: &KeyReport) -> Vec<(&'static str, String)> {
+/// Returns what is known of a key, line by line, with the result if it is given.
+pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static str, String)> {
     let key = &report.key;
     let mut facts = vec![
         ("job", format!("{} in namespace {}", key.job, key.namespace)),
@@ -482,8 +480,14 @@ pub(crate) fn facts(report: &KeyReport) -> Vec<(&'static str, String)> {
         (State::Completed | State::Rejected, None) => facts.push(("expires", String::from("never"))),
         _ => {}
     }
-    if matches!(key.state, State::Completed | State::Rejected) {
-        facts.push(("result", format!("{} bytes", key.result_bytes)));
+    let recorded = match key.state {
+        State::Completed => Some("result"),
+        State::Rejected => Some("final error"),
+        _ => None,
+    };
+    if let Some(name) = recorded {
+        let hidden = || format!("{} bytes; `explain --show-result` shows it", key.result_bytes);
+        facts.push((name, result.unwrap_or_else(hidden)));
     }
     if let Some(error) = &key.error {
         facts.push(("last error", error.clone()));

@@ -107,6 +107,11 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
     let shown = world.json(&["explain", "5", "--job", "fulfil", "--show-result"]);
     assert_eq!(shown["result"], "parcel 5");
     assert!(world.text(&["explain", "5", "--job", "fulfil", "--show-result"]).contains("parcel 5"));
+    assert!(hidden.contains("--show-result"), "{hidden}");
+    let refused = world.text(&["explain", "6", "--job", "fulfil"]);
+    assert!(refused.contains("final error") && !refused.contains("result  "), "{refused}");
+    let refused = world.text(&["explain", "6", "--job", "fulfil", "--show-result"]);
+    assert!(refused.contains("Refused") && !refused.contains("bytes"), "{refused}");
 
     // Which key is meant.
     let several = world.fails(&["explain", "5"], 1);
