@@ -17,6 +17,7 @@
 //! ```
 
 mod attach;
+mod trials;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use idem_runtime::store::SqlDatabase;
 use sqlx::{ConnectOptions as _, Pool};
 
 pub use self::attach::Attach;
+pub use self::trials::Trials;
 use crate::code::Code;
 use crate::proxy::Proxy;
 use crate::servers::Private;
@@ -39,7 +41,7 @@ pub type OptionsOf<D> = <<D as sqlx::Database>::Connection as sqlx::Connection>:
 
 /// A database that can be made for a test.
 #[async_trait]
-pub trait LabDatabase: SqlDatabase + Attach {
+pub trait LabDatabase: SqlDatabase + Attach + Trials {
     /// The name of the database in reports and in `IDEM_REQUIRE`.
     const SHORT_NAME: &'static str;
 
@@ -358,10 +360,7 @@ impl LabDatabase for sqlx::Sqlite {
         std::fs::create_dir(&folder).expect("a folder for temporary files can be made");
         let file = folder.join("lab.db");
         let address = format!("sqlite://{}", file.display());
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+        let options = Self::at(&file.display().to_string())?.create_if_missing(true);
         Some(Lab { options, address, home: Home::Folder(folder), kept: AtomicBool::new(false) })
     }
 

@@ -3,11 +3,15 @@
 //! A *window* is a point where a worker may be gone or overtaken: every await of a run, and both sides of
 //! every call of the store. A [`Watch`] counts them as a run passes by. It can let the run end at one, as a
 //! crash would, or hold it there until it is told to go on.
+//!
+//! How many awaits a run has must not depend on how fast it is answered. So while it is polled, no answer of a
+//! database in this process comes ([`Turn`]): it waits for each. And when it waits, it gets the answer as a whole
+//! ([`ARRIVAL`]).
 
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -20,6 +24,37 @@ use crate::report::Moment;
 /// An answer comes in parts, and a run that is faster than they are waits for each: it would have more awaits
 /// than one that is not. So every run gets its answers as a whole.
 const ARRIVAL: Duration = Duration::from_millis(1);
+
+/// How long an answer is held back at most: a run that blocks its thread until it comes would wait for ever.
+const HOLD: Duration = Duration::from_millis(20);
+
+/// Whose turn it is: that of a run that is polled, or that of the database which answers it.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    is_polled: Mutex<bool>,
+    passes: Condvar,
+}
+
+impl Turn {
+    /// Waits while the run is polled.
+    pub(crate) fn wait(&self) {
+        let is_polled = self.is_polled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.passes.wait_timeout_while(is_polled, HOLD, |is_polled| *is_polled);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+
+    fn take(&self, is_polled: bool) {
+        *self.is_polled.lock().unwrap_or_else(PoisonError::into_inner) = is_polled;
+        self.passes.notify_all();
+    }
+
+    fn poll<F: Future>(&self, run: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ran<F::Output>> {
+        self.take(true);
+        let polled = poll_caught(run, cx);
+        self.take(false);
+        polled
+    }
+}
 
 /// What all workers of a trial did, in order.
 #[derive(Debug, Clone)]
@@ -85,6 +120,8 @@ pub(crate) enum Ack {
 pub(crate) struct Watch {
     pub(crate) worker: char,
     pub(crate) timeline: Timeline,
+    /// The run's, or its database's.
+    pub(crate) turn: Arc<Turn>,
     ack: Ack,
     state: Mutex<State>,
     /// Told when a run that waits may go on.
@@ -158,7 +195,7 @@ impl Watch {
             is_turned_away: false,
             is_frozen: false,
         };
-        Watch { worker, timeline, ack, state: Mutex::new(state), go_on: Notify::new() }
+        Watch { worker, timeline, turn: Arc::default(), ack, state: Mutex::new(state), go_on: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -283,7 +320,11 @@ impl Watch {
                 answer_arrives.as_mut().reset(tokio::time::Instant::now() + ARRIVAL);
             }
             ready!(answer_arrives.as_mut().poll(cx));
-            match poll_caught(run.as_mut(), cx) {
+            let polled = match is_counted {
+                true => self.turn.poll(run.as_mut(), cx),
+                false => poll_caught(run.as_mut(), cx),
+            };
+            match polled {
                 Poll::Ready(ran) => Poll::Ready(Some(ran)),
                 Poll::Pending if self.reach_await() => Poll::Ready(None),
                 Poll::Pending => {
@@ -316,7 +357,7 @@ impl Watch {
                 asleep = false;
                 return Poll::Ready(Step::Window(self.state().reach_await()));
             }
-            match poll_caught(Pin::new(&mut *run), cx) {
+            match self.turn.poll(Pin::new(&mut *run), cx) {
                 Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
                 Poll::Pending => {
                     if std::mem::take(&mut self.state().is_turned_away) {

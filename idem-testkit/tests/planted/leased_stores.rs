@@ -69,7 +69,7 @@ bugs! {
     a_store_that_enqueues_first {
         what: "the tasks of a run are enqueued in a transaction of their own, before its outcome is written",
         origin: "MassTransit PR#3543, #3791: what is published before the commit is published twice",
-        plan: Zombie or Crash, at: "its lease passed", hint: "`run.enqueue(..)`",
+        plan: LostAck or Crash, at: "its answer was lost", hint: "`run.enqueue(..)`",
         scenario: on(Fulfil { id: 42 }, EnqueuesFirst),
     }
     a_store_that_looks_and_then_claims {
