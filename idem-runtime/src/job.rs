@@ -83,7 +83,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
         Err(CodecError::no_final_errors())
     }
 
-    /// Returns what the record of a failed run says of its error.
+    /// Returns what is said of the error of a failed run, in the record of a leased job, by a scheduler and in tests.
     fn describe_error(error: &Self::Error) -> String {
         let _ = error;
         String::from(std::any::type_name::<Self::Error>())

@@ -102,10 +102,7 @@ impl Trouble {
                 write!(f, "the set-up failed: {why}; mend the closure that is given to `Scenario::setup`")
             }
             Trouble::CleanRun(why) => {
-                write!(
-                    f,
-                    "the job fails although nothing is in its way: {why}; make `setup` and `state` give it what it needs"
-                )
+                write!(f, "the job fails although nothing is in its way: {why}{}", remedy(why))
             }
             Trouble::Hung { at, timeline } => {
                 write!(
@@ -162,6 +159,18 @@ impl Trouble {
 }
 
 impl std::error::Error for Trouble {}
+
+/// Says what may help a job that fails by itself. An error of idem's own, which has a code, says that itself.
+fn remedy(why: &str) -> &'static str {
+    if why.contains("[idem::") {
+        ""
+    } else if why.contains("database is locked") {
+        "; if the body writes on a connection of its own, that waits for the job's transaction: write through `tx`"
+    } else {
+        "; let `Scenario::setup` make the tables and rows, and `Scenario::state` the services, that it needs; \
+         a job that is to fail can be checked if `replay(...)` names its error"
+    }
+}
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

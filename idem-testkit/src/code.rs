@@ -20,7 +20,7 @@ idem_runtime::__private::codes! {
         "Mend the set-up. It runs in a fresh database, after idem's own tables are there, before every trial.";
     CleanRun "clean_run":
         "The job fails, or panics, although nothing is in its way. Nothing was checked.",
-        "Let `Scenario::setup` make the tables and rows that the job needs, and `Scenario::state` what it takes as `#[state]`. The text has the job's error, with a code of its own if it is one of idem's.";
+        "Let `Scenario::setup` make the tables and rows that the job needs, and `Scenario::state` what it takes as `#[state]`. A job that is to fail is checked if `replay(…)` names its error. The text has the job's error, with a code of its own if it is one of idem's.";
     Hung "hung":
         "The job still runs at the scenario's limit although nothing is in its way. Nothing was checked.",
         "Look at the place that the text names; raise the limit with `Scenario::limit(Duration::from_secs(60))` if the job needs longer.";

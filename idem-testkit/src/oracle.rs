@@ -17,7 +17,7 @@ use crate::report::{Difference, Mask};
 use crate::scenario::Scenario;
 use crate::tables::{Table, Tables};
 use crate::watch::{Ack, Stop};
-use crate::world::{Answer, Ended, Left, World};
+use crate::world::{Answer, Ended, Left, REJECTED, World};
 
 /// By how much the counters of the second clean run are ahead.
 const AHEAD: u32 = 7;
@@ -79,11 +79,17 @@ impl Oracle {
         let observers: Vec<String> =
             scenario.observers.iter().map(|observer| observer.name.clone()).collect();
         let keeps_records = J::SPEC.retain != Retain::None;
-        if first.after.tables == first.before.tables && first.after.effects == first.before.effects {
+        // Whoever refuses leaves nothing but the record of it.
+        let refuses = first.answer.how == REJECTED;
+        if !refuses
+            && first.after.tables == first.before.tables
+            && first.after.effects == first.before.effects
+        {
             return Err(Trouble::NoEffect);
         }
-        if let Some(unseen) =
-            (0..observers.len()).find(|n| first.after.effects[*n] == first.before.effects[*n])
+        if !refuses
+            && let Some(unseen) =
+                (0..observers.len()).find(|n| first.after.effects[*n] == first.before.effects[*n])
         {
             return Err(Trouble::UnseenObserver(observers[unseen].clone()));
         }
@@ -109,7 +115,7 @@ impl Oracle {
         }
         let mut before = oracle.before.clone();
         before.records = oracle.after.records;
-        if oracle.differences(&before).is_empty() {
+        if !refuses && oracle.differences(&before).is_empty() {
             return Err(Trouble::OnlyMasked(oracle.masks));
         }
         Ok(Some(oracle))

@@ -1,6 +1,5 @@
 //! One trial: a fresh database, a state, and workers on them.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use idem_runtime::job::{JobOutput, Lock};
 use idem_runtime::record::Record;
 use idem_runtime::{Done, Error, Idem, Job, RunOn, codec, key::Key};
 use sqlx::Pool;
+use sqlx::pool::PoolOptions;
 
 use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
@@ -45,6 +45,9 @@ pub(crate) struct Left {
     /// How many tasks are in the outbox.
     pub(crate) tasks: usize,
 }
+
+/// How a run answers that ends with an error which `replay(...)` declares final, the first time and in a replay.
+pub(crate) const REJECTED: &str = "rejected";
 
 /// How a run answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,17 +101,10 @@ where
 {
     /// Makes a fresh trial; `None` if its server is not there.
     pub(crate) async fn new(scenario: &'s Scenario<J, D, S>) -> Result<Option<Self>, Trouble> {
-        let Some(lab) = D::lab().await else { return Ok(None) };
-        let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
-        idem.migrate().await.map_err(Trouble::store)?;
-        let mut admin = lab.connect().await;
-        D::rows(&mut admin, "CREATE TABLE idem_testkit_probe (n INTEGER)")
-            .await
-            .map_err(Trouble::database)?;
+        let Some(lab) = D::prepared(|lab| Box::pin(prepare(lab))).await? else { return Ok(None) };
         if let Some(set_up) = &scenario.set_up {
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
-        drop((idem, admin));
         let mut world = Self::on(scenario, lab, Trial::default());
         world.tasks = resting_tasks().await;
         Ok(Some(world))
@@ -123,23 +119,22 @@ where
 
     /// Makes a worker with connections of its own, as another process would have.
     pub(crate) fn worker(&self, name: char, stop: Stop, ack: Ack) -> Result<Worker<D, S>, Trouble> {
-        self.worker_on(self.lab.pool(2), name, stop, ack)
+        let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
+        let turn = Arc::clone(&watch.turn);
+        let pool = PoolOptions::new().max_connections(2).after_connect(move |connection, _| {
+            let turn = Arc::clone(&turn);
+            D::hold_answers(connection, Arc::new(move || turn.wait()))
+        });
+        self.worker_on(pool.connect_lazy_with(self.lab.options()), watch)
     }
 
     /// Makes a worker with connections that are given.
-    pub(crate) fn worker_on(
-        &self,
-        pool: Pool<D>,
-        name: char,
-        stop: Stop,
-        ack: Ack,
-    ) -> Result<Worker<D, S>, Trouble> {
+    pub(crate) fn worker_on(&self, pool: Pool<D>, watch: Arc<Watch>) -> Result<Worker<D, S>, Trouble> {
         let inner = Idem::builder(pool.clone()).build().map_err(Trouble::store)?.store().clone();
         let inner = match &self.scenario.store {
             Some(wrap) => wrap(inner),
             None => inner,
         };
-        let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
         let store = WatchedStore { inner, watch: Arc::clone(&watch) };
         let state = match &self.scenario.worker_state {
             Some(make) => make(&self.state),
@@ -243,6 +238,15 @@ where
     }
 }
 
+/// Makes the tables of idem and of the testkit.
+async fn prepare<D: LabDatabase>(lab: &Lab<D>) -> Result<(), Trouble> {
+    let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
+    idem.migrate().await.map_err(Trouble::store)?;
+    let mut admin = lab.connect().await;
+    let probe = "CREATE TABLE idem_testkit_probe (n INTEGER)";
+    D::rows(&mut admin, probe).await.map(drop).map_err(Trouble::database)
+}
+
 /// Tells whether runs of a job hold their key by a lease.
 pub(crate) fn is_leased<J: Job>() -> bool {
     matches!(J::SPEC.lock, Lock::Lease(_))
@@ -310,8 +314,15 @@ where
                 Error::Busy(busy) => Ended::Again(busy.to_string()),
                 Error::Drift(drift) => Ended::Drifted(drift.to_string()),
                 Error::Parked(parked) => Ended::Parked(parked.to_string()),
-                error if error.is_retryable() => Ended::Again(describe(error)),
-                error => Ended::Failed(describe(error)),
+                Error::Job(own) => match J::final_error(own) {
+                    Some(Ok(bytes)) => {
+                        Ended::Answered(Answer { how: REJECTED, bytes, text: J::describe_error(own) })
+                    }
+                    Some(Err(why)) => Ended::Failed(why.to_string()),
+                    None => Ended::Failed(J::describe_error(own)),
+                },
+                error if error.is_retryable() => Ended::Again(error.text(J::describe_error)),
+                error => Ended::Failed(error.text(J::describe_error)),
             },
         };
         self.watch.note(match &ended {
@@ -324,13 +335,4 @@ where
         });
         ended
     }
-}
-
-/// Describes an error, as far as the job's own can be printed at all.
-fn describe<E: 'static>(error: &Error<E>) -> String {
-    error.text(|error| {
-        let error: &dyn Any = error;
-        let database = error.downcast_ref::<sqlx::Error>().map(ToString::to_string);
-        database.unwrap_or_else(|| format!("the job's own `{}`", std::any::type_name::<E>()))
-    })
 }

@@ -18,9 +18,10 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     let run_key = unique.and_then(|unique| unique.run_key.as_ref()).map(|key| run_key(krate, key));
     let fingerprint = fingerprint(job);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
-    let (kind, row, describe_error) = match &job.kind {
-        Kind::Atomic { lock, .. } => (own("Atomic"), row(krate, lock), None),
-        Kind::Leased { .. } => (own("Leased"), None, Some(describe_error(krate, &error))),
+    let describe_error = describe_error(krate, &error);
+    let (kind, row) = match &job.kind {
+        Kind::Atomic { lock, .. } => (own("Atomic"), row(krate, lock)),
+        Kind::Leased { .. } => (own("Leased"), None),
     };
     quote_spanned! {Span::mixed_site()=>
         impl #krate::Job for #struct_name {
@@ -168,7 +169,7 @@ fn replay(job: &Job, error_ty: &TokenStream) -> TokenStream {
     }
 }
 
-/// Returns what a record says of a failed run: the error as text, if its type has one.
+/// Returns what is said of a failed run: the error as text, if its type has one.
 fn describe_error(krate: &Path, error_ty: &TokenStream) -> TokenStream {
     let error = own("error");
     quote_spanned! {Span::mixed_site()=>

@@ -140,6 +140,13 @@ const _: () = {
         ) -> ::core::result::Result<Self::Error, ::idem_runtime::codec::CodecError> {
             <PaymentError as ::idem_runtime::job::FinalError>::decode_error(bytes)
         }
+        fn describe_error(error: &Self::Error) -> ::std::string::String {
+            use ::idem_runtime::__private::describe::{
+                ViaDebug as _, ViaDisplay as _, ViaName as _,
+            };
+            (&&&::idem_runtime::__private::describe::Described::<PaymentError>(error))
+                .text()
+        }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for ProcessPayment
     where

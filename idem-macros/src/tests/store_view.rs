@@ -141,6 +141,13 @@ const _: () = {
                     .finish(),
             )
         }
+        fn describe_error(error: &Self::Error) -> ::std::string::String {
+            use ::idem_runtime::__private::describe::{
+                ViaDebug as _, ViaDisplay as _, ViaName as _,
+            };
+            (&&&::idem_runtime::__private::describe::Described::<sqlx::Error>(error))
+                .text()
+        }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for StoreView
     where

@@ -254,7 +254,7 @@ where
     if differences.is_empty() && J::SPEC.retain != Retain::None {
         let again = world.run('R').await?;
         differences.extend(oracle.answer(first, &again));
-        if executed_again(&again) {
+        if did_it(&again) {
             differences.push(Difference::Law {
                 law: String::from(law::ANSWERED_FROM_THE_RECORD),
                 found: String::from("it executed"),
@@ -273,7 +273,8 @@ fn executed(ended: &Ended) -> bool {
     matches!(ended, Ended::Answered(Answer { how: "executed", .. }))
 }
 
-fn executed_again(ended: &Ended) -> bool {
+/// Tells whether a run says that it did the work, or found it done, itself; of an error nobody can tell.
+fn did_it(ended: &Ended) -> bool {
     matches!(ended, Ended::Answered(Answer { how: "executed" | "adopted", .. }))
 }
 

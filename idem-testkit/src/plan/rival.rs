@@ -8,14 +8,14 @@ use idem_runtime::job::Retain;
 use idem_runtime::record::{NewRecord, Outcome};
 use idem_runtime::store::{Begun, Claim, Committed, KeyLock};
 
-use super::{Went, wrong};
+use super::{Went, did_it, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
 use crate::watch::{Ack, Step, Stop};
-use crate::world::{Ended, World, is_leased};
+use crate::world::{REJECTED, World, is_leased};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +48,7 @@ where
         let why = "this database has one writer at a time, so nobody can write while a run is open";
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
     }
+    let outcome = if oracle.answer.how == REJECTED { Outcome::Rejected } else { Outcome::Completed };
     for window in WINDOWS {
         let schedule = window.to_lowercase().replace(' ', "-");
         if only.is_some_and(|only| only != schedule) {
@@ -61,7 +62,7 @@ where
         let ended = loop {
             match worker.watch.step(&mut run, PATIENCE).await {
                 Step::Window(at) if at == window && !planted => {
-                    plant(&world, result).await?;
+                    plant(&world, outcome, result).await?;
                     planted = true;
                 }
                 Step::Window(_) => {}
@@ -77,7 +78,7 @@ where
         drop(run);
         drop(worker);
         let mut differences = oracle.answer(Some(&oracle.answer), &ended).into_iter().collect::<Vec<_>>();
-        if matches!(&ended, Ended::Answered(answer) if answer.how != "replayed") {
+        if did_it(&ended) {
             differences.push(Difference::Law {
                 law: String::from("a run that loses a race answers with the winner's record"),
                 found: String::from("it says that it did the work itself"),
@@ -99,7 +100,7 @@ where
 }
 
 /// Records the key, past every lock.
-async fn plant<J, D, S>(world: &World<'_, J, D, S>, result: &[u8]) -> Result<(), Trouble>
+async fn plant<J, D, S>(world: &World<'_, J, D, S>, outcome: Outcome, result: &[u8]) -> Result<(), Trouble>
 where
     J: RunOn<D, S>,
     D: LabDatabase,
@@ -114,7 +115,7 @@ where
     let Begun::Open { tx, .. } = store.begin(&claim).await.map_err(Trouble::store)? else {
         return Err(Trouble::Store(String::from("a rival's record cannot be planted: the store is busy")));
     };
-    let (outcome, retain) = (Outcome::Completed, J::SPEC.retain);
+    let retain = J::SPEC.retain;
     let new = NewRecord { key: &key, job, outcome, fingerprint, result, retain };
     match tx.commit(Some(&new)).await.map_err(Trouble::store)? {
         Committed::Yes => {

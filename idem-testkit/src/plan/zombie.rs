@@ -7,18 +7,19 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use idem_runtime::RunOn;
 use sqlx::pool::PoolOptions;
 
-use super::{Went, judge_in_doubt, law, wrong};
+use super::{Went, did_it, judge_in_doubt, law, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::scenario::Scenario;
-use crate::watch::{Ack, Step, Stop, slug};
+use crate::watch::{Ack, Step, Stop, Watch, slug};
 use crate::world::{Ended, Returned, Worker, World, is_leased};
 
 /// How long a step may take before it counts as waiting for somebody.
@@ -64,7 +65,8 @@ where
             return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
         };
         let pool = PoolOptions::new().max_connections(2).connect_lazy_with(options);
-        let worker = world.worker_on(pool, 'A', Stop::Everywhere, Ack::Heard)?;
+        let watch = Watch::new('A', world.timeline.clone(), Stop::Everywhere, Ack::Heard);
+        let worker = world.worker_on(pool, Arc::new(watch))?;
         let mut run = Box::pin(worker.idem.run(world.job()));
         let began = tokio::time::Instant::now();
         let mut is_open = false;
@@ -357,7 +359,7 @@ where
 /// Tells what is wrong with the answer of a worker that has lost its claim.
 fn not_as_a_zombie(zombie: &Ended) -> Option<Difference> {
     match zombie {
-        Ended::Answered(answer) if answer.how != "replayed" => Some(Difference::Law {
+        Ended::Answered(answer) if did_it(zombie) => Some(Difference::Law {
             law: String::from(law::FENCED),
             found: format!("it says that it {} the job", answer.how),
         }),

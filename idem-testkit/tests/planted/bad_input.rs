@@ -65,6 +65,51 @@ async fn a_clean_run_that_fails_is_named() {
 }
 
 #[idempotent(key = id)]
+async fn post_past_the_transaction(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+    tables::post(tx, id).await?;
+    let mut own = tables::own_connection(tx).await?;
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut own).await?;
+    tables::post(&mut own, id).await
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_its_own_transaction_is_told_so() {
+    let scenario = Scenario::new(PostPastTheTransaction { id: 42 }).setup(tables::set_up);
+    let trouble = trouble(scenario).await.to_string();
+    assert!(trouble.contains("database is locked") && trouble.contains("write through `tx`"), "{trouble}");
+}
+
+#[idempotent(key = id)]
+async fn commit_in_the_body(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+    tables::post(tx, id).await?;
+    sqlx::query("COMMIT").execute(&mut **tx).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_of_idems_own_says_itself_what_to_do() {
+    let trouble = trouble(Scenario::new(CommitInTheBody { id: 42 }).setup(tables::set_up)).await.to_string();
+    assert!(!trouble.contains("Scenario::setup") && trouble.contains("[idem::"), "{trouble}");
+}
+
+#[derive(Debug)]
+struct Refused {
+    #[expect(dead_code, reason = "it is read by `Debug`")]
+    limit: i64,
+}
+
+#[idempotent(key = id)]
+async fn refuse(_tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), Refused> {
+    Err(Refused { limit: id })
+}
+
+#[tokio::test]
+async fn an_error_of_the_job_is_shown_as_it_is() {
+    let trouble = trouble(Scenario::new(Refuse { id: 42 }).setup(tables::set_up)).await.to_string();
+    assert!(trouble.contains("Refused { limit: 42 }") && trouble.contains("replay(...)"), "{trouble}");
+}
+
+#[idempotent(key = id)]
 async fn do_nothing(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<i64, sqlx::Error> {
     sqlx::query("UPDATE payments SET status = 'paid' WHERE id = -1").execute(&mut **tx).await?;
     Ok(id)

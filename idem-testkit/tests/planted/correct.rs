@@ -28,6 +28,7 @@ correct! {
     a_check_that_finds_nothing { "`check = …` that answers `None`", plain(CheckNothing { id: 42 }) }
     a_check_that_adopts { "`check = …` that adopts what is there, and marks it", plain(CheckAdopts { id: 42 }) }
     a_final_error { "`replay(…)` of an error that a clean run does not meet", plain(FinalError { id: 42 }) }
+    a_refusal { "a final error in every run, behind a statement that is undone", plain(FinalError { id: -42 }) }
     no_lock { "`lock = none`: the record's key decides", plain(NoLock { id: 42 }) }
     a_row_lock { "`lock = row(payments.id = id)`", plain(RowLock { id: 42 }) }
     an_advisory_lock { "`lock = advisory`", plain(AdvisoryLock { id: 42 }) }
@@ -228,10 +229,10 @@ async fn marked(tx: &mut Tx<'_, Sqlite>, job: &CheckAdopts) -> Result<Option<Str
 
 #[idempotent(key = id, replay(PayError::Declined), job = FinalError)]
 async fn final_error_job(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<i64, PayError> {
+    tables::post(tx, id).await?;
     if id < 0 {
         return Err(PayError::Declined);
     }
-    tables::post(tx, id).await?;
     Ok(id)
 }
 

@@ -31,6 +31,7 @@ correct! {
     a_leased_check_that_adopts { "`check = …` of work that was done before the job", shop::writing(FindsItsWork { id: 41 }) }
     a_leased_adopted_error { "`adopt(pattern)` of a callee that has done it already", charged(AdoptsTaken { id: 42 }) }
     a_leased_final_error { "`replay(…)` of an error that a clean run does not meet", charged(LeasedFinal { id: 42 }) }
+    a_leased_refusal { "a final error in every run, behind a step that is kept", charged(LeasedFinal { id: -42 }) }
     a_tolerated_error { "a body that goes on behind the error of a step", charged(Tolerates { id: 42 }) }
     a_tx_step_that_fails { "a `tx_step` that fails and is undone, and the body goes on", charged(TxStepFails { id: 42 }) }
     resumed_drift {
@@ -185,10 +186,10 @@ async fn leased_final_job(
     id: i64,
     #[state] gateway: &Gateway,
 ) -> Result<i64, ShipError> {
+    run.step("charge", async |key| charge(gateway, key).await).await?;
     if id < 0 {
         return Err(ShipError::Declined);
     }
-    run.step("charge", async |key| charge(gateway, key).await).await?;
     Ok(id)
 }
 

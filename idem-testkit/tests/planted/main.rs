@@ -2,7 +2,7 @@
 //! jobs raise no alarm; bad input is refused with a reason.
 //!
 //! `docs/planted-bugs.md` is the list, written by this test: `UPDATE=1 cargo test -p idem-testkit --test planted`.
-//! `IDEM_ROUNDS=20` checks every correct job twenty times instead of twice.
+//! `IDEM_ROUNDS=20` checks every correct job twenty times instead of once.
 
 #![cfg(feature = "sqlite")]
 

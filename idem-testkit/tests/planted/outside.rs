@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use idem_runtime::prelude::*;
 use idem_testkit::Scenario;
+use serde::{Deserialize, Serialize};
 
 use crate::harness::gateway::{Gateway, lock};
 use crate::harness::tables;
@@ -79,6 +80,12 @@ bugs! {
             .worker_state(|state| Resumable { gateway: state.gateway.clone(), next: Next::default() })
             .observe("charges", |state| state.gateway.charges()),
     }
+    a_charge_before_a_refusal {
+        what: "the provider is called without a key, and then the job ends with a final error, which undoes the rest",
+        origin: "rocket-rides-atomic stores a declined card as the final answer; what was called before it stays",
+        plan: Crash, at: "of the body", hint: "`tx.idempotency_key()`",
+        scenario: charged(ChargeAndDecline { id: 42 }),
+    }
     a_refusal_that_is_swallowed {
         what: "the provider refuses a key that it is still at work on, and the job takes that for done",
         origin: "Stripe and the IETF draft answer 409 while a first request is under way; rocket-rides stores it as final",
@@ -114,6 +121,22 @@ async fn publish_at_the_end(
     tables::post(tx, id).await?;
     broker.charge().await;
     Ok(())
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum PayError {
+    Declined,
+}
+
+#[idempotent(key = id, replay(PayError::Declined))]
+async fn charge_and_decline(
+    _tx: &mut Tx<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), PayError> {
+    gateway.charge().await;
+    let _ = id;
+    Err(PayError::Declined)
 }
 
 #[idempotent(key = id)]
