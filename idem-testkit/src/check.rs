@@ -11,6 +11,7 @@ use crate::oracle::Oracle;
 use crate::plan::{self, Plan, kill};
 use crate::report::{Difference, Mask, Moment, Report};
 use crate::scenario::Scenario;
+use crate::subject::Subject;
 
 /// How often two more clean runs are asked before a job is blamed.
 const CONFIRMATIONS: usize = 2;
@@ -222,23 +223,17 @@ where
     examine_only(scenario, &[only.0], Some(only)).await
 }
 
-async fn examine_only<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+async fn examine_only<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     plans: &[Plan],
     only: Option<(Plan, String)>,
-) -> Result<Option<Report>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Option<Report>, Trouble> {
     let began = Instant::now();
-    let key = (scenario.make)().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
-    let call = kill::Call::of(scenario, key.readable(), plans);
+    let call = kill::Call::of(subject, subject.key()?.readable(), plans);
     if let Some(child) = kill::Child::of_this_process() {
-        return child.meet(&call, scenario).await.map(Some);
+        return child.meet(&call, subject).await.map(Some);
     }
-    let Some(mut oracle) = Oracle::learn(scenario).await? else { return Ok(None) };
+    let Some(mut oracle) = Oracle::learn(subject).await? else { return Ok(None) };
     let mut report = Report { masked: oracle.masks.clone(), effects: oracle.effects(), ..call.report() };
     for plan in plans {
         let only = match &only {
@@ -246,15 +241,15 @@ where
             Some((_, schedule)) => Some(schedule.as_str()),
             None => None,
         };
-        let (mut ran, mut failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
+        let (mut ran, mut failure) = plan::run(*plan, subject, &oracle, &call, only).await?;
         // Before the job is blamed more clean runs are asked whether what differs varies by nature.
         for _ in 0..CONFIRMATIONS {
             if failure.is_none() {
                 break;
             }
-            let Some(other) = Oracle::learn(scenario).await? else { break };
+            let Some(other) = Oracle::learn(subject).await? else { break };
             if oracle.learn_from(other) {
-                (ran, failure) = plan::run(*plan, scenario, &oracle, &call, only).await?;
+                (ran, failure) = plan::run(*plan, subject, &oracle, &call, only).await?;
             }
         }
         report.masked.clone_from(&oracle.masks);

@@ -66,6 +66,8 @@ pub mod report;
 mod scenario;
 pub mod servers;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod subject;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod tables;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod trial;

@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use idem_runtime::RunOn;
 use idem_runtime::job::Retain;
 
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::plan::law;
 use crate::report::{Difference, Mask};
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::tables::{Table, Tables};
 use crate::watch::{Ack, Stop};
 use crate::world::{Answer, Ended, Left, REJECTED, World};
@@ -64,21 +63,15 @@ struct Clean {
 
 impl Oracle {
     /// Learns from two clean runs; `None` if the server is not there.
-    pub(crate) async fn learn<J, D, S>(scenario: &Scenario<J, D, S>) -> Result<Option<Self>, Trouble>
-    where
-        J: RunOn<D, S>,
-        D: LabDatabase,
-        S: Clone + Send + Sync + 'static,
-    {
-        let Some(first) = clean(scenario, 0).await? else { return Ok(None) };
+    pub(crate) async fn learn<D: LabDatabase>(subject: &dyn Subject<D>) -> Result<Option<Self>, Trouble> {
+        let Some(first) = clean(subject, 0).await? else { return Ok(None) };
         if shows_the_time(&first.after.tables) {
             tokio::time::sleep(NEXT_SECOND).await;
         }
-        let Some(second) = clean(scenario, AHEAD).await? else { return Ok(None) };
+        let Some(second) = clean(subject, AHEAD).await? else { return Ok(None) };
 
-        let observers: Vec<String> =
-            scenario.observers.iter().map(|observer| observer.name.clone()).collect();
-        let keeps_records = J::SPEC.retain != Retain::None;
+        let observers: Vec<String> = subject.observers();
+        let keeps_records = subject.spec().retain != Retain::None;
         // Whoever refuses leaves nothing but the record of it.
         let refuses = first.answer.how == REJECTED;
         if !refuses
@@ -256,20 +249,15 @@ impl Oracle {
     }
 }
 
-async fn clean<J, D, S>(scenario: &Scenario<J, D, S>, ahead: u32) -> Result<Option<Clean>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
-    let Some(world) = World::new(scenario).await? else { return Ok(None) };
+async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<Option<Clean>, Trouble> {
+    let Some(world) = World::new(subject).await? else { return Ok(None) };
     if ahead > 0 {
         D::skip_ids(&mut world.lab.connect().await, ahead).await.map_err(Trouble::database)?;
     }
     let before = world.left().await?;
     // At no window of this name: its windows are counted as those of a run that is to crash.
     let worker = world.worker('A', Stop::At(String::new()), Ack::Heard)?;
-    let ended = worker.run(world.job()).await;
+    let ended = worker.run().await;
     let windows = worker.watch.windows();
     drop(worker);
     let answer = match ended {

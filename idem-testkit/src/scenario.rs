@@ -43,11 +43,16 @@ pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
 /// ```
 #[must_use = "a scenario does nothing until it is given to a check"]
 pub struct Scenario<J, D: LabDatabase, S = ()> {
-    pub(crate) make: Box<dyn Fn() -> J + Send + Sync>,
-    pub(crate) set_up: Option<Box<dyn SetUp<D>>>,
+    pub(crate) make: Arc<dyn Fn() -> J + Send + Sync>,
     pub(crate) state: Box<dyn Fn(&Trial) -> S + Send + Sync>,
     pub(crate) worker_state: Option<Box<Remake<S>>>,
     pub(crate) observers: Vec<Observer<S>>,
+    pub(crate) settings: Settings<D>,
+}
+
+/// What of a scenario does not depend on the job or the state.
+pub(crate) struct Settings<D: LabDatabase> {
+    pub(crate) set_up: Option<Box<dyn SetUp<D>>>,
     pub(crate) store: Option<Box<WrapStore<D>>>,
     pub(crate) limit: Duration,
     pub(crate) test: Option<String>,
@@ -85,18 +90,15 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             )
         });
         Scenario {
-            make: Box::new(move || {
+            make: Arc::new(move || {
                 codec::decode(&bytes).unwrap_or_else(|error| {
                     panic!("the arguments of job `{name}` do not survive serde: {error}; let `Deserialize` read what `Serialize` writes [{}]", Code::Arguments)
                 })
             }),
-            set_up: None,
             state: Box::new(|_| ()),
             worker_state: None,
             observers: Vec::new(),
-            store: None,
-            limit: Duration::from_secs(20),
-            test: None,
+            settings: Settings { set_up: None, store: None, limit: Duration::from_secs(20), test: None },
         }
     }
 
@@ -141,13 +143,10 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     {
         Scenario {
             make: self.make,
-            set_up: self.set_up,
             state: Box::new(make),
             worker_state: None,
             observers: self.observers.into_iter().map(Observer::without_state).collect(),
-            store: self.store,
-            limit: self.limit,
-            test: self.test,
+            settings: self.settings,
         }
     }
 }
@@ -167,7 +166,7 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
         mut self,
         set_up: impl AsyncFn(&Lab<D>) -> Result<(), SetUpError> + Send + Sync + 'static,
     ) -> Self {
-        self.set_up = Some(Box::new(set_up));
+        self.settings.set_up = Some(Box::new(set_up));
         self
     }
 
@@ -215,7 +214,7 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
         mut self,
         wrap: impl Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync + 'static,
     ) -> Self {
-        self.store = Some(Box::new(wrap));
+        self.settings.store = Some(Box::new(wrap));
         self
     }
 
@@ -225,13 +224,13 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// this the thread's name is taken, which the usual harness sets; a check in a task or a thread of its
     /// own has to say it.
     pub fn test(mut self, name: impl Into<String>) -> Self {
-        self.test = Some(name.into());
+        self.settings.test = Some(name.into());
         self
     }
 
     /// Limits every single run; the default is 20 seconds.
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.settings.limit = limit;
         self
     }
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_runtime::job::{JobOutput, Lock};
+use idem_runtime::Idem;
+use idem_runtime::key::Key;
 use idem_runtime::record::Record;
-use idem_runtime::{Done, Error, Idem, Job, RunOn, codec, key::Key};
 use sqlx::Pool;
 use sqlx::pool::PoolOptions;
 
 use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
-use crate::scenario::Scenario;
+use crate::subject::{Run, Runner, State, Subject};
 use crate::tables::Tables;
 use crate::trial::Trial;
 use crate::watch::{Ack, Ran, Stop, Timeline, Watch};
@@ -24,10 +24,10 @@ pub(crate) const OWN_TABLES: &str = "idem_";
 const SETTLING: Duration = Duration::from_millis(100);
 
 /// One trial.
-pub(crate) struct World<'s, J, D: LabDatabase, S> {
-    pub(crate) scenario: &'s Scenario<J, D, S>,
+pub(crate) struct World<'s, D: LabDatabase> {
+    pub(crate) subject: &'s dyn Subject<D>,
     pub(crate) lab: Lab<D>,
-    pub(crate) state: S,
+    state: State,
     pub(crate) timeline: Timeline,
     pub(crate) trial: Trial,
     /// How many tasks there are without anybody working.
@@ -59,24 +59,6 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
-impl Answer {
-    fn of<T: JobOutput>(done: &Done<T>) -> Self {
-        let value = (**done).itself();
-        let how = match done {
-            Done::Executed(_) => "executed",
-            Done::Replayed(_) => "replayed",
-            Done::Adopted(_) => "adopted",
-        };
-        Answer {
-            how,
-            // Equal values have equal bytes, maps included.
-            bytes: codec::encode_canonical(value).unwrap_or_else(|error| error.to_string().into_bytes()),
-            text: serde_json::to_string(value)
-                .unwrap_or_else(|_| String::from("a value that JSON cannot write")),
-        }
-    }
-}
-
 /// How a run ended that did not crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -93,32 +75,27 @@ pub(crate) enum Ended {
     Hung(String),
 }
 
-impl<'s, J, D, S> World<'s, J, D, S>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+impl<'s, D: LabDatabase> World<'s, D> {
     /// Makes a fresh trial; `None` if its server is not there.
-    pub(crate) async fn new(scenario: &'s Scenario<J, D, S>) -> Result<Option<Self>, Trouble> {
+    pub(crate) async fn new(subject: &'s dyn Subject<D>) -> Result<Option<Self>, Trouble> {
         let Some(lab) = D::prepared(|lab| Box::pin(prepare(lab))).await? else { return Ok(None) };
-        if let Some(set_up) = &scenario.set_up {
+        if let Some(set_up) = &subject.settings().set_up {
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
-        let mut world = Self::on(scenario, lab, Trial::default());
+        let mut world = Self::on(subject, lab, Trial::default());
         world.tasks = resting_tasks().await;
         Ok(Some(world))
     }
 
     /// Works on a database that is prepared already.
-    pub(crate) fn on(scenario: &'s Scenario<J, D, S>, lab: Lab<D>, trial: Trial) -> Self {
-        let state = (scenario.state)(&trial);
+    pub(crate) fn on(subject: &'s dyn Subject<D>, lab: Lab<D>, trial: Trial) -> Self {
+        let state = subject.state(&trial);
         let tasks = alive_tasks();
-        World { scenario, lab, state, timeline: Timeline::new(), trial, tasks }
+        World { subject, lab, state, timeline: Timeline::new(), trial, tasks }
     }
 
     /// Makes a worker with connections of its own, as another process would have.
-    pub(crate) fn worker(&self, name: char, stop: Stop, ack: Ack) -> Result<Worker<D, S>, Trouble> {
+    pub(crate) fn worker(&self, name: char, stop: Stop, ack: Ack) -> Result<Worker<D>, Trouble> {
         let watch = Arc::new(Watch::new(name, self.timeline.clone(), stop, ack));
         let turn = Arc::clone(&watch.turn);
         let pool = PoolOptions::new().max_connections(2).after_connect(move |connection, _| {
@@ -129,25 +106,21 @@ where
     }
 
     /// Makes a worker with connections that are given.
-    pub(crate) fn worker_on(&self, pool: Pool<D>, watch: Arc<Watch>) -> Result<Worker<D, S>, Trouble> {
+    pub(crate) fn worker_on(&self, pool: Pool<D>, watch: Arc<Watch>) -> Result<Worker<D>, Trouble> {
         let inner = Idem::builder(pool.clone()).build().map_err(Trouble::store)?.store().clone();
-        let inner = match &self.scenario.store {
+        let inner = match &self.subject.settings().store {
             Some(wrap) => wrap(inner),
             None => inner,
         };
         let store = WatchedStore { inner, watch: Arc::clone(&watch) };
-        let state = match &self.scenario.worker_state {
-            Some(make) => make(&self.state),
-            None => self.state.clone(),
-        };
-        let idem = Idem::with_store(Arc::new(store)).state(state).build().map_err(Trouble::store)?;
-        Ok(Worker { pool, idem, watch, limit: self.scenario.limit })
+        let runner = self.subject.runner(&self.state, Arc::new(store))?;
+        Ok(Worker { pool, runner, watch, limit: self.subject.settings().limit })
     }
 
     /// Runs the job on a worker of its own.
     pub(crate) async fn run(&self, name: char) -> Result<Ended, Trouble> {
         let worker = self.worker(name, Stop::Never, Ack::Heard)?;
-        Ok(worker.run_through(self.job()).await)
+        Ok(worker.run_through().await)
     }
 
     /// Delivers the job again to whoever was turned away, as a queue would.
@@ -170,7 +143,7 @@ where
 
     /// Lets the time of all leases pass; of a job that has none, nothing is touched.
     pub(crate) async fn let_leases_lapse(&self) {
-        if !is_leased::<J>() {
+        if !self.subject.is_leased() {
             return;
         }
         let mut admin = self.lab.connect().await;
@@ -186,7 +159,7 @@ where
             beforehand().await;
             let ended = self.run(name).await?;
             match ended {
-                Ended::Again(_) if began.elapsed() < self.scenario.limit => {
+                Ended::Again(_) if began.elapsed() < self.subject.settings().limit => {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 ended => return Ok(ended),
@@ -194,14 +167,9 @@ where
         }
     }
 
-    pub(crate) fn job(&self) -> J {
-        (self.scenario.make)()
-    }
-
     /// Returns the key of the job.
     pub(crate) fn key(&self) -> Result<Key, Trouble> {
-        let parts = self.job().key().map_err(|error| Trouble::CleanRun(error.to_string()))?;
-        Ok(Key::new("default", J::SPEC.name, &parts))
+        Ok(Key::new("default", self.subject.spec().name, &self.subject.key()?))
     }
 
     /// Reads the record of the job's key.
@@ -222,11 +190,7 @@ where
 
     /// Counts the effects outside the database, by observer.
     pub(crate) async fn effects(&self) -> Vec<u64> {
-        let mut effects = Vec::new();
-        for observer in &self.scenario.observers {
-            effects.push((observer.count)(&self.state).await);
-        }
-        effects
+        self.subject.effects(&self.state).await
     }
 
     /// Waits until the tasks that a run has left behind are over, for a moment at most.
@@ -247,11 +211,6 @@ async fn prepare<D: LabDatabase>(lab: &Lab<D>) -> Result<(), Trouble> {
     D::rows(&mut admin, probe).await.map(drop).map_err(Trouble::database)
 }
 
-/// Tells whether runs of a job hold their key by a lease.
-pub(crate) fn is_leased<J: Job>() -> bool {
-    matches!(J::SPEC.lock, Lock::Lease(_))
-}
-
 /// Counts the tasks when those are over that a set-up has left behind.
 async fn resting_tasks() -> usize {
     let mut tasks = alive_tasks();
@@ -268,36 +227,33 @@ fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
-/// What a run of a job returns.
-pub(crate) type Returned<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
-
 /// Somebody who runs the job.
-pub(crate) struct Worker<D: LabDatabase, S> {
+pub(crate) struct Worker<D: LabDatabase> {
     /// What the worker does other work with.
     pub(crate) pool: Pool<D>,
-    pub(crate) idem: Idem<D, S>,
+    runner: Box<dyn Runner>,
     pub(crate) watch: Arc<Watch>,
     limit: Duration,
 }
 
-impl<D, S> Worker<D, S>
-where
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
-    /// Runs a job; `None` if it crashed where it was told to.
-    pub(crate) async fn run<J: RunOn<D, S>>(&self, job: J) -> Option<Ended> {
-        let run = self.watch.run(Box::pin(self.idem.run(job)));
-        match tokio::time::timeout(self.limit, run).await {
+impl<D: LabDatabase> Worker<D> {
+    /// Makes a run of the job, which does nothing until it is polled.
+    pub(crate) fn start(&self) -> Run {
+        self.runner.start()
+    }
+
+    /// Runs the job; `None` if it crashed where it was told to.
+    pub(crate) async fn run(&self) -> Option<Ended> {
+        match tokio::time::timeout(self.limit, self.watch.run(self.start())).await {
             Err(_) => Some(self.hung()),
             Ok(None) => None,
-            Ok(Some(ran)) => Some(self.ended::<J>(ran)),
+            Ok(Some(ran)) => Some(self.ended(ran)),
         }
     }
 
-    /// Runs a job on a worker that no window ends.
-    pub(crate) async fn run_through<J: RunOn<D, S>>(&self, job: J) -> Ended {
-        self.run(job).await.expect("only a window ends a run before its time")
+    /// Runs the job on a worker that no window ends.
+    pub(crate) async fn run_through(&self) -> Ended {
+        self.run().await.expect("only a window ends a run before its time")
     }
 
     pub(crate) fn hung(&self) -> Ended {
@@ -306,24 +262,10 @@ where
         Ended::Hung(last)
     }
 
-    pub(crate) fn ended<J: RunOn<D, S>>(&self, ran: Ran<Returned<J>>) -> Ended {
+    pub(crate) fn ended(&self, ran: Ran<Ended>) -> Ended {
         let ended = match ran {
             Ran::Panicked(message) => Ended::Panicked(message),
-            Ran::Returned(Ok(done)) => Ended::Answered(Answer::of(&done)),
-            Ran::Returned(Err(error)) => match &error {
-                Error::Busy(busy) => Ended::Again(busy.to_string()),
-                Error::Drift(drift) => Ended::Drifted(drift.to_string()),
-                Error::Parked(parked) => Ended::Parked(parked.to_string()),
-                Error::Job(own) => match J::final_error(own) {
-                    Some(Ok(bytes)) => {
-                        Ended::Answered(Answer { how: REJECTED, bytes, text: J::describe_error(own) })
-                    }
-                    Some(Err(why)) => Ended::Failed(why.to_string()),
-                    None => Ended::Failed(J::describe_error(own)),
-                },
-                error if error.is_retryable() => Ended::Again(error.text(J::describe_error)),
-                error => Ended::Failed(error.text(J::describe_error)),
-            },
+            Ran::Returned(ended) => ended,
         };
         self.watch.note(match &ended {
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),

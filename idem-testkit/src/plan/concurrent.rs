@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use idem_runtime::RunOn;
-
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::watch::{Ack, Stop};
 use crate::world::World;
 
@@ -16,22 +14,17 @@ use crate::world::World;
 const CROWDS: [(usize, bool, &str); 4] =
     [(2, false, "2"), (8, false, "8"), (2, true, "2-in-one-process"), (8, true, "8-in-one-process")];
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went { windows: CROWDS.len(), ..Went::default() };
     for (runs, together, schedule) in CROWDS {
         if only.is_some_and(|only| only != schedule) {
             continue;
         }
-        let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+        let Some(mut world) = World::new(subject).await? else { return Ok(went) };
         went.hit += 1;
         let start = Arc::new(tokio::sync::Barrier::new(runs));
         let shared = Arc::new(world.worker('A', Stop::Never, Ack::Heard)?);
@@ -41,10 +34,10 @@ where
                 true => Arc::clone(&shared),
                 false => Arc::new(world.worker(name, Stop::Never, Ack::Heard)?),
             };
-            let (start, job) = (Arc::clone(&start), world.job());
+            let start = Arc::clone(&start);
             tasks.push(tokio::spawn(async move {
                 start.wait().await;
-                worker.run_through(job).await
+                worker.run_through().await
             }));
         }
         drop(shared);

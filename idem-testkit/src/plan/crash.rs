@@ -2,36 +2,29 @@
 
 use std::time::Duration;
 
-use idem_runtime::RunOn;
-
 use super::{Went, judge_in_doubt, law, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::watch::{Ack, Stop, slug};
-use crate::world::{World, is_leased};
+use crate::world::World;
 
 /// How long unrelated work may take after a crash.
 const UNRELATED: Duration = Duration::from_secs(6);
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went::default();
     let mut windows = Windows::of(oracle);
     while let Some(window) = windows.next(only) {
-        let Some(mut world) = World::new(scenario).await? else { break };
+        let Some(mut world) = World::new(subject).await? else { break };
         let worker = world.worker('A', Stop::At(window.clone()), Ack::Heard)?;
-        let crashed = worker.run(world.job()).await.is_none();
+        let crashed = worker.run().await.is_none();
         windows.seen(worker.watch.windows());
         if !crashed {
             continue;
@@ -40,7 +33,7 @@ where
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &worker.pool).await?.into_iter().collect();
         drop(worker);
-        if is_leased::<J>() {
+        if subject.is_leased() {
             // A run that is dropped frees its key in a task of its own. That it may not come to that is what `kill`
             // is about.
             world.settle().await;
@@ -121,15 +114,10 @@ impl Windows {
 }
 
 /// Does unrelated work on the connections that the crash left behind, and looks from outside whether it is done.
-pub(super) async fn unrelated_work<J, D, S>(
-    world: &World<'_, J, D, S>,
+pub(super) async fn unrelated_work<D: LabDatabase>(
+    world: &World<'_, D>,
     pool: &sqlx::Pool<D>,
-) -> Result<Option<Difference>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Option<Difference>, Trouble> {
     let work = async {
         let mut connection = pool.acquire().await?;
         D::rows(&mut connection, "INSERT INTO idem_testkit_probe (n) VALUES (1)").await

@@ -8,16 +8,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use idem_runtime::RunOn;
-
 use super::zombie::{CLAIMED, TAKEN_OVER};
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::watch::{Ack, Step, Stop};
-use crate::world::{Ended, World, is_leased};
+use crate::world::{Ended, World};
 
 /// How long a step may take before it counts as waiting for the other run.
 const PATIENCE: Duration = Duration::from_millis(15);
@@ -29,16 +27,11 @@ const LEASED_PATIENCE: Duration = Duration::from_millis(500);
 /// The most schedules that are tried on one job.
 const MOST: usize = 400;
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let bound = String::from("every order with at most 2 changes of turn");
     let mut went = Went { bound: Some(bound), ..Went::default() };
     let only = match only.map(parse) {
@@ -46,7 +39,7 @@ where
         Some(Some(schedule)) => Some(schedule),
         None => None,
     };
-    let before: &[Before] = match is_leased::<J>() {
+    let before: &[Before] = match subject.is_leased() {
         true => &[Before::Nothing, Before::AThird],
         false => &[Before::Nothing],
     };
@@ -63,7 +56,7 @@ where
                     went.skipped = Some(format!("stopped after {MOST} schedules"));
                     return Ok(went);
                 }
-                let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+                let Some(mut world) = World::new(subject).await? else { return Ok(went) };
                 let took = match before {
                     Before::Nothing => take_turns(&world, a, b).await?,
                     Before::AThird => after_a_third(&world, a, b).await?,
@@ -136,14 +129,9 @@ struct Turns {
 }
 
 /// The same when a run was cut off with the key, before its body began.
-async fn after_a_third<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+async fn after_a_third<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize) -> Result<Turns, Trouble> {
     let third = world.worker('C', Stop::At(String::from(CLAIMED)), Ack::Heard)?;
-    if third.run(world.job()).await.is_some() {
+    if third.run().await.is_some() {
         return Err(Trouble::Store(String::from("a leased run ended without a claim")));
     }
     drop(third);
@@ -153,19 +141,14 @@ where
 }
 
 /// Lets A take `a` steps, B `b` steps, A all others, and then B.
-async fn take_turns<J, D, S>(world: &World<'_, J, D, S>, a: usize, b: usize) -> Result<Turns, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+async fn take_turns<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize) -> Result<Turns, Trouble> {
     let workers =
         [world.worker('A', Stop::Everywhere, Ack::Heard)?, world.worker('B', Stop::Everywhere, Ack::Heard)?];
-    let mut runs = [Box::pin(workers[0].idem.run(world.job())), Box::pin(workers[1].idem.run(world.job()))];
+    let mut runs = [workers[0].start(), workers[1].start()];
     let mut ended: [Option<Ended>; 2] = [None, None];
     let mut stood_at = [String::new(), String::new()];
     let mut got_no_further = [false, false];
-    let patience = if is_leased::<J>() { LEASED_PATIENCE } else { PATIENCE };
+    let patience = if world.subject.is_leased() { LEASED_PATIENCE } else { PATIENCE };
     for (n, steps) in [(0, a), (1, b)] {
         for _ in 0..steps {
             match workers[n].watch.step(&mut runs[n], patience).await {
@@ -176,7 +159,7 @@ where
                     break;
                 }
                 Step::Ended(ran) => {
-                    ended[n] = Some(workers[n].ended::<J>(ran));
+                    ended[n] = Some(workers[n].ended(ran));
                     got_no_further[n] = true;
                     break;
                 }
@@ -192,11 +175,11 @@ where
             while ended[n].is_none() {
                 match workers[n].watch.step(&mut runs[n], PATIENCE).await {
                     Step::Window(_) => {}
-                    Step::Blocked if began.elapsed() > world.scenario.limit => {
+                    Step::Blocked if began.elapsed() > world.subject.settings().limit => {
                         ended[n] = Some(workers[n].hung())
                     }
                     Step::Blocked => break,
-                    Step::Ended(ran) => ended[n] = Some(workers[n].ended::<J>(ran)),
+                    Step::Ended(ran) => ended[n] = Some(workers[n].ended(ran)),
                 }
             }
         }

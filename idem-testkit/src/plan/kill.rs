@@ -23,7 +23,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use idem_runtime::RunOn;
 use serde::{Deserialize, Serialize};
 
 use super::crash::{Windows, unrelated_work};
@@ -32,7 +31,7 @@ use crate::check::Trouble;
 use crate::lab::{Lab, LabDatabase};
 use crate::oracle::Oracle;
 use crate::report::{Difference, Moment, Report};
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::trial::Trial;
 use crate::watch::{Ack, Stop, slug};
 use crate::world::{Ended, World};
@@ -46,17 +45,12 @@ const WORD: &str = "idem-testkit child: ";
 /// How much of what a child writes is kept for a message.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     call: &Call,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let Some(test) = call.test() else {
         let why = "the name of the test is not known on this thread, so it cannot be started again; \
                    write `Scenario::test(\"module::name\")`";
@@ -66,7 +60,7 @@ where
     let mut unseen = BTreeSet::new();
     let mut windows = Windows::of(oracle);
     while let Some(window) = windows.next(only) {
-        let Some(mut world) = World::new(scenario).await? else { break };
+        let Some(mut world) = World::new(subject).await? else { break };
         let child = Child {
             id: call.id.clone(),
             nth: call.nth,
@@ -75,7 +69,7 @@ where
             shared: world.trial.shared(),
         };
         let later = world.timeline.elapsed();
-        let said = child.start(test.to_owned(), scenario.limit).await?;
+        let said = child.start(test.to_owned(), subject.settings().limit).await?;
         let moments = said.moments.into_iter();
         world.timeline.take_over(
             later,
@@ -103,7 +97,8 @@ where
     }
     (went.windows, went.hit) = windows.count();
     if !unseen.is_empty() {
-        let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", scenario.observers[*n].name)).collect();
+        let observers = subject.observers();
+        let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", observers[*n])).collect();
         went.skipped = Some(format!(
             "{} did not show after the kill what the process had counted before it, and was not judged there: it \
              counts in memory, which dies with the process; share a server or a file with `Scenario::state_with`",
@@ -141,16 +136,11 @@ impl CallId {
 
 impl Call {
     /// Identifies the call that is made now.
-    pub(crate) fn of<J, D, S>(scenario: &Scenario<J, D, S>, key: &str, plans: &[Plan]) -> Self
-    where
-        J: RunOn<D, S>,
-        D: LabDatabase,
-        S: Sync + 'static,
-    {
+    pub(crate) fn of<D: LabDatabase>(subject: &dyn Subject<D>, key: &str, plans: &[Plan]) -> Self {
         static CALLS: Mutex<BTreeMap<CallId, usize>> = Mutex::new(BTreeMap::new());
         let id = CallId {
-            test: scenario.test.clone().or_else(this_test),
-            job: J::SPEC.name.to_owned(),
+            test: subject.settings().test.clone().or_else(this_test),
+            job: subject.spec().name.to_owned(),
             key: key.to_owned(),
             database: D::SHORT_NAME.to_owned(),
         };
@@ -230,30 +220,25 @@ impl Child {
     }
 
     /// Comes to a check: does not return from the one that was meant, and passes by all others.
-    pub(crate) async fn meet<J, D, S>(
+    pub(crate) async fn meet<D: LabDatabase>(
         self,
         call: &Call,
-        scenario: &Scenario<J, D, S>,
-    ) -> Result<Report, Trouble>
-    where
-        J: RunOn<D, S>,
-        D: LabDatabase,
-        S: Clone + Send + Sync + 'static,
-    {
+        subject: &dyn Subject<D>,
+    ) -> Result<Report, Trouble> {
         end_with_parent();
         if !call.kills || !call.id.is_like(&self.id) || call.nth != self.nth {
             return Ok(call.report());
         }
         let lab = Lab::<D>::attached(&self.place)
             .ok_or_else(|| Trouble::Store(String::from("the parent names a place that is no database")))?;
-        let world = World::on(scenario, lab, Trial::joined(self.shared));
+        let world = World::on(subject, lab, Trial::joined(self.shared));
         let worker = world.worker('A', Stop::At(self.window), Ack::Heard)?;
-        let mut run = Box::pin(worker.idem.run(world.job()));
+        let mut run = worker.start();
         // What is lent is not dropped: the run keeps all that it holds.
-        let ended = tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await;
+        let ended = tokio::time::timeout(subject.settings().limit, worker.watch.run(&mut run)).await;
         let end = match ended {
             Ok(None) => End::StandsStill,
-            Ok(Some(ran)) => match worker.ended::<J>(ran) {
+            Ok(Some(ran)) => match worker.ended(ran) {
                 Ended::Answered(_) => End::GotThrough,
                 Ended::Again(why)
                 | Ended::Failed(why)

@@ -1,25 +1,18 @@
 //! The answer to COMMIT is lost: the connection breaks before or after the server has committed.
 
-use idem_runtime::RunOn;
-
 use super::{Went, judge_in_doubt, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::watch::{Ack, Stop};
 use crate::world::World;
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went::default();
     // A leased job commits several times, its claim first; the last answer that can be lost is that of the last commit.
     for number in 1..=MOST {
@@ -28,9 +21,9 @@ where
             if only.is_some_and(|only| only != schedule) {
                 continue;
             }
-            let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+            let Some(mut world) = World::new(subject).await? else { return Ok(went) };
             let worker = world.worker('A', Stop::Never, ack)?;
-            let ended = worker.run_through(world.job()).await;
+            let ended = worker.run_through().await;
             commits = worker.watch.commits();
             drop(worker);
             if commits < number {

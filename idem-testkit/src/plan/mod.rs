@@ -13,7 +13,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use idem_runtime::RunOn;
 use idem_runtime::job::Retain;
 use serde::Serialize;
 
@@ -22,7 +21,7 @@ use crate::hint;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::{Difference, Failure, PlanReport};
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::world::{Answer, Ended, World};
 
 /// One way to run a job more than once.
@@ -150,28 +149,23 @@ pub(crate) mod law {
 }
 
 /// Runs one plan, or one schedule of it.
-pub(crate) async fn run<J, D, S>(
+pub(crate) async fn run<D: LabDatabase>(
     plan: Plan,
-    scenario: &Scenario<J, D, S>,
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     call: &kill::Call,
     only: Option<&str>,
-) -> Result<(PlanReport, Option<Failure>), Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<(PlanReport, Option<Failure>), Trouble> {
     let began = Instant::now();
     let mut went = match plan {
-        Plan::Repeat => repeat::run(scenario, oracle, only).await?,
-        Plan::Concurrent => concurrent::run(scenario, oracle, only).await?,
-        Plan::Crash => crash::run(scenario, oracle, only).await?,
-        Plan::LostAck => lost_ack::run(scenario, oracle, only).await?,
-        Plan::Rival => rival::run(scenario, oracle, only).await?,
-        Plan::Interleavings => interleavings::run(scenario, oracle, only).await?,
-        Plan::Zombie => zombie::run(scenario, oracle, only).await?,
-        Plan::Kill => kill::run(scenario, oracle, call, only).await?,
+        Plan::Repeat => repeat::run(subject, oracle, only).await?,
+        Plan::Concurrent => concurrent::run(subject, oracle, only).await?,
+        Plan::Crash => crash::run(subject, oracle, only).await?,
+        Plan::LostAck => lost_ack::run(subject, oracle, only).await?,
+        Plan::Rival => rival::run(subject, oracle, only).await?,
+        Plan::Interleavings => interleavings::run(subject, oracle, only).await?,
+        Plan::Zombie => zombie::run(subject, oracle, only).await?,
+        Plan::Kill => kill::run(subject, oracle, call, only).await?,
     };
     if let (Some(schedule), 0) = (only, went.hit) {
         return Err(Trouble::Schedule(format!(
@@ -184,7 +178,7 @@ where
             plan,
             replay: replay(&schedule, call.test()),
             schedule,
-            hint: hint::of(plan, &J::SPEC, &wrong.differences),
+            hint: hint::of(plan, &subject.spec(), &wrong.differences),
             what: wrong.what,
             differences: wrong.differences,
             timeline: wrong.timeline,
@@ -204,16 +198,11 @@ fn replay(schedule: &str, test: Option<&str>) -> String {
 
 /// Judges runs of which one was cut off, so that nobody may know what has become of an effect: they may wait for a
 /// person then.
-pub(crate) async fn judge_in_doubt<J, D, S>(
-    world: &World<'_, J, D, S>,
+pub(crate) async fn judge_in_doubt<D: LabDatabase>(
+    world: &World<'_, D>,
     oracle: &Oracle,
     ended: &[Ended],
-) -> Result<Vec<Difference>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Vec<Difference>, Trouble> {
     if !ended.iter().any(is_parked) {
         return judge(world, oracle, ended).await;
     }
@@ -228,30 +217,25 @@ where
 }
 
 /// Compares what a trial left with a clean run, asks for a replay, and compares again.
-pub(crate) async fn judge<J, D, S>(
-    world: &World<'_, J, D, S>,
+pub(crate) async fn judge<D: LabDatabase>(
+    world: &World<'_, D>,
     oracle: &Oracle,
     ended: &[Ended],
-) -> Result<Vec<Difference>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Vec<Difference>, Trouble> {
     let first = ended.iter().find_map(|ended| match ended {
         Ended::Answered(answer) => Some(answer),
         _ => None,
     });
     let mut differences: Vec<_> = ended.iter().filter_map(|ended| oracle.answer(first, ended)).collect();
     let executed = ended.iter().filter(|ended| executed(ended)).count();
-    if J::SPEC.retain != Retain::None && executed > 1 {
+    if world.subject.spec().retain != Retain::None && executed > 1 {
         differences.push(Difference::Law {
             law: String::from(law::ONE_EXECUTES),
             found: format!("{executed} runs say that they executed"),
         });
     }
     differences.extend(oracle.differences(&world.left().await?));
-    if differences.is_empty() && J::SPEC.retain != Retain::None {
+    if differences.is_empty() && world.subject.spec().retain != Retain::None {
         let again = world.run('R').await?;
         differences.extend(oracle.answer(first, &again));
         if did_it(&again) {
@@ -279,17 +263,12 @@ fn did_it(ended: &Ended) -> bool {
 }
 
 /// Reports a trial that went wrong, and keeps its database.
-pub(crate) fn wrong<J, D, S>(
-    world: &mut World<'_, J, D, S>,
+pub(crate) fn wrong<D: LabDatabase>(
+    world: &mut World<'_, D>,
     schedule: String,
     what: String,
     differences: Vec<Difference>,
-) -> Wrong
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Wrong {
     world.lab.keep();
     let (timeline, kept) = (world.timeline.moments(), world.lab.address());
     Wrong { schedule, what, differences, timeline, kept }

@@ -1,29 +1,22 @@
 //! The same run again and again: delivered twice, retried by hand.
 
-use idem_runtime::RunOn;
-
 use super::{Went, judge, wrong};
 use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::world::World;
 
 /// How often the job runs.
 const TIMES: usize = 5;
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went { windows: TIMES - 1, ..Went::default() };
-    let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+    let Some(mut world) = World::new(subject).await? else { return Ok(went) };
     let times = match only {
         Some(schedule) => schedule.parse().ok().filter(|times| (2..=TIMES).contains(times)).unwrap_or(0),
         None => TIMES,

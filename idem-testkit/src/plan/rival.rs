@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use idem_runtime::Idem;
-use idem_runtime::RunOn;
 use idem_runtime::job::Retain;
 use idem_runtime::record::{NewRecord, Outcome};
 use idem_runtime::store::{Begun, Claim, Committed, KeyLock};
@@ -13,34 +12,29 @@ use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
-use crate::scenario::Scenario;
+use crate::subject::Subject;
 use crate::watch::{Ack, Step, Stop};
-use crate::world::{REJECTED, World, is_leased};
+use crate::world::{REJECTED, World};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const WINDOWS: [&str; 2] = ["after BEGIN", "before COMMIT"];
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went { windows: WINDOWS.len(), ..Went::default() };
-    let Some(result) = oracle.record.as_ref().filter(|_| J::SPEC.retain != Retain::None) else {
+    let Some(result) = oracle.record.as_ref().filter(|_| subject.spec().retain != Retain::None) else {
         went = Went {
             skipped: Some(String::from("a clean run leaves no record of its key")),
             ..Went::default()
         };
         return Ok(went);
     };
-    if is_leased::<J>() {
+    if subject.is_leased() {
         let why = "the key of a leased job is claimed on record before its body begins; see `zombie`";
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
     }
@@ -54,9 +48,9 @@ where
         if only.is_some_and(|only| only != schedule) {
             continue;
         }
-        let Some(mut world) = World::new(scenario).await? else { break };
+        let Some(mut world) = World::new(subject).await? else { break };
         let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
-        let mut run = Box::pin(worker.idem.run(world.job()));
+        let mut run = worker.start();
         let mut planted = false;
         let began = tokio::time::Instant::now();
         let ended = loop {
@@ -66,8 +60,8 @@ where
                     planted = true;
                 }
                 Step::Window(_) => {}
-                Step::Ended(ran) => break worker.ended::<J>(ran),
-                Step::Blocked if began.elapsed() > scenario.limit => break worker.hung(),
+                Step::Ended(ran) => break worker.ended(ran),
+                Step::Blocked if began.elapsed() > subject.settings().limit => break worker.hung(),
                 Step::Blocked => {}
             }
         };
@@ -100,22 +94,17 @@ where
 }
 
 /// Records the key, past every lock.
-async fn plant<J, D, S>(world: &World<'_, J, D, S>, outcome: Outcome, result: &[u8]) -> Result<(), Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+async fn plant<D: LabDatabase>(world: &World<'_, D>, outcome: Outcome, result: &[u8]) -> Result<(), Trouble> {
     let store = Idem::builder(world.lab.pool(1)).build().map_err(Trouble::store)?.store().clone();
     let key = world.key()?;
-    let job = store.enrol("default", J::SPEC.name).await.map_err(Trouble::store)?;
-    let fingerprint = world.job().fingerprint().map_err(|error| Trouble::Store(error.to_string()))?;
+    let job = store.enrol("default", world.subject.spec().name).await.map_err(Trouble::store)?;
+    let fingerprint = world.subject.fingerprint()?;
     let lock = KeyLock::None;
     let claim = Claim { key: &key, lock, wait: PATIENCE, records: true, row: None, undo: false };
     let Begun::Open { tx, .. } = store.begin(&claim).await.map_err(Trouble::store)? else {
         return Err(Trouble::Store(String::from("a rival's record cannot be planted: the store is busy")));
     };
-    let retain = J::SPEC.retain;
+    let retain = world.subject.spec().retain;
     let new = NewRecord { key: &key, job, outcome, fingerprint, result, retain };
     match tx.commit(Some(&new)).await.map_err(Trouble::store)? {
         Committed::Yes => {

@@ -6,11 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_runtime::RunOn;
 use sqlx::pool::PoolOptions;
 
 use super::{Went, did_it, judge_in_doubt, law, wrong};
@@ -18,9 +16,9 @@ use crate::check::Trouble;
 use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
-use crate::scenario::Scenario;
+use crate::subject::{Run, Subject};
 use crate::watch::{Ack, Step, Stop, Watch, slug};
-use crate::world::{Ended, Returned, Worker, World, is_leased};
+use crate::world::{Ended, Worker, World};
 
 /// How long a step may take before it counts as waiting for somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,24 +39,19 @@ const SETTLED: &str = "after the outcome is written";
 /// The window from which on a run has the key that takes it over.
 pub(super) const TAKEN_OVER: &str = "after the key is taken over";
 
-pub(crate) async fn run<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+pub(crate) async fn run<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
-    if is_leased::<J>() {
-        return leased(scenario, oracle, only).await;
+) -> Result<Went, Trouble> {
+    if subject.is_leased() {
+        return leased(subject, oracle, only).await;
     }
     let mut went = Went::default();
     // The awaits of a run are not the same each time, so windows go by their names: each trial takes a new one.
     let mut hit = BTreeSet::new();
     while hit.len() < MOST {
-        let Some(mut world) = World::new(scenario).await? else { break };
+        let Some(mut world) = World::new(subject).await? else { break };
         let Some((proxy, options)) = D::proxy(&world.lab.options(), Duration::ZERO).await else {
             let why = "there is no server to lose the connection to: the lock lasts exactly as long as the \
                        process, see `kill`";
@@ -67,7 +60,7 @@ where
         let pool = PoolOptions::new().max_connections(2).connect_lazy_with(options);
         let watch = Watch::new('A', world.timeline.clone(), Stop::Everywhere, Ack::Heard);
         let worker = world.worker_on(pool, Arc::new(watch))?;
-        let mut run = Box::pin(worker.idem.run(world.job()));
+        let mut run = worker.start();
         let began = tokio::time::Instant::now();
         let mut is_open = false;
         let at = loop {
@@ -84,11 +77,12 @@ where
                     if at == LAST {
                         // All windows are hit. A run that is dropped here would hold its tables for a while.
                         worker.watch.set_free();
-                        let _ = tokio::time::timeout(scenario.limit, worker.watch.run(&mut run)).await;
+                        let _ =
+                            tokio::time::timeout(subject.settings().limit, worker.watch.run(&mut run)).await;
                         break None;
                     }
                 }
-                Step::Blocked if began.elapsed() < scenario.limit => {}
+                Step::Blocked if began.elapsed() < subject.settings().limit => {}
                 Step::Blocked => {
                     let (at, timeline) = (worker.watch.last(), world.timeline.moments());
                     return Err(Trouble::Hung { at, timeline });
@@ -103,7 +97,7 @@ where
         proxy.cut();
         world.timeline.note('-', "cuts the connection of A");
         let successor = world.recover('B').await?;
-        let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
+        let zombie = wake_up(&worker, &mut run, subject.settings().limit).await?;
         drop(run);
         drop(worker);
         // What it still holds goes with its last connections.
@@ -127,16 +121,11 @@ where
 }
 
 /// The same for a leased job: what passes is the lease, and the worker keeps its connection.
-async fn leased<J, D, S>(
-    scenario: &Scenario<J, D, S>,
+async fn leased<D: LabDatabase>(
+    subject: &dyn Subject<D>,
     oracle: &Oracle,
     only: Option<&str>,
-) -> Result<Went, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Went, Trouble> {
     let mut went = Went::default();
     for successor in [Successor::IsDone, Successor::HasTheKey] {
         let only = match only {
@@ -148,15 +137,15 @@ where
         };
         let mut hit = BTreeSet::new();
         while hit.len() < MOST {
-            let Some(mut world) = World::new(scenario).await? else { return Ok(went) };
+            let Some(mut world) = World::new(subject).await? else { return Ok(went) };
             let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
-            let mut run = Box::pin(worker.idem.run(world.job()));
+            let mut run = worker.start();
             let wanted = |at: &str| match only {
                 Some(only) => only == slug(at),
                 None => !hit.contains(at),
             };
             let in_tx = successor.leaves_transactions_alone() && D::MANY_WRITERS;
-            let stands = stand_still::<J, D, S>(&worker, &mut run, scenario.limit, in_tx, wanted).await;
+            let stands = stand_still(&worker, &mut run, subject.settings().limit, in_tx, wanted).await;
             let stands = stands.map_err(|at| Trouble::Hung { at, timeline: world.timeline.moments() })?;
             let Some(at) = stands else { break };
             hit.insert(at.clone());
@@ -168,7 +157,7 @@ where
             let met = match successor {
                 Successor::IsDone => {
                     let ended = world.recover_after_a_death('B').await?;
-                    let zombie = wake_up::<_, _, J>(&worker, &mut run, scenario.limit).await?;
+                    let zombie = wake_up(&worker, &mut run, subject.settings().limit).await?;
                     Met { successor: ended, zombie }
                 }
                 Successor::HasTheKey => beside(&world, &worker, &mut run).await?,
@@ -237,18 +226,13 @@ impl fmt::Display for Successor {
 
 /// Lets a leased run go on to the first window that is wanted, from its claim on. `None` if there is none; an error,
 /// which says where, if it hangs.
-async fn stand_still<J, D, S>(
-    worker: &Worker<D, S>,
-    run: &mut (impl Future<Output = Returned<J>> + Unpin),
+async fn stand_still<D: LabDatabase>(
+    worker: &Worker<D>,
+    run: &mut Run,
     limit: Duration,
     in_tx_too: bool,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Option<String>, String>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Option<String>, String> {
     let began = tokio::time::Instant::now();
     let (mut has_the_key, mut is_in_tx) = (false, false);
     loop {
@@ -272,35 +256,30 @@ where
 }
 
 /// Lets B take the key over, then A wake up and go on to its end, and then B. Returns how B and A ended.
-async fn beside<J, D, S>(
-    world: &World<'_, J, D, S>,
-    worker: &Worker<D, S>,
-    run: &mut (impl Future<Output = Returned<J>> + Unpin),
-) -> Result<Met, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
-    let limit = world.scenario.limit;
+async fn beside<D: LabDatabase>(
+    world: &World<'_, D>,
+    worker: &Worker<D>,
+    run: &mut Run,
+) -> Result<Met, Trouble> {
+    let limit = world.subject.settings().limit;
     world.let_leases_lapse().await;
     let successor = world.worker('B', Stop::Everywhere, Ack::Heard)?;
-    let mut second = Box::pin(successor.idem.run(world.job()));
+    let mut second = successor.start();
     let began = tokio::time::Instant::now();
     let ended = loop {
         match successor.watch.step(&mut second, PATIENCE).await {
             Step::Window(at) if at == TAKEN_OVER => break None,
             Step::Window(_) => {}
-            Step::Ended(ran) => break Some(successor.ended::<J>(ran)),
+            Step::Ended(ran) => break Some(successor.ended(ran)),
             Step::Blocked if began.elapsed() < limit => {}
             Step::Blocked => break Some(successor.hung()),
         }
     };
-    let zombie = wake_up::<_, _, J>(worker, run, limit).await?;
+    let zombie = wake_up(worker, run, limit).await?;
     if let Some(ended) = ended {
         return Ok(Met { successor: ended, zombie });
     }
-    let successor = match wake_up::<_, _, J>(&successor, &mut second, limit).await? {
+    let successor = match wake_up(&successor, &mut second, limit).await? {
         Ended::Again(_) => world.recover_after_a_death('R').await?,
         ended => ended,
     };
@@ -308,20 +287,15 @@ where
 }
 
 /// Lets a worker that stood still go on to its end.
-async fn wake_up<D, S, J>(
-    worker: &Worker<D, S>,
-    run: &mut (impl Future<Output = Returned<J>> + Unpin),
+async fn wake_up<D: LabDatabase>(
+    worker: &Worker<D>,
+    run: &mut Run,
     limit: Duration,
-) -> Result<Ended, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Ended, Trouble> {
     worker.watch.note("wakes up");
     worker.watch.set_free();
     match tokio::time::timeout(limit, worker.watch.run(run)).await {
-        Ok(Some(ran)) => Ok(worker.ended::<J>(ran)),
+        Ok(Some(ran)) => Ok(worker.ended(ran)),
         Ok(None) => Err(Trouble::Store(String::from("a worker that was set free crashed"))),
         Err(_) => Ok(worker.hung()),
     }
@@ -334,17 +308,12 @@ struct Met {
 }
 
 /// `was_done` tells that the outcome was written before the worker stood still.
-async fn judge_zombie<J, D, S>(
-    world: &World<'_, J, D, S>,
+async fn judge_zombie<D: LabDatabase>(
+    world: &World<'_, D>,
     oracle: &Oracle,
     Met { successor, zombie }: Met,
     was_done: bool,
-) -> Result<Vec<Difference>, Trouble>
-where
-    J: RunOn<D, S>,
-    D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
-{
+) -> Result<Vec<Difference>, Trouble> {
     let mut differences: Vec<Difference> =
         not_as_a_zombie(&zombie).filter(|_| !was_done).into_iter().collect();
     let mut ended = vec![successor];
