@@ -26,33 +26,42 @@ use crate::report::Moment;
 const ARRIVAL: Duration = Duration::from_millis(1);
 
 /// How long an answer is held back at most: a run that blocks its thread until it comes would wait for ever.
-const HOLD: Duration = Duration::from_millis(20);
+const HOLD: Duration = Duration::from_millis(100);
+
+/// How long statements of a run that crashes have to notice it.
+const DYING: Duration = Duration::from_millis(2);
 
 /// Whose turn it is: that of a run that is polled, or that of the database which answers it.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    is_polled: Mutex<bool>,
+    whose: Mutex<Whose>,
     passes: Condvar,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Whose {
+    #[default]
+    Database,
+    Run,
+    /// The run is gone with what it had sent last.
+    Nobody,
+}
+
 impl Turn {
-    /// Waits while the run is polled.
-    pub(crate) fn wait(&self) {
-        let is_polled = self.is_polled.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.passes.wait_timeout_while(is_polled, HOLD, |is_polled| *is_polled);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    /// Waits while the run is polled; tells whether the statement may go on.
+    pub(crate) fn wait(&self) -> bool {
+        let whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.passes.wait_timeout_while(whose, HOLD, |whose| *whose == Whose::Run);
+        let mut whose = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if *whose == Whose::Run {
+            *whose = Whose::Database;
+        }
+        *whose == Whose::Database
     }
 
-    fn take(&self, is_polled: bool) {
-        *self.is_polled.lock().unwrap_or_else(PoisonError::into_inner) = is_polled;
+    fn pass_to(&self, whose: Whose) {
+        *self.whose.lock().unwrap_or_else(PoisonError::into_inner) = whose;
         self.passes.notify_all();
-    }
-
-    fn poll<F: Future>(&self, run: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ran<F::Output>> {
-        self.take(true);
-        let polled = poll_caught(run, cx);
-        self.take(false);
-        polled
     }
 }
 
@@ -308,7 +317,22 @@ impl Watch {
         state.stopped
     }
 
-    /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped.
+    /// Ends the statement that a run was waiting for when it crashed. That it might have been done all the same is what
+    /// the next window is about.
+    pub(crate) fn lose_statement(&self) {
+        self.turn.pass_to(Whose::Nobody);
+        // The whole thread waits: nothing else of this worker is to be lost with it.
+        std::thread::sleep(DYING);
+        self.turn.pass_to(Whose::Database);
+    }
+
+    /// Lets the statement be done that a run was waiting for when it crashed.
+    pub(crate) fn finish_statement(&self) {
+        self.turn.pass_to(Whose::Database);
+    }
+
+    /// Runs to the end, or to the window where the run ends: `None` then, and the run is dropped. What it was waiting for
+    /// is to be lost or finished by the caller.
     pub(crate) async fn run<F: Future>(&self, run: F) -> Option<Ran<F::Output>> {
         let mut run = pin!(run);
         let is_counted = matches!(self.state().stop, Stop::At(_));
@@ -320,18 +344,17 @@ impl Watch {
                 answer_arrives.as_mut().reset(tokio::time::Instant::now() + ARRIVAL);
             }
             ready!(answer_arrives.as_mut().poll(cx));
-            let polled = match is_counted {
-                true => self.turn.poll(run.as_mut(), cx),
-                false => poll_caught(run.as_mut(), cx),
-            };
-            match polled {
-                Poll::Ready(ran) => Poll::Ready(Some(ran)),
-                Poll::Pending if self.reach_await() => Poll::Ready(None),
-                Poll::Pending => {
-                    asleep = true;
-                    Poll::Pending
-                }
+            if is_counted {
+                self.turn.pass_to(Whose::Run);
             }
+            let polled = match poll_caught(run.as_mut(), cx) {
+                Poll::Ready(ran) => Poll::Ready(Some(ran)),
+                Poll::Pending if self.reach_await() => return Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            };
+            asleep = polled.is_pending();
+            self.turn.pass_to(Whose::Database);
+            polled
         })
         .await;
         match &ended {
@@ -357,7 +380,10 @@ impl Watch {
                 asleep = false;
                 return Poll::Ready(Step::Window(self.state().reach_await()));
             }
-            match self.turn.poll(Pin::new(&mut *run), cx) {
+            self.turn.pass_to(Whose::Run);
+            let polled = poll_caught(Pin::new(&mut *run), cx);
+            self.turn.pass_to(Whose::Database);
+            match polled {
                 Poll::Ready(ran) => Poll::Ready(Step::Ended(ran)),
                 Poll::Pending => {
                     if std::mem::take(&mut self.state().is_turned_away) {
@@ -411,5 +437,65 @@ fn poll_caught<F: Future>(run: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<Ran<F:
             let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
             Poll::Ready(Ran::Panicked(message.unwrap_or_else(|| String::from("a value that is no text"))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks a database on another thread, and gives it all the time that it needs before it looks for the answer.
+    async fn ask(turn: Arc<Turn>) {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            turn.wait();
+            let _ = answer.send(());
+        });
+        std::thread::sleep(Duration::from_millis(5));
+        answered.await.expect("it is answered");
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_waited_for_however_fast_it_comes() {
+        let watch = Watch::new('A', Timeline::new(), Stop::At(String::new()), Ack::Heard);
+        let turn = &watch.turn;
+        let run = async {
+            for _ in 0..3 {
+                ask(Arc::clone(turn)).await;
+            }
+        };
+        assert!(watch.run(run).await.is_some());
+        assert_eq!(watch.windows(), ["await 1 of start", "await 2 of start", "await 3 of start"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_run_waits_for_as_it_crashes_is_lost_or_done() {
+        for is_lost in [true, false] {
+            let at = Stop::At(String::from("await 1 of start"));
+            let watch = Watch::new('A', Timeline::new(), at, Ack::Heard);
+            let turn = Arc::clone(&watch.turn);
+            let (says, said) = std::sync::mpsc::channel();
+            let run = async {
+                std::thread::spawn(move || says.send(turn.wait()));
+                pending::<()>().await;
+            };
+            assert!(watch.run(run).await.is_none());
+            match is_lost {
+                true => watch.turn.pass_to(Whose::Nobody),
+                false => watch.finish_statement(),
+            }
+            assert_eq!(said.recv().expect("it comes back"), !is_lost);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_blocks_its_thread_gets_its_answer_all_the_same() {
+        let watch = Watch::new('A', Timeline::new(), Stop::At(String::new()), Ack::Heard);
+        let turn = Arc::clone(&watch.turn);
+        let run = async {
+            assert!(std::thread::spawn(move || turn.wait()).join().expect("it comes back"));
+        };
+        assert!(watch.run(run).await.is_some());
+        assert!(watch.windows().is_empty());
     }
 }

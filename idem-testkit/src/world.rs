@@ -246,7 +246,10 @@ impl<D: LabDatabase> Worker<D> {
     pub(crate) async fn run(&self) -> Option<Ended> {
         match tokio::time::timeout(self.limit, self.watch.run(self.start())).await {
             Err(_) => Some(self.hung()),
-            Ok(None) => None,
+            Ok(None) => {
+                self.watch.lose_statement();
+                None
+            }
             Ok(Some(ran)) => Some(self.ended(ran)),
         }
     }

@@ -28,10 +28,10 @@ pub trait Trials: SqlDatabase {
     }
 
     /// Calls `hold` while a statement of the connection is under way, as often as it likes: the answer comes when it
-    /// has returned. What answers over a network cannot be held back, and comes late by itself.
+    /// has returned, and the statement ends without effect if it returned `false`. What answers over a network cannot be held back, and comes late by itself.
     async fn hold_answers(
         connection: &mut <Self as sqlx::Database>::Connection,
-        hold: Arc<dyn Fn() + Send + Sync>,
+        hold: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<(), sqlx::Error> {
         let _ = (connection, hold);
         Ok(())
@@ -61,14 +61,10 @@ impl Trials for sqlx::Sqlite {
 
     async fn hold_answers(
         connection: &mut <Self as sqlx::Database>::Connection,
-        hold: Arc<dyn Fn() + Send + Sync>,
+        hold: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<(), sqlx::Error> {
         // After every instruction of a statement, on the thread that the connection has for its statements.
-        let goes_on = move || {
-            hold();
-            true
-        };
-        connection.lock_handle().await?.set_progress_handler(1, goes_on);
+        connection.lock_handle().await?.set_progress_handler(1, move || hold());
         Ok(())
     }
 }

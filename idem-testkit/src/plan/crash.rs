@@ -58,9 +58,9 @@ const TRIES_OF_ONE: usize = 40;
 
 /// The windows to crash at.
 ///
-/// How many awaits a run has depends on how fast answers come: one whose answer is there already is none. So
-/// every run may show new windows, and an await that does not come again does not count. The sides of the
-/// store's calls always do.
+/// How many awaits a run has can depend on how fast answers come: over a network one may be there already, which is
+/// no await, and on a busy machine one may come in parts. So every run may show new windows, and an await that does
+/// not come again does not count. The sides of the store's calls always do.
 pub(super) struct Windows {
     known: Vec<String>,
     /// The one to try now.

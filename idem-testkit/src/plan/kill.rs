@@ -237,7 +237,10 @@ impl Child {
         // What is lent is not dropped: the run keeps all that it holds.
         let ended = tokio::time::timeout(subject.settings().limit, worker.watch.run(&mut run)).await;
         let end = match ended {
-            Ok(None) => End::StandsStill,
+            Ok(None) => {
+                worker.watch.finish_statement();
+                End::StandsStill
+            }
             Ok(Some(ran)) => match worker.ended(ran) {
                 Ended::Answered(_) => End::GotThrough,
                 Ended::Again(why)
