@@ -18,7 +18,7 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     let run_key = unique.and_then(|unique| unique.run_key.as_ref()).map(|key| run_key(krate, key));
     let fingerprint = fingerprint(job);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
-    let describe_error = describe_error(krate, &error);
+    let describe_error = describe_error(krate);
     let (kind, row) = match &job.kind {
         Kind::Atomic { lock, .. } => (own("Atomic"), row(krate, lock)),
         Kind::Leased { .. } => (own("Leased"), None),
@@ -170,12 +170,12 @@ fn replay(job: &Job, error_ty: &TokenStream) -> TokenStream {
 }
 
 /// Returns what is said of a failed run: the error as text, if its type has one.
-fn describe_error(krate: &Path, error_ty: &TokenStream) -> TokenStream {
+fn describe_error(krate: &Path) -> TokenStream {
     let error = own("error");
     quote_spanned! {Span::mixed_site()=>
         fn describe_error(#error: &Self::Error) -> ::std::string::String {
             use #krate::__private::describe::{ViaDebug as _, ViaDisplay as _, ViaName as _};
-            (&&&#krate::__private::describe::Described::<#error_ty>(#error)).text()
+            (&&&#krate::__private::describe::Described(#error)).text()
         }
     }
 }

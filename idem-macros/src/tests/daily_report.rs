@@ -113,8 +113,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described::<MailError>(error))
-                .text()
+            (&&&::idem_runtime::__private::describe::Described(error)).text()
         }
     }
     impl<__Db, __State> ::idem_runtime::LeasedJob<__Db, __State> for DailyReport

@@ -120,8 +120,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described::<FulfilError>(error))
-                .text()
+            (&&&::idem_runtime::__private::describe::Described(error)).text()
         }
     }
     impl<__State> ::idem_runtime::LeasedJob<Postgres, __State> for Fulfil

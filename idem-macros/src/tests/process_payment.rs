@@ -144,8 +144,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described::<PaymentError>(error))
-                .text()
+            (&&&::idem_runtime::__private::describe::Described(error)).text()
         }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for ProcessPayment

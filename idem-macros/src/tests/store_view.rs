@@ -145,8 +145,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described::<sqlx::Error>(error))
-                .text()
+            (&&&::idem_runtime::__private::describe::Described(error)).text()
         }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for StoreView
