@@ -28,7 +28,8 @@ pub trait Trials: SqlDatabase {
     }
 
     /// Calls `hold` while a statement of the connection is under way, as often as it likes: the answer comes when it
-    /// has returned, and the statement ends without effect if it returned `false`. What answers over a network cannot be held back, and comes late by itself.
+    /// has returned, and the statement ends without effect if it returned `false`. What answers over a network cannot be
+    /// held back, and comes late by itself.
     async fn hold_answers(
         connection: &mut <Self as sqlx::Database>::Connection,
         hold: Arc<dyn Fn() -> bool + Send + Sync>,
