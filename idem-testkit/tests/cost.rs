@@ -330,23 +330,26 @@ mod postgres {
     #[tokio::test]
     async fn sixteen_runs_at_once_share_one_transaction() {
         let Some(server) = Server::start().await else { return };
-        let trips = server.proxy.round_trips();
-        let barrier = Arc::new(tokio::sync::Barrier::new(16));
-        let runs: Vec<_> = (0..16)
-            .map(|_| {
-                let (idem, barrier) = (server.idem.clone(), Arc::clone(&barrier));
-                tokio::spawn(async move {
-                    barrier.wait().await;
-                    charge(&idem, 7_777, 0).await.unwrap().is_executed()
+        // What one crowd has learnt is no reason for the next to read first.
+        for id in 7_777..7_781 {
+            let trips = server.proxy.round_trips();
+            let barrier = Arc::new(tokio::sync::Barrier::new(16));
+            let runs: Vec<_> = (0..16)
+                .map(|_| {
+                    let (idem, barrier) = (server.idem.clone(), Arc::clone(&barrier));
+                    tokio::spawn(async move {
+                        barrier.wait().await;
+                        charge(&idem, id, 0).await.unwrap().is_executed()
+                    })
                 })
-            })
-            .collect();
-        let mut executed = 0;
-        for run in runs {
-            executed += u32::from(run.await.unwrap());
+                .collect();
+            let mut executed = 0;
+            for run in runs {
+                executed += u32::from(run.await.unwrap());
+            }
+            assert_eq!(executed, 1);
+            assert_eq!(server.proxy.round_trips() - trips, 4, "of key {id}");
         }
-        assert_eq!(executed, 1);
-        assert_eq!(server.proxy.round_trips() - trips, 4);
     }
 }
 

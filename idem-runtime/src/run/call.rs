@@ -102,7 +102,8 @@ where
                 }
                 let landing = tokio::time::timeout(left, passenger.landing()).await;
                 match landing {
-                    Ok(Some(record)) => return call.answer(&record),
+                    // The store was not asked, so this says nothing about what it should be asked first.
+                    Ok(Some(record)) => return call.answer_with(&record),
                     Ok(None) => {}
                     Err(_) => return Err(call.busy(started.elapsed()).into()),
                 }
@@ -130,9 +131,13 @@ impl<'a, J: Job> Call<'a, J> {
         Ok(Call { key, fingerprint, enrolled: context.enrolled, job: PhantomData })
     }
 
-    /// Answers from a record.
+    /// Answers from a record that the store has found.
     pub(super) fn answer(&self, record: &Record) -> Ended<J::Output, J::Error> {
         self.enrolled.replayed();
+        self.answer_with(record)
+    }
+
+    fn answer_with(&self, record: &Record) -> Ended<J::Output, J::Error> {
         match record::admit(Some(record), self.fingerprint) {
             Admission::Refuse { recorded } => return Err(self.key_reused(recorded).into()),
             Admission::Replay | Admission::Run => {}
