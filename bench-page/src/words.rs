@@ -101,21 +101,28 @@ pub(crate) fn why_behind(store: Store, form: Form, other: Contender) -> &'static
              expired, and decodes the result."
         }
         (Form::Herd, ..) => {
-            "The batch is one run and fifteen that wait for it in the process; that run reads its record first, in a message of its own."
+            "The batch is one run and fifteen that wait for it in the process and are answered from its record when it has committed."
         }
         (Form::Steps, Store::Sqlite, _) => {
             "Each step is a row of its own, and the outcome deletes them again; by hand a step is a number in the row of the claim."
         }
-        (Form::Steps, Store::Postgres | Store::Mysql, _) => {
+        (Form::Steps, Store::Postgres, _) => {
+            "There are fewer messages, and the statements are prepared either way, but there is more to write: each step is a row of its own, and the \
+             outcome deletes them again; by hand it is a number in the row of the claim."
+        }
+        (Form::Steps, Store::Mysql, _) => {
             "There are fewer messages, but all that writes of a leased job is text, which the server parses and plans each time; by hand it is \
              prepared. Each step is also a row of its own, and the outcome deletes them again; by hand it is a number in the row of the claim."
         }
-        (Form::Enqueue | Form::EnqueueHundred, ..) => {
-            "The one message that looks for a record and for a claim, takes the claim and enqueues is long, and is parsed and planned each time. The claim is a row of its own with \
+        (Form::Enqueue, ..) => {
+            "One statement looks for a record and for a claim, takes the claim and enqueues. The claim is a row of its own with two indexes; apalis alone has none, and graphile_worker's key is a column of the job."
+        }
+        (Form::EnqueueHundred, ..) => {
+            "The one message that looks for records and for claims, takes the claims and enqueues is long, and is parsed and planned each time. A claim is a row of its own with \
              two indexes; apalis alone has none, and graphile_worker's key is a column of the job."
         }
         (Form::EnqueueDuplicate, ..) => {
-            "The look for what is queued is the same long message as for a new task, and is parsed and planned each time."
+            "The look for what is queued is the same long statement as for a new task."
         }
     }
 }
@@ -125,9 +132,6 @@ pub(crate) fn why_dearer(form: Form, measure: Measure) -> &'static str {
     match (form, measure) {
         (Form::First | Form::Herd, Measure::WalBytes) => {
             "A record has a fingerprint, its job, its times and its key in readable form; what is written by hand has some of these or none."
-        }
-        (Form::Herd, Measure::RoundTrips) => {
-            "The fifteen runs that wait in the process count as replays, so the job expects another one, and the run of the next batch reads first ([decision 0004](decisions/0004-read-or-open-first.md))."
         }
         (Form::Steps, Measure::RoundTrips) => {
             "A step opens its transaction, does what its body says and records itself: one message beside each of the body's, and \

@@ -181,21 +181,23 @@ async fn check_a_locked_record_holds_up_no_other_lease<D: LabDatabase>(store: &d
 }
 
 /// Loses messages on their way there or back: what was done is done once, and said once it is known.
-async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>) {
+/// `words` are found in the messages that claim a key, end a step and settle.
+async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>, words: [&str; 3]) {
     let Server { store, proxy, .. } = server;
+    let [claiming, ending, settling] = words;
     for (number, loss) in [Loss::Request, Loss::Answer].into_iter().enumerate() {
         let key = key(&format!("lost {number}"));
         // The connection stood idle, so the claim is sent again, and is its own where the first was heard.
-        proxy.lose(loss, "INSERT");
+        proxy.lose(loss, claiming);
         let hold = claim_new(&**store, &key, 7, HOUR).await;
         assert!(!proxy.is_loss_pending());
 
-        proxy.lose(loss, "INSERT");
+        proxy.lose(loss, ending);
         let step = Change::EndStep { seq: 0, name: "a", result: b"r" };
         assert_eq!(store.change(&hold, &step).await.unwrap(), Held::Yes);
         assert!(!proxy.is_loss_pending());
 
-        proxy.lose(loss, "DELETE");
+        proxy.lose(loss, settling);
         let held = store.change(&hold, &settle(b"result", &[task(&key)])).await.unwrap();
         assert!(!proxy.is_loss_pending());
         assert_eq!(held, if loss == Loss::Request { Held::Yes } else { Held::Unknown });
@@ -310,6 +312,79 @@ mod postgres {
         check_round_trips(&server, 1).await;
     }
 
+    /// A store with a single session.
+    async fn store_of_one_session(lab: &Lab<Postgres>) -> Arc<dyn Store<Postgres>> {
+        store_on(sqlx::pool::PoolOptions::new().max_connections(1).connect_lazy_with(lab.options())).await
+    }
+
+    /// Runs a job of one step; `body` is that of the step.
+    async fn run_of_one_step(
+        store: &dyn Store<Postgres>,
+        name: &str,
+        body: impl AsyncFnOnce(&mut PgConnection),
+    ) {
+        let key = key(name);
+        let hold = claim_new(store, &key, 1, HOUR).await;
+        let mut tx = begin_step(store, &key).await;
+        body(tx.connection()).await;
+        let step = TxStep { seq: 0, name: "step", result: b"r" };
+        assert_eq!(tx.commit_step(&hold, &step).await.unwrap(), Held::Yes);
+        assert_eq!(store.change(&hold, &settle(b"done", &[])).await.unwrap(), Held::Yes);
+    }
+
+    #[tokio::test]
+    async fn a_session_prepares_what_a_leased_job_calls_once() {
+        let Some(lab) = Postgres::lab().await else { return };
+        let store = store_of_one_session(&lab).await;
+        for name in ["first", "second"] {
+            run_of_one_step(&*store, name, async |_| {}).await;
+        }
+        let calls = "SELECT regexp_replace(name, '^idem_(.*)_[0-9a-f]{8}$', '\\1'), generic_plans + custom_plans \
+                     FROM pg_prepared_statements WHERE from_sql ORDER BY 1";
+        run_of_one_step(&*store, "third", async |session| {
+            let calls: Vec<(String, i64)> = sqlx::query_as(calls).fetch_all(session).await.unwrap();
+            let calls: Vec<_> = calls.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+            assert_eq!(
+                calls,
+                [
+                    ("claim", 3),
+                    ("delete_steps", 2),
+                    ("end", 2),
+                    ("end_step", 2),
+                    ("entry", 3),
+                    ("held", 2),
+                    ("must_hold", 2),
+                    ("ring", 2)
+                ]
+            );
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_lost_its_statements_is_sent_text() {
+        let Some(lab) = Postgres::lab().await else { return };
+        let store = store_of_one_session(&lab).await;
+        run_of_one_step(&*store, "first", async |_| {}).await;
+
+        let key = key("lost");
+        let hold = claim_new(&*store, &key, 1, HOUR).await;
+        let mut tx = begin_step(&*store, &key).await;
+        sqlx::raw_sql("DEALLOCATE ALL").execute(tx.connection()).await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(store.change(&hold, &settle(b"done", &[])).await.unwrap(), Held::Yes);
+        assert_eq!(store.entry(key.hash()).await.unwrap().unwrap().payload, b"done");
+
+        run_of_one_step(&*store, "then", async |session| {
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_prepared_statements WHERE from_sql")
+                .fetch_one(session)
+                .await
+                .unwrap();
+            assert_eq!(count, 0);
+        })
+        .await;
+    }
+
     #[tokio::test]
     async fn who_finds_a_key_taken_or_done_writes_nothing() {
         let _alone = ALONE.write().await;
@@ -355,7 +430,11 @@ mod postgres {
     async fn a_lost_answer_is_not_a_lost_write() {
         let _beside = ALONE.read().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
-        check_a_lost_answer_is_not_a_lost_write(&server).await;
+        check_a_lost_answer_is_not_a_lost_write(
+            &server,
+            ["idem_claim", "idem_end_step", "idem_delete_steps"],
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -578,7 +657,7 @@ mod mysql {
     #[tokio::test]
     async fn a_lost_answer_is_not_a_lost_write() {
         let Some(server) = Server::<MySql>::start().await else { return };
-        check_a_lost_answer_is_not_a_lost_write(&server).await;
+        check_a_lost_answer_is_not_a_lost_write(&server, ["INSERT", "INSERT", "DELETE"]).await;
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use sqlx::{Column, Postgres, Row};
 use tracing::warn;
 
 use super::lease_statements::Locked;
+use super::saved::Script;
 use super::{
     PostgresStore, Session, bytes_of_hex, is_lock_timeout, is_prepared_elsewhere, key_of_uuid, message,
 };
@@ -35,7 +36,7 @@ impl PostgresStore {
     /// one takes its place.
     pub(super) async fn send(
         &self,
-        write: impl Fn(&mut Session) -> String + Send + Sync,
+        write: impl Fn(&mut Script, &mut Session) + Send + Sync,
     ) -> Result<Answer, StoreError> {
         self.send_on(&self.connections, write).await
     }
@@ -43,17 +44,25 @@ impl PostgresStore {
     async fn send_on(
         &self,
         connections: &Connections<Postgres>,
-        write: impl Fn(&mut Session) -> String + Send + Sync,
+        write: impl Fn(&mut Script, &mut Session) + Send + Sync,
     ) -> Result<Answer, StoreError> {
         let mut again = false;
         loop {
             let mut connection = connections.lease().await?;
-            let sql = write(connection.session());
-            let rows = message(&mut connection, sql).await;
+            let session = connection.session();
+            let mut script = self.script_in(session);
+            write(&mut script, session);
+            let keeps = script.keeps();
+            let rows = script.send(&mut connection).await;
             match &rows {
                 Ok(_) => connection.give_back(),
                 Err(error) if connection.is_reused() && broke(error) => {
                     again = true;
+                    continue;
+                }
+                // Nothing of it has been done.
+                Err(error) if keeps && is_prepared_elsewhere(error) => {
+                    self.stop_preparing(error);
                     continue;
                 }
                 // Its transaction did not end in order, so it is closed.
@@ -64,17 +73,14 @@ impl PostgresStore {
     }
 
     /// Sends a renewal, on a connection of its own: it must not queue behind the runs that it keeps alive.
-    async fn beat(&self, write: impl Fn(&mut Session) -> String + Send + Sync) -> Result<Answer, StoreError> {
-        self.send_on(&self.heart, write).await
+    async fn beat(&self, sql: String) -> Result<Answer, StoreError> {
+        self.send_on(&self.heart, |script, _| script.push_str(&sql)).await
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.
-    pub(super) async fn ask(
-        &self,
-        doing: &str,
-        write: impl Fn(&mut Session) -> String + Send + Sync,
-    ) -> Result<Vec<PgRow>, StoreError> {
-        self.send(write).await?.rows.map_err(|error| driver_error(doing, error))
+    pub(super) async fn ask(&self, doing: &str, sql: String) -> Result<Vec<PgRow>, StoreError> {
+        let sent = self.send(|script, _| script.push_str(&sql)).await?;
+        sent.rows.map_err(|error| driver_error(doing, error))
     }
 }
 
@@ -83,7 +89,8 @@ impl LeaseStore for PostgresStore {
     async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
         let doing = "claiming a key";
         loop {
-            let Answer { rows, again } = self.send(|_| self.lease_statements.claim(claim)).await?;
+            let Answer { rows, again } =
+                self.send(|script, _| self.lease_statements.claim(script, claim)).await?;
             let rows = rows.map_err(|error| driver_error(doing, error))?;
             let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
             match entry {
@@ -103,7 +110,8 @@ impl LeaseStore for PostgresStore {
         found: &Entry,
     ) -> Result<Option<Vec<StepRecord>>, StoreError> {
         let doing = "taking a key over";
-        let Answer { rows, again } = self.send(|_| self.lease_statements.take_over(claim, found)).await?;
+        let sql = self.lease_statements.take_over(claim, found);
+        let Answer { rows, again } = self.send(|script, _| script.push_str(&sql)).await?;
         let rows = rows.map_err(|error| driver_error(doing, error))?;
         let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
         let taken = entry.filter(|entry| is_held(&rows) || again && holds(entry, &claim.hold()));
@@ -113,14 +121,13 @@ impl LeaseStore for PostgresStore {
     async fn entry(&self, key: KeyHash) -> Result<Option<Entry>, StoreError> {
         let failed = |error| driver_error("reading what is recorded of a key", error);
         if !self.has_sessions() {
-            let rows = self
-                .ask("reading what is recorded of a key", |_| self.lease_statements.entry_text(key))
-                .await?;
+            let rows =
+                self.ask("reading what is recorded of a key", self.lease_statements.entry_text(key)).await?;
             return read_entry_and_steps(&rows).map_err(failed);
         }
         loop {
             let mut connection = self.connections.lease().await?;
-            let query = sqlx::query(self.lease_statements.entry.clone())
+            let query = sqlx::query(self.lease_statements.entry.query())
                 .bind(uuid::Uuid::from_bytes(*key.as_bytes()));
             match query.fetch_all(&mut *connection).await {
                 Ok(rows) => {
@@ -143,8 +150,8 @@ impl LeaseStore for PostgresStore {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let renew = |locked| move |_: &mut Session| self.lease_statements.renew(leases, locked);
-        let rows = self.beat(renew(Locked::Skip)).await?.rows.map_err(failed)?;
+        let renew = self.lease_statements.renew(leases, Locked::Skip);
+        let rows = self.beat(renew).await?.rows.map_err(failed)?;
         let mut renewed = read_tokens(&rows).map_err(failed)?;
         let left: Vec<Lease> =
             leases.iter().filter(|lease| !renewed.contains(&lease.hold.token.0)).copied().collect();
@@ -152,13 +159,13 @@ impl LeaseStore for PostgresStore {
             return Ok(Vec::new());
         }
         // Some are lost, or locked, as by a write of their own runs: those are waited for, but not by the others.
-        let wait = |_: &mut Session| self.lease_statements.renew(&left, Locked::Wait(RENEWAL_LOCK_WAIT));
+        let wait = self.lease_statements.renew(&left, Locked::Wait(RENEWAL_LOCK_WAIT));
         let rows = match self.beat(wait).await?.rows {
             Ok(rows) => rows,
             // While somebody has a record locked nobody can take the key over either, so its lease is not lost yet.
             Err(error) if is_lock_timeout(&error) => {
                 warn!(leases = left.len(), "records are locked for long; their leases are renewed later");
-                self.beat(|_| self.lease_statements.still_held(&left)).await?.rows.map_err(failed)?
+                self.beat(self.lease_statements.still_held(&left)).await?.rows.map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -168,7 +175,9 @@ impl LeaseStore for PostgresStore {
 
     async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
         let Answer { rows, again } = self
-            .send(|session| self.lease_statements.change(hold, change, self.bell_in(session, hold.key)))
+            .send(|script, session| {
+                self.lease_statements.change(script, hold, change, self.bell_in(session, hold.key));
+            })
             .await?;
         match rows {
             Ok(rows) if is_held(&rows) => Ok(Held::Yes),
@@ -182,7 +191,7 @@ impl LeaseStore for PostgresStore {
 
     async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
         let doing = "listing keys without an outcome";
-        let rows = self.ask(doing, |_| self.lease_statements.unfinished(filter)).await?;
+        let rows = self.ask(doing, self.lease_statements.unfinished(filter)).await?;
         rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
     }
 
@@ -190,9 +199,10 @@ impl LeaseStore for PostgresStore {
         // A person's word is not sent twice: what it answers the second time would be wrong.
         let mut connection = self.connections.lease_alive().await?;
         let bell = self.bell_in(connection.session(), resolve.key);
-        let sql = self.lease_statements.resolve(resolve, bell);
+        let mut script = Script::new(None);
+        self.lease_statements.resolve(&mut script, resolve, bell);
         let rows =
-            message(&mut connection, sql).await.map_err(|error| driver_error("resolving a key", error))?;
+            script.send(&mut connection).await.map_err(|error| driver_error("resolving a key", error))?;
         connection.give_back();
         Ok(is_held(&rows))
     }
@@ -209,7 +219,7 @@ impl LeaseStore for PostgresStore {
 
     async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
         let doing = "reading the job of a key";
-        let rows = self.ask(doing, |_| self.lease_statements.job_of(key)).await?;
+        let rows = self.ask(doing, self.lease_statements.job_of(key)).await?;
         let read =
             |row: &PgRow| Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
         rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
@@ -217,7 +227,7 @@ impl LeaseStore for PostgresStore {
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
         let doing = "reading the audit of a key";
-        let rows = self.ask(doing, |_| self.lease_statements.audit(key)).await?;
+        let rows = self.ask(doing, self.lease_statements.audit(key)).await?;
         let read = |row: &PgRow| {
             Ok(AuditRow {
                 epoch: Epoch(row.try_get("epoch")?),
@@ -231,7 +241,7 @@ impl LeaseStore for PostgresStore {
 
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
-        let rows = self.ask(doing, |_| self.lease_statements.tasks(namespace, after, limit)).await?;
+        let rows = self.ask(doing, self.lease_statements.tasks(namespace, after, limit)).await?;
         let read = |row: &PgRow| {
             let task = NewTask {
                 namespace: namespace.to_owned(),
@@ -255,7 +265,8 @@ impl LeaseStore for PostgresStore {
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
-        let Answer { rows, again } = self.send(|_| self.lease_statements.delete_task(number)).await?;
+        let sql = self.lease_statements.delete_task(number);
+        let Answer { rows, again } = self.send(|script, _| script.push_str(&sql)).await?;
         let rows = rows.map_err(|error| driver_error("deleting a task of the outbox", error))?;
         // Of two messages the first may have deleted it; nobody but a relay does.
         Ok(is_held(&rows) || again)

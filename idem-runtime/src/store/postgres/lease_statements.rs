@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
-
 use super::lock_timeout_millis;
-use super::statements::{literal, push, push_bytes};
-use super::watch::Bell;
+use super::saved::{Bytes, Quoted, Saved, Script, push, quoted};
+use super::statements::literal;
+use super::watch::{self, Bell};
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
@@ -46,7 +45,21 @@ pub(super) fn schema(settings: &Settings) -> String {
 /// The SQL of leased jobs, with the tables' names.
 pub(super) struct LeaseStatements {
     /// The entry of key `$1`: a row for each of its steps, or one without.
-    pub(super) entry: SqlStr,
+    pub(super) entry: Saved,
+    claim: Saved,
+    /// Like the others below, it begins with the parameters of [`arguments`].
+    held: Saved,
+    /// The same where the run has to have it; see [`LeaseStatements::commit_step`].
+    must_hold: Saved,
+    begin_step: Saved,
+    /// Writes a step with its result. The record is locked by now.
+    end_step: Saved,
+    forget_step: Saved,
+    delete_steps: Saved,
+    enqueue: Saved,
+    /// Gives the record its state, and tells whether it did.
+    end: Saved,
+    ring: Saved,
     records: String,
     jobs: String,
     steps: String,
@@ -58,32 +71,93 @@ impl LeaseStatements {
     pub(super) fn new(settings: &Settings) -> Self {
         let [records, jobs, steps, audits, outbox] =
             ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
-        let entry = AssertSqlSafe(entry(&records, &steps, "$1")).into_sql_str();
-        LeaseStatements { entry, records, jobs, steps, audits, outbox }
+        let running = state_code(State::Running);
+        let holds = format!("key = $1 AND epoch = $2 AND token = $3 AND outcome = {running}");
+        let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {holds})");
+        // Where there is a record, this has no row to try and costs nothing.
+        let claim = format!(
+            "INSERT INTO {records} (key, job, fingerprint, outcome, completed_at, readable, result, epoch, token, \
+             attempts, lease_until) SELECT $1, $2, $3, {running}, clock_timestamp(), $4, '', $5, $6, $7, \
+             clock_timestamp() + $8 * interval '1 millisecond' \
+             WHERE NOT EXISTS (SELECT 1 FROM {records} WHERE key = $1) ON CONFLICT DO NOTHING RETURNING 1 AS idem_held"
+        );
+        let must_hold = format!(
+            "SELECT concat(CASE count(*) WHEN 0 THEN '{LOST}' END, count(*))::integer AS idem_held \
+             FROM (SELECT 1 FROM {records} WHERE {holds} FOR UPDATE) held"
+        );
+        let begin_step = format!(
+            "INSERT INTO {steps} (key, seq, name) SELECT key, $4, $5 FROM {records} WHERE {holds} ON CONFLICT DO NOTHING"
+        );
+        let end_step = format!(
+            "INSERT INTO {steps} (key, seq, name, result) SELECT key, $4, $5, $6 FROM {records} WHERE {holds} \
+             ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result"
+        );
+        let forget_step =
+            format!("DELETE FROM {steps} WHERE key = $1 AND seq = $4 AND result IS NULL AND {exists}");
+        let enqueue = format!(
+            "INSERT INTO {outbox} (namespace, id, job, key, payload, at) SELECT $4, $5, $6, $7, $8, clock_timestamp() \
+             FROM {records} WHERE {holds}"
+        );
+        LeaseStatements {
+            entry: Saved::new("entry", &["uuid"], entry(&records, &steps, "$1")),
+            claim: Saved::new(
+                "claim",
+                &["uuid", "int", "bigint", "text", "bigint", "bigint", "int", "bigint"],
+                claim,
+            ),
+            held: Saved::new("held", &["uuid", "bigint", "bigint"], held(&records, &holds)),
+            must_hold: Saved::new("must_hold", &["uuid", "bigint", "bigint"], must_hold),
+            begin_step: Saved::new("begin_step", &["uuid", "bigint", "bigint", "int", "text"], begin_step),
+            end_step: Saved::new("end_step", &["uuid", "bigint", "bigint", "int", "text", "bytea"], end_step),
+            forget_step: Saved::new("forget_step", &["uuid", "bigint", "bigint", "int"], forget_step),
+            delete_steps: Saved::new(
+                "delete_steps",
+                &["uuid", "bigint", "bigint"],
+                format!("DELETE FROM {steps} WHERE key = $1 AND {exists}"),
+            ),
+            enqueue: Saved::new(
+                "enqueue",
+                &["uuid", "bigint", "bigint", "text", "uuid", "text", "text", "bytea"],
+                enqueue,
+            ),
+            end: Saved::new(
+                "end",
+                &["uuid", "bigint", "bigint", "smallint", "bytea", "bigint"],
+                end(&records, "$4", "$5", "$6", &holds),
+            ),
+            ring: watch::ring(),
+            records,
+            jobs,
+            steps,
+            audits,
+            outbox,
+        }
     }
 
     /// Reads an entry without any statement that is prepared.
     pub(super) fn entry_text(&self, key: KeyHash) -> String {
-        entry(&self.records, &self.steps, &format!("'{key}'"))
+        self.entry.text(&[&Quoted(key)])
     }
 
     /// Makes the record of a claim if the key has none, tells whether it did, and reads the entry.
-    ///
-    /// Where there is a record, the insert has no row to try and costs nothing.
-    pub(super) fn claim(&self, claim: &LeaseClaim<'_>) -> String {
-        let records = &self.records;
-        let LeaseClaim { job, epoch, attempts, .. } = claim;
-        let (key, fingerprint, token) = (claim.key.hash(), claim.fingerprint.to_bits(), claim.token.0);
-        let (readable, lease) = (literal(claim.key.readable()), lease_millis(claim.lease));
-        format!(
-            "{BEGIN}INSERT INTO {records} (key, job, fingerprint, outcome, completed_at, readable, result, epoch, token, \
-             attempts, lease_until) SELECT '{key}', {job}, '{fingerprint}', {running}, clock_timestamp(), {readable}, '', \
-             '{epoch}', '{token}', '{attempts}', clock_timestamp() + {lease} * interval '1 millisecond' \
-             WHERE NOT EXISTS (SELECT 1 FROM {records} WHERE key = '{key}') ON CONFLICT DO NOTHING \
-             RETURNING 1 AS idem_held;{};COMMIT",
-            self.entry_text(key),
-            running = state_code(State::Running),
-        )
+    pub(super) fn claim(&self, script: &mut Script, claim: &LeaseClaim<'_>) {
+        let key = Quoted(claim.key.hash());
+        script.begin(BEGIN);
+        script.call(
+            &self.claim,
+            &[
+                &key,
+                &Quoted(claim.job),
+                &Quoted(claim.fingerprint.to_bits()),
+                &literal(claim.key.readable()),
+                &Quoted(claim.epoch),
+                &Quoted(claim.token.0),
+                &Quoted(claim.attempts),
+                &Quoted(lease_millis(claim.lease)),
+            ],
+        );
+        script.call(&self.entry, &[&key]);
+        script.push_str("COMMIT");
     }
 
     /// Takes a key over if it is still as it was found, tells whether it was, and reads the entry as it is then.
@@ -167,80 +241,67 @@ impl LeaseStatements {
     }
 
     /// Makes a change if the run has the key, and tells whether it has.
-    pub(super) fn change(&self, hold: &Hold, change: &Change<'_>, bell: Bell) -> String {
-        let LeaseStatements { records, steps, .. } = self;
-        let (key, holds) = (hold.key, holds(hold));
-        let mut sql = String::with_capacity(512);
-        sql.push_str(BEGIN);
+    pub(super) fn change(&self, script: &mut Script, hold: &Hold, change: &Change<'_>, bell: Bell) {
+        let [key, epoch, token] = &arguments(hold);
+        script.begin(BEGIN);
         match *change {
             // One statement: what it changes is what it asks for.
             Change::Fail { trouble } => {
-                self.push_end(&mut sql, State::Failed, trouble, None, &holds);
-                sql.push_str(&bell.ring());
+                self.push_end(script, hold, State::Failed, trouble, None);
+                bell.ring(script, &self.ring);
             }
             Change::Park { parked } => {
-                self.push_end(&mut sql, State::Parked, parked, None, &holds);
-                sql.push_str(&bell.ring());
+                self.push_end(script, hold, State::Parked, parked, None);
+                bell.ring(script, &self.ring);
             }
             Change::BeginStep { seq, name } => {
-                push_held(&mut sql, records, &holds);
-                let name = literal(name);
-                push(
-                    &mut sql,
-                    format_args!(
-                        "INSERT INTO {steps} (key, seq, name) SELECT key, {seq}, {name} FROM {records} WHERE {holds} \
-                         ON CONFLICT DO NOTHING;"
-                    ),
-                );
+                script.call(&self.held, &[key, epoch, token]);
+                script.call(&self.begin_step, &[key, epoch, token, &Quoted(seq), &literal(name)]);
             }
             Change::EndStep { seq, name, result } => {
-                push_held(&mut sql, records, &holds);
-                self.push_step(&mut sql, &TxStep { seq, name, result }, &holds);
+                script.call(&self.held, &[key, epoch, token]);
+                self.push_step(script, hold, &TxStep { seq, name, result });
             }
             Change::ForgetStep { seq } => {
-                push_held(&mut sql, records, &holds);
-                push(
-                    &mut sql,
-                    format_args!(
-                        "DELETE FROM {steps} WHERE key = '{key}' AND seq = {seq} AND result IS NULL \
-                         AND EXISTS (SELECT 1 FROM {records} WHERE {holds});"
-                    ),
-                );
+                script.call(&self.held, &[key, epoch, token]);
+                script.call(&self.forget_step, &[key, epoch, token, &Quoted(seq)]);
             }
             Change::Settle { outcome, result, retain, tasks } => {
                 // The lock comes first, and the steps are looked for behind it: a step that was still under way
                 // is among them then.
-                push_held(&mut sql, records, &holds);
-                self.push_tasks(&mut sql, tasks, &holds);
-                push(
-                    &mut sql,
-                    format_args!(
-                        "DELETE FROM {steps} WHERE key = '{key}' AND EXISTS (SELECT 1 FROM {records} WHERE {holds});"
-                    ),
-                );
+                script.call(&self.held, &[key, epoch, token]);
+                for NewTask { namespace, id, job, key: task, payload } in tasks {
+                    let [namespace, job, task] = [namespace, job, task].map(|text| literal(text));
+                    script.call(
+                        &self.enqueue,
+                        &[key, epoch, token, &namespace, &Quoted(id), &job, &task, &Bytes(payload)],
+                    );
+                }
+                script.call(&self.delete_steps, &[key, epoch, token]);
                 let result = if retain == Retain::None { &[] } else { result };
-                self.push_end(&mut sql, outcome.state(), result, Some(retain), &holds);
-                sql.push_str(&bell.ring());
+                self.push_end(script, hold, outcome.state(), result, Some(retain));
+                bell.ring(script, &self.ring);
             }
         }
-        sql.push_str("COMMIT");
-        sql
+        script.push_str("COMMIT");
+    }
+
+    /// Prepares what [`commit_step`](Self::commit_step) calls.
+    pub(super) fn need_step(&self, script: &mut Script) {
+        script.need(&self.must_hold);
+        script.need(&self.end_step);
     }
 
     /// Writes a step in the transaction that is open and commits, if the run has the key.
     ///
     /// If it has not, the first statement fails, and the message with it, before anything is committed: what it
     /// makes a number of begins with [`LOST`] then. A plan cannot work that out before it counts.
-    pub(super) fn commit_step(&self, hold: &Hold, step: &TxStep<'_>) -> String {
-        let (records, holds) = (&self.records, holds(hold));
-        let mut sql = format!(
-            "SELECT concat(CASE count(*) WHEN 0 THEN '{LOST}' END, count(*))::integer AS idem_held \
-             FROM (SELECT 1 FROM {records} WHERE {holds} FOR UPDATE) held;"
-        );
-        self.push_step(&mut sql, step, &holds);
+    pub(super) fn commit_step(&self, script: &mut Script, hold: &Hold, step: &TxStep<'_>) {
+        let [key, epoch, token] = &arguments(hold);
+        script.call(&self.must_hold, &[key, epoch, token]);
+        self.push_step(script, hold, step);
         // It fails where there is no transaction any more, as behind a record.
-        sql.push_str("SAVEPOINT idem_end;COMMIT");
-        sql
+        script.push_str("SAVEPOINT idem_end;COMMIT");
     }
 
     /// Lists what has no outcome.
@@ -258,7 +319,7 @@ impl LeaseStatements {
     }
 
     /// Ends the wait of a parked key or the claim of a run, notes it in the audit, and tells whether it was as it must be.
-    pub(super) fn resolve(&self, resolve: &Resolve<'_>, bell: Bell) -> String {
+    pub(super) fn resolve(&self, script: &mut Script, resolve: &Resolve<'_>, bell: Bell) {
         let LeaseStatements { records, steps, audits, .. } = self;
         let (key, job, epoch) = (resolve.key, resolve.job, resolve.epoch);
         let is_so = format!(
@@ -266,41 +327,38 @@ impl LeaseStatements {
             state_code(resolve.from)
         );
         let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
-        let mut sql = String::from(BEGIN);
-        push_held(&mut sql, records, &is_so);
         let (action, why) = (literal(resolve.action), literal(resolve.why));
-        push(
-            &mut sql,
-            format_args!(
-                "INSERT INTO {audits} (key, epoch, action, why, at) \
-                 SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {exists};"
-            ),
-        );
+        script.begin(BEGIN);
+        script.push(format_args!(
+            "{};INSERT INTO {audits} (key, epoch, action, why, at) \
+             SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {exists};",
+            held(records, &is_so)
+        ));
         match resolve.step {
             // The steps of a key that is done are not needed any more.
             _ if resolve.state == State::Completed => {
-                push(&mut sql, format_args!("DELETE FROM {steps} WHERE key = '{key}' AND {exists};"));
+                script.push(format_args!("DELETE FROM {steps} WHERE key = '{key}' AND {exists};"));
             }
             Some((name, None)) => {
                 let name = literal(name);
-                push(
-                    &mut sql,
-                    format_args!("DELETE FROM {steps} WHERE key = '{key}' AND name = {name} AND {exists};"),
-                );
+                script.push(format_args!(
+                    "DELETE FROM {steps} WHERE key = '{key}' AND name = {name} AND {exists};"
+                ));
             }
             Some((name, Some(result))) => {
-                push(&mut sql, format_args!("UPDATE {steps} SET result = "));
-                push_bytes(&mut sql, result);
-                let name = literal(name);
-                push(&mut sql, format_args!(" WHERE key = '{key}' AND name = {name} AND {exists};"));
+                let (name, result) = (literal(name), Bytes(result));
+                script.push(format_args!(
+                    "UPDATE {steps} SET result = {result} WHERE key = '{key}' AND name = {name} AND {exists};"
+                ));
             }
             None => {}
         }
         let retain = (resolve.state == State::Completed).then_some(resolve.retain);
-        self.push_end(&mut sql, resolve.state, resolve.payload, retain, &is_so);
-        sql.push_str(&bell.ring());
-        sql.push_str("COMMIT");
-        sql
+        let (state, payload) = (state_code(resolve.state), Bytes(resolve.payload));
+        let end = end(records, &state.to_string(), &payload.to_string(), &kept(retain), &is_so);
+        script.push(format_args!("{end};"));
+        bell.ring(script, &self.ring);
+        script.push_str("COMMIT");
     }
 
     /// Lets a record count as expired, deletes its steps, notes it in the audit, and tells whether it was as it must be.
@@ -312,20 +370,15 @@ impl LeaseStatements {
             state_code(state)
         );
         let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {is_so})");
-        let mut sql = String::from(BEGIN);
-        push_held(&mut sql, records, &is_so);
         let (action, why) = (literal(action), literal(why));
-        push(
-            &mut sql,
-            format_args!(
-                "INSERT INTO {audits} (key, epoch, action, why, at) \
-                 SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {exists};\
-                 DELETE FROM {steps} WHERE key = '{key}' AND {exists};"
-            ),
-        );
-        self.push_end(&mut sql, State::Absent, &[], Some(Retain::None), &is_so);
-        sql.push_str("COMMIT");
-        sql
+        let gone = state_code(State::Absent).to_string();
+        format!(
+            "{BEGIN}{};INSERT INTO {audits} (key, epoch, action, why, at) \
+             SELECT '{key}', '{epoch}', {action}, {why}, clock_timestamp() WHERE {exists};\
+             DELETE FROM {steps} WHERE key = '{key}' AND {exists};{};COMMIT",
+            held(records, &is_so),
+            end(records, &gone, "''", &kept(Some(Retain::None)), &is_so)
+        )
     }
 
     /// Reads the namespace and the name of the job of a key.
@@ -361,53 +414,21 @@ impl LeaseStatements {
     /// Gives a record its state, and tells whether it did. `retain` is that of an outcome.
     fn push_end(
         &self,
-        sql: &mut String,
+        script: &mut Script,
+        hold: &Hold,
         state: State,
         payload: &[u8],
         retain: Option<Retain>,
-        condition: &str,
     ) {
-        push(sql, format_args!("UPDATE {} SET outcome = {}, result = ", self.records, state_code(state)));
-        push_bytes(sql, payload);
-        sql.push_str(", completed_at = clock_timestamp(), lease_until = NULL, expires_at = ");
-        match retain.map(|retain| (retain, retain_millis(retain))) {
-            Some((Retain::None, _)) => sql.push_str("clock_timestamp()"),
-            Some((_, Some(millis))) => {
-                push(sql, format_args!("clock_timestamp() + {millis} * interval '1 millisecond'"));
-            }
-            Some((_, None)) | None => sql.push_str("NULL"),
-        }
-        push(sql, format_args!(" WHERE {condition} RETURNING 1 AS idem_held;"));
+        let [key, epoch, token] = &arguments(hold);
+        let state = Quoted(state_code(state));
+        script.call(&self.end, &[key, epoch, token, &state, &Bytes(payload), &kept(retain)]);
     }
 
-    /// Writes a step with its result. The record is locked by now.
-    fn push_step(&self, sql: &mut String, step: &TxStep<'_>, holds: &str) {
-        let LeaseStatements { records, steps, .. } = self;
-        let (seq, name) = (step.seq, literal(step.name));
-        push(sql, format_args!("INSERT INTO {steps} (key, seq, name, result) SELECT key, {seq}, {name}, "));
-        push_bytes(sql, step.result);
-        push(
-            sql,
-            format_args!(
-                "::bytea FROM {records} WHERE {holds} ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result;"
-            ),
-        );
-    }
-
-    /// Puts tasks into the outbox, in order.
-    fn push_tasks(&self, sql: &mut String, tasks: &[NewTask], holds: &str) {
-        let LeaseStatements { records, outbox, .. } = self;
-        for NewTask { namespace, id, job, key, payload } in tasks {
-            let [namespace, job, key] = [namespace, job, key].map(|text| literal(text));
-            push(
-                sql,
-                format_args!(
-                    "INSERT INTO {outbox} (namespace, id, job, key, payload, at) SELECT {namespace}, '{id}', {job}, {key}, "
-                ),
-            );
-            push_bytes(sql, payload);
-            push(sql, format_args!("::bytea, clock_timestamp() FROM {records} WHERE {holds};"));
-        }
+    fn push_step(&self, script: &mut Script, hold: &Hold, step: &TxStep<'_>) {
+        let [key, epoch, token] = &arguments(hold);
+        let (seq, name, result) = (Quoted(step.seq), literal(step.name), Bytes(step.result));
+        script.call(&self.end_step, &[key, epoch, token, &seq, &name, &result]);
     }
 }
 
@@ -434,16 +455,31 @@ fn entry(records: &str, steps: &str, key: &str) -> String {
     )
 }
 
-/// The run has the key.
-fn holds(hold: &Hold) -> String {
+/// The first arguments of whatever asks whether a run has its key.
+fn arguments(hold: &Hold) -> [String; 3] {
     let Hold { key, epoch, token: Token(token) } = hold;
-    let running = state_code(State::Running);
-    format!("key = '{key}' AND epoch = '{epoch}' AND token = '{token}' AND outcome = {running}")
+    [format!("'{key}'"), format!("'{epoch}'"), format!("'{token}'")]
 }
 
 /// Locks a record if it is as it must be, and tells whether it is; the statements behind it ask for themselves.
-fn push_held(sql: &mut String, records: &str, condition: &str) {
-    push(sql, format_args!("SELECT 1 AS idem_held FROM {records} WHERE {condition} FOR UPDATE;"));
+fn held(records: &str, condition: &str) -> String {
+    format!("SELECT 1 AS idem_held FROM {records} WHERE {condition} FOR UPDATE")
+}
+
+/// Gives a record its state, and tells whether it did.
+fn end(records: &str, state: &str, payload: &str, millis: &str, condition: &str) -> String {
+    format!(
+        "UPDATE {records} SET outcome = {state}, result = {payload}, completed_at = clock_timestamp(), lease_until = NULL, \
+         expires_at = clock_timestamp() + {millis} * interval '1 millisecond' WHERE {condition} RETURNING 1 AS idem_held"
+    )
+}
+
+/// For how many milliseconds an outcome is kept. What has no outcome does not expire.
+fn kept(retain: Option<Retain>) -> String {
+    match retain {
+        Some(Retain::None) => Quoted(0).to_string(),
+        retain => quoted(retain.and_then(retain_millis)),
+    }
 }
 
 fn millis_since(column: &str) -> String {

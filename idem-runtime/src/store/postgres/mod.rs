@@ -8,6 +8,7 @@ mod lease;
 mod lease_statements;
 mod operate;
 mod queue;
+mod saved;
 mod schedule;
 mod statements;
 mod tx;
@@ -25,6 +26,7 @@ use tracing::{debug, info};
 use self::lease_statements::LeaseStatements;
 use self::operate::Operate;
 use self::queue::QueueStatements;
+use self::saved::Script;
 use self::statements::Statements;
 use self::tx::PostgresTx;
 use self::watch::{Bell, Watches};
@@ -86,29 +88,37 @@ impl PostgresStore {
         claim: &Claim<'_>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         loop {
-            let prepared = !self.unprepared.load(Ordering::Relaxed);
-            let prepare_now = prepared && !connection.session().prepared;
-            let mut sql = String::with_capacity(512);
-            if prepare_now {
-                sql += self.statements.prepare();
+            let session = connection.session();
+            let mut script = match self.keeps_in(claim) {
+                true => self.script_in(session),
+                false => Script::new(None),
+            };
+            if is_of_a_step(claim) {
+                self.lease_statements.need_step(&mut script);
             }
-            self.statements.begin(&mut sql, prepared, claim, self.lock_in(connection.session(), claim));
-            match message(connection, sql).await {
-                Ok(rows) => {
-                    connection.session().prepared |= prepare_now;
-                    return Ok(rows);
-                }
-                Err(error) if prepared && is_prepared_elsewhere(&error) => {
+            self.statements.begin(&mut script, claim, self.lock_in(session, claim));
+            let keeps = script.keeps();
+            match script.send(connection).await {
+                Err(error) if keeps && is_prepared_elsewhere(&error) => {
                     self.stop_preparing(&error);
-                    message(connection, String::from("ROLLBACK")).await?;
+                    message(connection, "ROLLBACK").await?;
                 }
-                Err(error) => {
-                    // What was prepared in front of the lock stays, though the lock was not to be had.
-                    connection.session().prepared |= prepare_now && is_lock_timeout(&error);
-                    return Err(error);
-                }
+                sent => return sent,
             }
         }
+    }
+
+    /// Tells whether a transaction calls statements that are prepared in its session.
+    ///
+    /// That of a step does so only after its body, when it is late to find out that they are gone.
+    fn keeps_in(&self, claim: &Claim<'_>) -> bool {
+        !self.unprepared.load(Ordering::Relaxed) && !(self.pooled && is_of_a_step(claim))
+    }
+
+    /// Begins a message to a session.
+    fn script_in(&self, session: &mut Session) -> Script {
+        let lasts = !self.unprepared.load(Ordering::Relaxed);
+        Script::new(lasts.then(|| std::mem::take(&mut session.prepared)))
     }
 
     /// Returns how the key is locked in this session.
@@ -136,10 +146,10 @@ impl PostgresStore {
         connection: &mut Leased<Postgres>,
         claim: &Claim<'_>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let mut sql = String::with_capacity(512);
-        let prepared = !self.unprepared.load(Ordering::Relaxed);
-        self.statements.wait(&mut sql, prepared, claim, self.lock_in(connection.session(), claim));
-        message(connection, sql).await
+        let session = connection.session();
+        let mut script = self.script_in(session);
+        self.statements.wait(&mut script, claim, self.lock_in(session, claim));
+        script.send(connection).await
     }
 
     fn stop_preparing(&self, error: &sqlx::Error) {
@@ -147,12 +157,12 @@ impl PostgresStore {
         self.unprepared.store(true, Ordering::Relaxed);
     }
 
-    fn open(&self, connection: Leased<Postgres>, read: Read) -> Begun<Postgres> {
+    fn open(&self, connection: Leased<Postgres>, claim: &Claim<'_>, read: Read) -> Begun<Postgres> {
         let tx = PostgresTx {
             connection,
             statements: Arc::clone(&self.statements),
             lease_statements: Arc::clone(&self.lease_statements),
-            prepared: !self.unprepared.load(Ordering::Relaxed),
+            prepared: self.keeps_in(claim),
             expired: read.expired,
         };
         Begun::Open { tx: Box::new(tx), found: read.found }
@@ -182,8 +192,8 @@ struct SessionLock<'s> {
 pub(super) struct Session {
     /// The `lock_timeout` that the session came with, as PostgreSQL writes it.
     lock_timeout: String,
-    /// Whether the statements are prepared.
-    prepared: bool,
+    /// The statements that it has prepared.
+    prepared: Vec<u32>,
     /// The schema that unqualified names are in.
     schema: String,
     /// The place of the records, once it was needed.
@@ -210,7 +220,7 @@ impl Driver for Postgres {
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Session {
             lock_timeout: row.try_get("idem_lock_timeout")?,
-            prepared: false,
+            prepared: Vec::new(),
             schema: row.try_get("idem_schema")?,
             place: None,
             pid: row.try_get("idem_pid")?,
@@ -366,7 +376,7 @@ impl Store<Postgres> for PostgresStore {
             };
             let read = read_rows(&rows, claim).map_err(failed)?;
             if read.locked || read.found != Found::Absent && read.found != Found::NoRow {
-                return Ok(self.open(connection, read));
+                return Ok(self.open(connection, claim, read));
             }
             if claim.wait.is_zero() {
                 message(&mut connection, "ROLLBACK").await.map_err(failed)?;
@@ -376,7 +386,7 @@ impl Store<Postgres> for PostgresStore {
             return match self.wait(&mut connection, claim).await {
                 Ok(rows) => {
                     let read = read_rows(&rows, claim).map_err(failed)?;
-                    Ok(self.open(connection, read))
+                    Ok(self.open(connection, claim, read))
                 }
                 Err(error) if is_lock_timeout(&error) => {
                     message(&mut connection, "ROLLBACK").await.map_err(failed)?;
@@ -407,6 +417,11 @@ impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresStore").field("unprepared", &self.unprepared).finish_non_exhaustive()
     }
+}
+
+/// Tells whether a transaction is that of a step: only such a one neither locks nor reads.
+fn is_of_a_step(claim: &Claim<'_>) -> bool {
+    claim.lock == KeyLock::None && !claim.records
 }
 
 /// Sends SQL text, which may be several statements, as one message, and returns all its rows.

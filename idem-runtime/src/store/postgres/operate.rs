@@ -65,7 +65,7 @@ impl PostgresStore {
         sql: String,
         read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = self.ask(doing, |_| sql.clone()).await?;
+        let rows = self.ask(doing, sql).await?;
         read_rows(doing, &rows, read)
     }
 }

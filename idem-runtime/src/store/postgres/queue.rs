@@ -1,14 +1,15 @@
 //! Unique claims and tasks in PostgreSQL. A push is one statement, whatever it is made of.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row};
 
-use super::statements::{literal, push_bytes};
-use super::{PostgresStore, message};
+use super::saved::{Bytes, Quoted, Saved, Script, quoted};
+use super::statements::literal;
+use super::{PostgresStore, Session, message};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
@@ -31,26 +32,19 @@ pub(super) fn schema(settings: &Settings) -> String {
     )
 }
 
-/// The SQL of the queue, with the tables' names.
-pub(super) struct QueueStatements {
+/// The tables that a push is about.
+struct Tables {
     records: String,
     claims: String,
     outbox: String,
-    prefix: String,
 }
 
-impl QueueStatements {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
-        QueueStatements { records, claims, outbox, prefix: settings.table_prefix.clone() }
-    }
-
+impl Tables {
     /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
-    /// locks no row. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim has its task already then, and the task is there.
-    fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
-        let QueueStatements { records, claims, outbox, .. } = self;
-        let mut sql = input(tasks);
-        let moves = tasks.iter().any(|task| task.outbox.is_some());
+    /// locks no row. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
+    /// has its task already then, and the task is there. `moves` tells that some are taken out of the outbox.
+    fn push(&self, engine: Engine, input: &str, moves: bool) -> String {
+        let Tables { records, claims, outbox } = self;
         // The row of the outbox is locked first and deleted last, so that it outlasts a claim that is lost in between.
         let (locked, there, moved) = match moves {
             true => (
@@ -66,9 +60,8 @@ impl QueueStatements {
             false => (String::new(), "TRUE", String::new()),
         };
         let lasts = "clock_timestamp() + i.lasts * interval '1 millisecond'";
-        write!(
-            sql,
-            ", {locked}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
+        format!(
+            "{input}, {locked}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
              (extract(epoch FROM clock_timestamp() - c.since) * 1000)::bigint AS since, \
              (extract(epoch FROM c.expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM input i \
              LEFT JOIN {records} r ON i.records AND r.key = i.key AND r.outcome <= 2 \
@@ -92,8 +85,6 @@ impl QueueStatements {
              CASE WHEN holder IS NULL THEN lasts ELSE held_for END AS held_for, pushed FROM judged ORDER BY ord",
             self.insert(engine, "judged"),
         )
-        .expect("a string takes everything");
-        sql
     }
 
     /// Returns the insert of the tasks in `from i`.
@@ -114,13 +105,48 @@ impl QueueStatements {
             ),
         }
     }
+}
+
+/// The SQL of the queue, with the tables' names.
+pub(super) struct QueueStatements {
+    tables: Tables,
+    prefix: String,
+    /// Enqueues one task that is not taken out of the outbox.
+    push_apalis: Saved,
+    push_outbox: Saved,
+}
+
+impl QueueStatements {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
+        let tables = Tables { records, claims, outbox };
+        let parameters = input([std::array::from_fn(|at| format!("${}", at + 1))]);
+        let [push_apalis, push_outbox] = [Engine::Apalis, Engine::Outbox]
+            .map(|engine| Saved::new("push", &TYPES, tables.push(engine, &parameters, false)));
+        QueueStatements { tables, prefix: settings.table_prefix.clone(), push_apalis, push_outbox }
+    }
+
+    /// Enqueues tasks with their claims; see [`Tables::push`].
+    fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
+        let moves = tasks.iter().any(|task| task.outbox.is_some());
+        self.tables.push(engine, &rows(tasks), moves)
+    }
+
+    /// The same for a single task that is not taken out of the outbox.
+    fn push_one(&self, script: &mut Script, engine: Engine, task: &Push<'_>) {
+        let saved = match engine {
+            Engine::Apalis => &self.push_apalis,
+            Engine::Outbox => &self.push_outbox,
+        };
+        let fields = fields(0, task);
+        script.call(saved, &fields.each_ref().map(|field| field as &dyn Display));
+    }
 
     /// Gives the payload to the task that has the claim, if no worker has it yet.
     fn replace(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
-        let claims = &self.claims;
+        let claims = &self.tables.claims;
         let key = claim_of(task);
-        let mut payload = String::new();
-        push_bytes(&mut payload, task.payload);
+        let payload = Bytes(task.payload);
         let holds = format!(
             "EXISTS (SELECT 1 FROM {claims} WHERE key = '{key}' AND task = '{holder}' FOR UPDATE){}",
             self.is_there(task)
@@ -133,7 +159,7 @@ impl QueueStatements {
             Engine::Outbox => format!(
                 "UPDATE {} SET payload = {payload}::bytea, id = '{}', key = {} WHERE task = '{holder}' AND namespace = {} \
                  AND {holds} RETURNING 1",
-                self.outbox,
+                self.tables.outbox,
                 task.key.hash(),
                 literal(task.key.readable()),
                 literal(task.namespace),
@@ -144,16 +170,16 @@ impl QueueStatements {
 
     /// Hands the claim over and enqueues the task that gets it.
     fn supersede(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
-        let claims = &self.claims;
+        let claims = &self.tables.claims;
         let key = claim_of(task);
         format!(
             "{}, done AS (UPDATE {claims} SET task = '{}', since = clock_timestamp() WHERE key = '{key}' \
              AND task = '{holder}'{} RETURNING key), pushed AS ({} WHERE EXISTS (SELECT 1 FROM done)){} \
              SELECT 1 FROM done",
-            input(&[*task]),
+            rows(&[*task]),
             task.id,
             self.is_there(task),
-            self.insert(engine, "input"),
+            self.tables.insert(engine, "input"),
             self.take_out(task),
         )
     }
@@ -162,7 +188,10 @@ impl QueueStatements {
     fn is_there(&self, task: &Push<'_>) -> String {
         match task.outbox {
             Some(number) => {
-                format!(" AND EXISTS (SELECT 1 FROM {} WHERE number = {number} FOR UPDATE)", self.outbox)
+                format!(
+                    " AND EXISTS (SELECT 1 FROM {} WHERE number = {number} FOR UPDATE)",
+                    self.tables.outbox
+                )
             }
             None => String::new(),
         }
@@ -173,14 +202,14 @@ impl QueueStatements {
         match task.outbox {
             Some(number) => format!(
                 ", moved AS (DELETE FROM {} WHERE number = {number} AND EXISTS (SELECT 1 FROM done))",
-                self.outbox
+                self.tables.outbox
             ),
             None => String::new(),
         }
     }
 
     fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> String {
-        let claims = &self.claims;
+        let claims = &self.tables.claims;
         let lasts = claim.lasts.map_or_else(|| String::from("NULL"), |lasts| millis(lasts).to_string());
         format!(
             "INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) VALUES ('{key}', {job}, '{task}', \
@@ -198,7 +227,7 @@ impl QueueStatements {
             "SELECT task AS holder, (extract(epoch FROM clock_timestamp() - since) * 1000)::bigint AS since, \
              (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM {} \
              WHERE key = '{claim}' AND (expires_at IS NULL OR expires_at > clock_timestamp())",
-            self.claims
+            self.tables.claims
         )
     }
 
@@ -206,7 +235,7 @@ impl QueueStatements {
     /// be it done, out of attempts, killed by hand or deleted. A task that was put back while its worker was still to say
     /// that it had begun stays put back.
     fn prepare(&self, schema: &str) -> String {
-        let QueueStatements { claims, prefix, .. } = self;
+        let QueueStatements { tables: Tables { claims, .. }, prefix, .. } = self;
         let (claims, place) = match claims.split_once('.') {
             Some((schema, _)) => (claims.clone(), schema.to_owned()),
             None => (format!("\"{schema}\".{claims}"), format!("\"{schema}\"")),
@@ -237,53 +266,59 @@ fn claim_of(task: &Push<'_>) -> KeyHash {
     task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
 }
 
+const COLUMNS: &str = "ord, id, namespace, name, queue, job, key, readable_key, records, payload, claim, readable, lasts, \
+     unclaimed, after, priority, attempts, number, ends_if_held, metadata";
+
+/// The types of [`COLUMNS`].
+const TYPES: [&str; 20] = [
+    "int", "text", "text", "text", "text", "int", "uuid", "text", "boolean", "bytea", "uuid", "text",
+    "bigint", "uuid", "bigint", "int", "int", "bigint", "boolean", "text",
+];
+
+/// What the columns of `input` are of a task, as literals.
+fn fields(ord: usize, task: &Push<'_>) -> [String; TYPES.len()] {
+    let claim = task.claim;
+    let metadata =
+        task.unclaimed.map_or_else(String::new, |claim| format!("\"idem.unclaimed\"=>\"{claim}\""));
+    [
+        Quoted(ord).to_string(),
+        Quoted(task.id).to_string(),
+        literal(task.namespace),
+        literal(task.name),
+        literal(task.queue),
+        Quoted(task.job).to_string(),
+        Quoted(task.key.hash()).to_string(),
+        literal(task.key.readable()),
+        Quoted(task.records).to_string(),
+        Bytes(task.payload).to_string(),
+        quoted(claim.map(|claim| claim.key.hash())),
+        literal(claim.map_or("", |claim| claim.key.readable())),
+        quoted(claim.and_then(|claim| claim.lasts).map(millis)),
+        quoted(task.unclaimed),
+        Quoted(millis(task.after)).to_string(),
+        Quoted(task.priority).to_string(),
+        Quoted(task.attempts).to_string(),
+        quoted(task.outbox),
+        Quoted(task.ends_if_held).to_string(),
+        literal(&metadata),
+    ]
+}
+
 /// Writes tasks as rows of `input`.
-fn input(tasks: &[Push<'_>]) -> String {
-    let mut sql = String::from(
-        "WITH input (ord, id, namespace, name, queue, job, key, readable_key, records, payload, claim, readable, lasts, unclaimed, \
-         after, priority, attempts, number, ends_if_held, metadata) AS (VALUES ",
-    );
-    for (ord, task) in tasks.iter().enumerate() {
-        let uuid = |key: Option<KeyHash>| key.map_or_else(|| String::from("NULL"), |key| format!("'{key}'"));
-        let number =
-            |number: Option<i64>| number.map_or_else(|| String::from("NULL"), |number| number.to_string());
-        let claim = task.claim;
-        let separator = if ord == 0 { "" } else { ", " };
-        write!(
-            sql,
-            "{separator}({ord}, '{}', {}, {}, {}, {}, '{}'::uuid, {}, {}, ",
-            task.id,
-            literal(task.namespace),
-            literal(task.name),
-            literal(task.queue),
-            task.job,
-            task.key.hash(),
-            literal(task.key.readable()),
-            task.records,
-        )
-        .expect("a string takes everything");
-        push_bytes(&mut sql, task.payload);
-        write!(
-            sql,
-            "::bytea, {}::uuid, {}, {}::bigint, {}::uuid, {}, {}, {}, {}::bigint, {}, {})",
-            uuid(claim.map(|claim| claim.key.hash())),
-            literal(claim.map_or("", |claim| claim.key.readable())),
-            number(claim.and_then(|claim| claim.lasts).map(millis)),
-            uuid(task.unclaimed),
-            millis(task.after),
-            task.priority,
-            task.attempts,
-            number(task.outbox),
-            task.ends_if_held,
-            match task.unclaimed {
-                Some(claim) => format!("'\"idem.unclaimed\"=>\"{claim}\"'"),
-                None => String::from("''"),
-            },
-        )
-        .expect("a string takes everything");
-    }
-    sql.push(')');
-    sql
+fn rows(tasks: &[Push<'_>]) -> String {
+    input(tasks.iter().enumerate().map(|(ord, task)| {
+        let fields = fields(ord, task);
+        // The types of the first row are those of all.
+        match ord {
+            0 => std::array::from_fn(|at| format!("CAST({} AS {})", fields[at], TYPES[at])),
+            _ => fields,
+        }
+    }))
+}
+
+fn input(rows: impl IntoIterator<Item = [String; TYPES.len()]>) -> String {
+    let rows: Vec<String> = rows.into_iter().map(|row| format!("({})", row.join(", "))).collect();
+    format!("WITH input ({COLUMNS}) AS (VALUES {})", rows.join(", "))
 }
 
 impl PostgresStore {
@@ -296,7 +331,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, StoreError> {
         match connection {
             Some(connection) => message(connection, sql).await.map_err(failed),
-            None => self.send(|_| sql.clone()).await?.rows.map_err(failed),
+            None => self.send(|script, _| script.push_str(&sql)).await?.rows.map_err(failed),
         }
     }
 }
@@ -317,8 +352,18 @@ impl QueueStore<Postgres> for PostgresStore {
         let mut open: Vec<usize> = (0..tasks.len()).collect();
         for _ in 0..OFFERS {
             let offered: Vec<Push<'_>> = open.iter().map(|ord| tasks[*ord]).collect();
-            let sql = self.queue_statements.push(engine, &offered);
-            let rows = self.send_on_either(connection.as_deref_mut(), sql, failed).await?;
+            let rows = match (connection.as_deref_mut(), &offered[..]) {
+                (None, [task]) if task.outbox.is_none() => {
+                    let push = |script: &mut Script, _: &mut Session| {
+                        self.queue_statements.push_one(script, engine, task);
+                    };
+                    self.send(push).await?.rows.map_err(failed)?
+                }
+                (connection, _) => {
+                    let sql = self.queue_statements.push(engine, &offered);
+                    self.send_on_either(connection, sql, failed).await?
+                }
+            };
             let mut lost = Vec::new();
             for (ord, row) in open.iter().zip(&rows) {
                 match read_pushed(row).map_err(failed)? {
@@ -380,7 +425,7 @@ impl QueueStore<Postgres> for PostgresStore {
     }
 
     async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
-        let claims = &self.queue_statements.claims;
+        let claims = &self.queue_statements.tables.claims;
         let sql = format!("DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL RETURNING 1");
         let rows =
             self.send_on_either(None, sql, |error| driver_error("ending a unique claim", error)).await?;
@@ -431,7 +476,7 @@ impl QueueStore<Postgres> for PostgresStore {
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
-        let claims = &self.queue_statements.claims;
+        let claims = &self.queue_statements.tables.claims;
         let sql = format!(
             "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= clock_timestamp() \
              LIMIT {limit} FOR UPDATE SKIP LOCKED) AND expires_at <= clock_timestamp() RETURNING 1"

@@ -16,14 +16,14 @@ use crate::store::sql::{driver_error, since_1970};
 impl ScheduleStore for PostgresStore {
     async fn now(&self) -> Result<Duration, StoreError> {
         let doing = "reading the clock";
-        let rows = self.ask(doing, |_| String::from(self.statements.now())).await?;
+        let rows = self.ask(doing, self.statements.now().to_owned()).await?;
         let now = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get("now"));
         now.map(since_1970).map_err(|error| driver_error(doing, error))
     }
 
     async fn last_tick(&self, job: JobId) -> Result<Option<Tick>, StoreError> {
         let doing = "reading the last tick of a job";
-        let rows = self.ask(doing, |_| self.statements.last_tick(job)).await?;
+        let rows = self.ask(doing, self.statements.last_tick(job)).await?;
         let tick = rows.first().map(|row| row.try_get::<Option<i64>, _>("last_tick")).transpose();
         Ok(tick.map_err(|error| driver_error(doing, error))?.flatten().map(Tick::from_unix))
     }

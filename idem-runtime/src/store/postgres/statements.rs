@@ -1,9 +1,8 @@
 //! The SQL text of the store.
 
-use std::fmt::Write as _;
-
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::{SessionLock, lease_statements, lock_timeout_millis, queue};
 use crate::key::{self, KeyHash};
 use crate::record::{JobId, NewRecord};
@@ -23,9 +22,11 @@ pub(super) struct Statements {
     schema: Option<String>,
     records: String,
     jobs: String,
-    prepare: String,
-    /// Ends the names of the prepared statements, so that another version's are never taken for ours.
-    version: String,
+    /// Reads the record of key `$1` as one text, `outcome fingerprint result expired`, the last only for one that
+    /// expires: in a message of text the server describes every column anew.
+    get_packed: Saved,
+    try_lock: Saved,
+    put: Saved,
 }
 
 const COLUMNS: &str = "key, job, fingerprint, outcome, completed_at, expires_at, readable, result";
@@ -39,18 +40,14 @@ impl Statements {
         let get = format!(
             "SELECT outcome, fingerprint, result, expires_at <= clock_timestamp() AS expired FROM {records} WHERE key = $1"
         );
-        let get_packed = get_packed(&records, "$1");
-        let lock = "SELECT pg_try_advisory_xact_lock($1) AS idem_locked";
+        let get_packed = format!(
+            "SELECT concat_ws(' ', outcome, fingerprint, encode(result, 'hex'), expires_at <= clock_timestamp()) \
+             AS idem_record FROM {records} WHERE key = $1"
+        );
+        let try_lock = String::from("SELECT pg_try_advisory_xact_lock($1) AS idem_locked");
         let put = format!(
             "INSERT INTO {records} ({COLUMNS}) VALUES ($1, $2, $3, $4, clock_timestamp(), \
              clock_timestamp() + $5 * interval '1 millisecond', $6, $7)"
-        );
-        let text = format!("{get_packed}{lock}{put}");
-        let version = blake3::hash(text.as_bytes()).to_hex()[..8].to_owned();
-        let prepare = format!(
-            "PREPARE idem_put_{version}(uuid, int, bigint, smallint, bigint, text, bytea) AS {put};\
-             PREPARE idem_lock_{version}(bigint) AS {lock};\
-             PREPARE idem_get_{version}(uuid) AS {get_packed};"
         );
 
         let constraint = format!("{}records_pkey", settings.table_prefix);
@@ -79,8 +76,9 @@ impl Statements {
             schema: settings.schema.clone(),
             records,
             jobs,
-            prepare,
-            version,
+            get_packed: Saved::new("get", &["uuid"], get_packed),
+            try_lock: Saved::new("lock", &["bigint"], try_lock),
+            put: Saved::new("put", &["uuid", "int", "bigint", "smallint", "bigint", "text", "bytea"], put),
         }
     }
 
@@ -89,98 +87,72 @@ impl Statements {
         key::place(self.schema.as_deref().unwrap_or(schema), &self.records)
     }
 
-    pub(super) fn prepare(&self) -> &str {
-        &self.prepare
-    }
-
     /// `BEGIN`, and all that locks and reads.
-    pub(super) fn begin(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
-        sql.push_str("BEGIN;");
+    pub(super) fn begin(&self, script: &mut Script, claim: &Claim<'_>, lock: SessionLock<'_>) {
+        script.begin("BEGIN;");
+        if claim.records {
+            script.need(&self.put);
+        }
         match (claim.lock, claim.row) {
-            (KeyLock::None, None) => self.push_get(sql, prepared, claim),
+            (KeyLock::None, None) => self.push_get(script, claim),
             (KeyLock::Key, None) => {
-                self.push_try_lock(sql, prepared, lock.number);
-                self.push_get(sql, prepared, claim);
+                script.call(&self.try_lock, &[&Quoted(lock.number)]);
+                self.push_get(script, claim);
             }
             (key_lock, Some(row)) if claim.wait.is_zero() => {
                 if key_lock == KeyLock::Key {
-                    self.push_try_lock(sql, prepared, lock.number);
+                    script.call(&self.try_lock, &[&Quoted(lock.number)]);
                 }
-                self.push_get(sql, prepared, claim);
-                self.push_row(sql, claim, row, " NOWAIT");
+                self.push_get(script, claim);
+                self.push_row(script, claim, row, " NOWAIT");
             }
             // With a business row the locks are taken in one order by everybody, key before row, so
             // that two runs cannot wait for each other.
-            (_, Some(_)) => self.push_wait(sql, prepared, claim, lock),
+            (_, Some(_)) => self.push_wait(script, claim, lock),
         }
-        self.push_savepoint(sql, claim);
+        push_savepoint(script, claim);
     }
 
     /// Waits for the lock of the key in a transaction that is open, and reads under it.
-    pub(super) fn wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
-        self.push_wait(sql, prepared, claim, lock);
-        self.push_savepoint(sql, claim);
+    pub(super) fn wait(&self, script: &mut Script, claim: &Claim<'_>, lock: SessionLock<'_>) {
+        self.push_wait(script, claim, lock);
+        push_savepoint(script, claim);
     }
 
     /// Writes the record and commits.
-    pub(super) fn commit(
-        &self,
-        sql: &mut String,
-        prepared: bool,
-        new: &NewRecord<'_>,
-        replaces_expired: bool,
-    ) {
+    pub(super) fn commit(&self, script: &mut Script, new: &NewRecord<'_>, replaces_expired: bool) {
         let key = new.key.hash();
         if replaces_expired {
-            push(
-                sql,
-                format_args!(
-                    "DELETE FROM {} WHERE key = '{key}' AND expires_at <= clock_timestamp();",
-                    self.records
-                ),
-            );
+            script.push(format_args!(
+                "DELETE FROM {} WHERE key = '{key}' AND expires_at <= clock_timestamp();",
+                self.records
+            ));
         }
-        let retain =
-            retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| format!("'{millis}'"));
-        let readable = literal(new.key.readable());
-        let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
-        let records = &self.records;
-        match prepared {
-            // Literals of no type are cheaper to take than numbers, which are converted with a look at the catalogue.
-            true => push(
-                sql,
-                format_args!(
-                    "EXECUTE idem_put_{}('{key}','{job}','{fingerprint}','{outcome}',{retain},{readable},",
-                    self.version
-                ),
-            ),
-            false => push(
-                sql,
-                format_args!(
-                    "INSERT INTO {records} ({COLUMNS}) VALUES ('{key}',{job},{fingerprint},{outcome},clock_timestamp(),\
-                     clock_timestamp() + {retain} * interval '1 millisecond',{readable},"
-                ),
-            ),
-        }
-        push_bytes(sql, new.result);
+        script.call(
+            &self.put,
+            &[
+                &Quoted(key),
+                &Quoted(new.job),
+                &Quoted(new.fingerprint.to_bits()),
+                &Quoted(new.outcome.code()),
+                &quoted(retain_millis(new.retain)),
+                &literal(new.key.readable()),
+                &Bytes(new.result),
+            ],
+        );
         // The savepoint costs no round trip and no transaction number, and it fails where there is no
         // transaction any more, which undoes the record: the body has ended it then.
-        sql.push_str(");SAVEPOINT idem_end;COMMIT");
+        script.push_str("SAVEPOINT idem_end;COMMIT");
     }
 
     /// Reads the record of a key without any statement that is prepared.
     pub(super) fn get_text(&self, key: KeyHash) -> String {
-        get_packed(&self.records, &format!("'{key}'"))
+        self.get_packed.text(&[&Quoted(key)])
     }
 
-    fn push_get(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>) {
-        if !claim.records {
-            return;
-        }
-        let key = claim.key.hash();
-        match prepared {
-            true => push(sql, format_args!("EXECUTE idem_get_{}('{key}');", self.version)),
-            false => push(sql, format_args!("{};", self.get_text(key))),
+    fn push_get(&self, script: &mut Script, claim: &Claim<'_>) {
+        if claim.records {
+            script.call(&self.get_packed, &[&Quoted(claim.key.hash())]);
         }
     }
 
@@ -239,28 +211,21 @@ impl Statements {
         )
     }
 
-    fn push_try_lock(&self, sql: &mut String, prepared: bool, number: i64) {
-        match prepared {
-            true => push(sql, format_args!("EXECUTE idem_lock_{}('{number}');", self.version)),
-            false => push(sql, format_args!("SELECT pg_try_advisory_xact_lock({number}) AS idem_locked;")),
-        }
-    }
-
-    fn push_wait(&self, sql: &mut String, prepared: bool, claim: &Claim<'_>, lock: SessionLock<'_>) {
-        push(sql, format_args!("SET LOCAL lock_timeout={};", lock_timeout_millis(claim.wait)));
+    fn push_wait(&self, script: &mut Script, claim: &Claim<'_>, lock: SessionLock<'_>) {
+        script.push(format_args!("SET LOCAL lock_timeout={};", lock_timeout_millis(claim.wait)));
         if claim.lock == KeyLock::Key {
-            push(sql, format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", lock.number));
+            script.push(format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", lock.number));
         }
-        self.push_get(sql, prepared, claim);
+        self.push_get(script, claim);
         if let Some(row) = claim.row {
-            self.push_row(sql, claim, row, "");
+            self.push_row(script, claim, row, "");
         }
         // The body runs under the timeout that the session came with.
-        push(sql, format_args!("SET LOCAL lock_timeout='{}';", lock.lock_timeout));
+        script.push(format_args!("SET LOCAL lock_timeout='{}';", lock.lock_timeout));
     }
 
     /// Locks the business row, unless a record answers.
-    fn push_row(&self, sql: &mut String, claim: &Claim<'_>, row: RowLock<'_>, nowait: &str) {
+    fn push_row(&self, script: &mut Script, claim: &Claim<'_>, row: RowLock<'_>, nowait: &str) {
         let RowLock { table, column, value } = row;
         let value = match value {
             RowValue::Int(value) => format!("'{value}'"),
@@ -275,48 +240,20 @@ impl Statements {
             ),
             false => String::new(),
         };
-        push(
-            sql,
-            format_args!(
-                "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value}{unrecorded} FOR UPDATE{nowait};"
-            ),
-        );
+        script.push(format_args!(
+            "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value}{unrecorded} FOR UPDATE{nowait};"
+        ));
     }
+}
 
-    fn push_savepoint(&self, sql: &mut String, claim: &Claim<'_>) {
-        if claim.undo {
-            sql.push_str("SAVEPOINT idem_body;");
-        }
+fn push_savepoint(script: &mut Script, claim: &Claim<'_>) {
+    if claim.undo {
+        script.push_str("SAVEPOINT idem_body;");
     }
 }
 
 /// Keeps two migrations of one database apart. Any constant would do.
 const MIGRATION_LOCK: i64 = 0x6964_656d;
-
-/// Reads the record of a key as one text, `outcome fingerprint result expired`, the last only for one that
-/// expires: in a message of text the server describes every column anew.
-fn get_packed(records: &str, key: &str) -> String {
-    format!(
-        "SELECT concat_ws(' ', outcome, fingerprint, encode(result, 'hex'), expires_at <= clock_timestamp()) \
-         AS idem_record FROM {records} WHERE key = {key}"
-    )
-}
-
-pub(super) fn push(sql: &mut String, text: std::fmt::Arguments<'_>) {
-    sql.write_fmt(text).expect("a string takes everything");
-}
-
-pub(super) fn push_bytes(sql: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    sql.reserve(bytes.len() * 2 + 6);
-    // With two backslashes it is the same whatever `standard_conforming_strings` says.
-    sql.push_str("E'\\\\x");
-    for byte in bytes {
-        sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        sql.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    sql.push('\'');
-}
 
 /// Writes a text literal that means the same whatever `standard_conforming_strings` says.
 ///

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use tracing::debug;
 
 use super::lease_statements::{LOST, LeaseStatements};
+use super::saved::Script;
 use super::statements::Statements;
 use super::{message, sqlstate};
 use crate::error::StoreError;
@@ -20,10 +21,17 @@ pub(super) struct PostgresTx {
     pub(super) connection: Leased<Postgres>,
     pub(super) statements: Arc<Statements>,
     pub(super) lease_statements: Arc<LeaseStatements>,
-    /// The session has the prepared statements.
+    /// Statements that are prepared in the session last.
     pub(super) prepared: bool,
     /// A record of the key is there whose time is over.
     pub(super) expired: bool,
+}
+
+impl PostgresTx {
+    /// Begins a message to the session.
+    fn script(&mut self) -> Script {
+        Script::new(self.prepared.then(|| std::mem::take(&mut self.connection.session().prepared)))
+    }
 }
 
 #[async_trait]
@@ -58,13 +66,13 @@ impl StoreTx<Postgres> for PostgresTx {
         if !self.connection.is_sound() {
             return Err(ended_by_body());
         }
-        let mut sql = String::with_capacity(512);
+        let mut script = self.script();
         match record {
-            Some(new) => self.statements.commit(&mut sql, self.prepared, new, self.expired),
+            Some(new) => self.statements.commit(&mut script, new, self.expired),
             // The COMMIT of a transaction that failed is a silent ROLLBACK; the query before it is not silent.
-            None => sql.push_str("SELECT 1;SAVEPOINT idem_end;COMMIT"),
+            None => script.push_str("SELECT 1;SAVEPOINT idem_end;COMMIT"),
         }
-        match message(&mut self.connection, sql).await {
+        match script.send(&mut self.connection).await {
             Ok(_) => {
                 self.connection.give_back();
                 Ok(Committed::Yes)
@@ -90,8 +98,9 @@ impl StoreTx<Postgres> for PostgresTx {
         if !self.connection.is_sound() {
             return Err(ended_by_body());
         }
-        let sql = self.lease_statements.commit_step(hold, step);
-        match message(&mut self.connection, sql).await {
+        let mut script = self.script();
+        self.lease_statements.commit_step(&mut script, hold, step);
+        match script.send(&mut self.connection).await {
             Ok(_) => {
                 self.connection.give_back();
                 Ok(Held::Yes)

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{debug, info};
 
 use super::key_of_uuid;
+use super::saved::{Quoted, Saved, Script};
 use crate::key::KeyHash;
 use crate::store::Watch;
 
@@ -43,14 +44,9 @@ impl Bell {
         Bell { key, place }
     }
 
-    /// Returns what rings it if somebody listens. It stands behind what ends the claim, in the same transaction.
-    pub(super) fn ring(&self) -> String {
-        format!(
-            "SELECT pg_notify('{}', '{}') AS idem_rung WHERE NOT pg_try_advisory_xact_lock({});",
-            self.channel(),
-            self.key,
-            self.lock()
-        )
+    /// Rings it if somebody listens. It stands behind what ends the claim, in the same transaction.
+    pub(super) fn ring(&self, script: &mut Script, ring: &Saved) {
+        script.call(ring, &[&Quoted(self.channel()), &Quoted(self.key), &Quoted(self.lock())]);
     }
 
     /// The same for all keys of a place.
@@ -63,6 +59,12 @@ impl Bell {
         const SALT: i64 = 0x6964_656d_6265_6c6c;
         self.key.at(self.place).lock_number() ^ SALT
     }
+}
+
+/// What [`Bell::ring`] calls.
+pub(super) fn ring() -> Saved {
+    let body = "SELECT pg_notify($1, $2) AS idem_rung WHERE NOT pg_try_advisory_xact_lock($3)";
+    Saved::new("ring", &["text", "text", "bigint"], body.to_owned())
 }
 
 /// The watches of a store.
