@@ -27,8 +27,9 @@ macro_rules! jobs_on {
                 let (request_id, item) = (String::from("r1"), String::from("lamp"));
                 check_single_effect(
                     Scenario::new(order::PlaceOrder { request_id, item, quantity: 2 }).setup(async |lab| {
-                        order::create_tables(&lab.pool(1)).await?;
-                        Ok(order::stock(&lab.pool(1), "lamp", 5).await?)
+                        let pool = lab.pool(1);
+                        order::create_tables(&pool).await?;
+                        Ok(order::stock(&pool, "lamp", 5).await?)
                     }),
                 )
                 .await;
@@ -59,8 +60,9 @@ macro_rules! jobs_on {
                 check_single_effect(
                     Scenario::new(payment::ProcessPayment { payment_id: 42 })
                         .setup(async |lab| {
-                            payment::create_tables(&lab.pool(1)).await?;
-                            Ok(payment::add_payment(&lab.pool(1), 42, 4_200).await?)
+                            let pool = lab.pool(1);
+                            payment::create_tables(&pool).await?;
+                            Ok(payment::add_payment(&pool, 42, 4_200).await?)
                         })
                         .state_with(World::of)
                         .observe_async("charges", async |world| done(&world.gateway).await),
@@ -108,8 +110,9 @@ macro_rules! jobs_on {
                 check_single_effect(
                     Scenario::new(daily_report::DailyReport { date })
                         .setup(async |lab| {
-                            daily_report::create_tables(&lab.pool(1)).await?;
-                            Ok(daily_report::sell(&lab.pool(1), "2026-03-01", 4_200).await?)
+                            let pool = lab.pool(1);
+                            daily_report::create_tables(&pool).await?;
+                            Ok(daily_report::sell(&pool, "2026-03-01", 4_200).await?)
                         })
                         .state_with(World::of),
                 )

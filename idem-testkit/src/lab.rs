@@ -17,6 +17,8 @@
 //! ```
 
 mod attach;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod keeper;
 mod trials;
 
 use std::fmt;
@@ -263,13 +265,23 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
+/// A server to make labs on.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+struct On<D: sqlx::Database> {
+    found: crate::servers::Found,
+    options: OptionsOf<D>,
+}
+
 /// Finds or starts a server, or says that a database was not tested.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn find(server: crate::servers::Server) -> Option<crate::servers::Found> {
+async fn find<D: sqlx::Database>(server: crate::servers::Server) -> Option<On<D>> {
     // Starting one takes its time, in which other tests can go on.
     let found = tokio::task::spawn_blocking(move || server.find()).await;
     match found.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) {
-        Ok(found) => Some(found),
+        Ok(found) => {
+            let options = found.url().parse().unwrap_or_else(|error| no_url(server, &error));
+            Some(On { found, options })
+        }
         Err(why) => {
             say(&format!("not tested on {server}: {why}; scripts/test starts a server"));
             None
@@ -277,68 +289,78 @@ async fn find(server: crate::servers::Server) -> Option<crate::servers::Found> {
     }
 }
 
-/// Runs statements on a server, on a connection of their own.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-async fn run<D: sqlx::Database>(options: &OptionsOf<D>, sql: &str) -> Result<(), sqlx::Error>
+impl<D: sqlx::Database> On<D>
 where
     for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
+    OptionsOf<D>: Send + Sync + 'static,
 {
-    use sqlx::Connection as _;
-    let mut admin = options.connect().await?;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut admin).await?;
-    admin.close().await
-}
-
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-impl Home {
-    /// Makes a home for a lab with one statement. On a server that goes on after the tests, `remove` is run in the end.
-    async fn make<D: sqlx::Database>(
-        found: &crate::servers::Found,
-        options: &OptionsOf<D>,
-        make: String,
+    /// Makes a home for a lab, and what is in it. On a server that goes on after the tests, `remove` is run in the end.
+    async fn home(
+        &self,
+        keeper: &'static keeper::Keeper<D>,
+        make: &str,
+        contents: &str,
         remove: String,
-    ) -> Self
-    where
-        for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
-        OptionsOf<D>: Send + Sync + 'static,
-    {
-        run::<D>(options, &make).await.unwrap_or_else(|error| {
+    ) -> Home {
+        let sql = format!("{make}; {contents}");
+        keeper.run(self.options.clone(), sql).await.unwrap_or_else(|error| {
             panic!(
                 "`{make}` failed, so the test has no place: {error}; let the URL of the server name a user that may do that [{}]",
                 Code::Server
             )
         });
-        match found {
-            crate::servers::Found::Private(server) => Self::Private(server),
+        match self.found {
+            crate::servers::Found::Private(server) => Home::Private(server),
             crate::servers::Found::Named(_) => {
-                let options = options.clone();
-                Self::Shared(Box::new(move || run_in_time::<D>(options.clone(), remove.clone())))
+                let options = self.options.clone();
+                Home::Shared(Box::new(move || keeper.run_in_time(options.clone(), remove.clone())))
             }
         }
     }
 }
 
-/// How long removing a lab may take: a connection that the test has lost can hold what has to go.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-const REMOVE_LIMIT: Duration = Duration::from_secs(5);
+#[cfg(feature = "postgres")]
+impl On<sqlx::Postgres> {
+    /// Makes a schema, with these tables in it.
+    async fn lab(self, tables: &str) -> Lab<sqlx::Postgres> {
+        let name = unique("idem_lab");
+        // The runtime of the test may wait for this lab to go, and cannot close a connection meanwhile that is in the
+        // middle of a transaction. Whoever has locked something of the schema is of this test.
+        let remove = format!(
+            "SET LOCAL lock_timeout = '2s'; \
+             SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+             WHERE c.relnamespace = '{name}'::regnamespace AND l.pid <> pg_backend_pid() \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()); \
+             DROP SCHEMA {name} CASCADE"
+        );
+        let contents = format!("SET LOCAL search_path = {name}; {tables}");
+        let home = self.home(&keeper::POSTGRES, &format!("CREATE SCHEMA {name}"), &contents, remove).await;
+        let mut address = self.options.to_url_lossy();
+        // A URL that has a host, as this one, can be without a password.
+        let _ = address.set_password(None);
+        address.set_query(Some(&format!("options=-csearch_path%3D{name}")));
+        let options = self.options.options([("search_path", name)]);
+        Lab { options, address: address.into(), home, kept: AtomicBool::new(false) }
+    }
+}
 
-/// Runs statements from where one cannot wait as async code does, on a thread and a runtime of their own.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-fn run_in_time<D: sqlx::Database>(options: OptionsOf<D>, sql: String) -> Result<(), String>
-where
-    for<'c> &'c mut <D as sqlx::Database>::Connection: sqlx::Executor<'c, Database = D>,
-    OptionsOf<D>: Send + Sync + 'static,
-{
-    let ran = std::thread::spawn(move || -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|e| e.to_string())?.block_on(async {
-            match tokio::time::timeout(REMOVE_LIMIT, run::<D>(&options, &sql)).await {
-                Ok(ran) => ran.map_err(|e| e.to_string()),
-                Err(_) => Err(format!("not within {REMOVE_LIMIT:?}")),
-            }
-        })
-    });
-    ran.join().unwrap_or_else(|_| Err(String::from("the thread panicked")))
+#[cfg(feature = "mysql")]
+impl On<sqlx::MySql> {
+    /// Makes a database, with these tables in it.
+    async fn lab(self, tables: &str) -> Lab<sqlx::MySql> {
+        let name = unique("idem_lab");
+        let remove =
+            format!("SET lock_wait_timeout = 2; DROP DATABASE {name}; SET lock_wait_timeout = DEFAULT");
+        let contents = format!("USE {name}; {tables}");
+        let home = self.home(&keeper::MYSQL, &format!("CREATE DATABASE {name}"), &contents, remove).await;
+        let options = self.options.database(&name);
+        let mut address = options.to_url_lossy();
+        // A URL that has a host, as this one, can be without a password.
+        let _ = address.set_password(None);
+        address.set_query(None);
+        Lab { options, address: address.into(), home, kept: AtomicBool::new(false) }
+    }
 }
 
 #[cfg(feature = "sqlite")]
@@ -401,26 +423,7 @@ impl LabDatabase for sqlx::Postgres {
     }
 
     async fn lab() -> Option<Lab<Self>> {
-        let found = find(crate::servers::Server::Postgres).await?;
-        let options: sqlx::postgres::PgConnectOptions =
-            found.url().parse().unwrap_or_else(|error| no_url(crate::servers::Server::Postgres, &error));
-        let name = unique("idem_lab");
-        // The runtime of the test may wait for this lab to go, and cannot close a connection meanwhile that is in the
-        // middle of a transaction. Whoever has locked something of the schema is of this test.
-        let remove = format!(
-            "SET lock_timeout = '2s'; \
-             SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
-             WHERE c.relnamespace = '{name}'::regnamespace AND l.pid <> pg_backend_pid() \
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()); \
-             DROP SCHEMA {name} CASCADE"
-        );
-        let home = Home::make::<Self>(&found, &options, format!("CREATE SCHEMA {name}"), remove).await;
-        let mut address = options.to_url_lossy();
-        // A URL that has a host, as this one, can be without a password.
-        let _ = address.set_password(None);
-        address.set_query(Some(&format!("options=-csearch_path%3D{name}")));
-        let options = options.options([("search_path", name)]);
-        Some(Lab { options, address: address.into(), home, kept: AtomicBool::new(false) })
+        Some(find::<Self>(crate::servers::Server::Postgres).await?.lab("").await)
     }
 
     async fn proxy(
@@ -462,18 +465,7 @@ impl LabDatabase for sqlx::MySql {
     }
 
     async fn lab() -> Option<Lab<Self>> {
-        let found = find(crate::servers::Server::MySql).await?;
-        let options: sqlx::mysql::MySqlConnectOptions =
-            found.url().parse().unwrap_or_else(|error| no_url(crate::servers::Server::MySql, &error));
-        let name = unique("idem_lab");
-        let remove = format!("SET lock_wait_timeout = 2; DROP DATABASE {name}");
-        let home = Home::make::<Self>(&found, &options, format!("CREATE DATABASE {name}"), remove).await;
-        let options = options.database(&name);
-        let mut address = options.to_url_lossy();
-        // A URL that has a host, as this one, can be without a password.
-        let _ = address.set_password(None);
-        address.set_query(None);
-        Some(Lab { options, address: address.into(), home, kept: AtomicBool::new(false) })
+        Some(find::<Self>(crate::servers::Server::MySql).await?.lab("").await)
     }
 
     async fn proxy(

@@ -252,7 +252,7 @@ impl Oracle {
 async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<Option<Clean>, Trouble> {
     let Some(world) = World::new(subject).await? else { return Ok(None) };
     if ahead > 0 {
-        D::skip_ids(&mut world.lab.connect().await, ahead).await.map_err(Trouble::database)?;
+        D::skip_ids(&mut *world.outside().await, ahead).await.map_err(Trouble::database)?;
     }
     let before = world.left().await?;
     // At no window of this name: its windows are counted as those of a run that is to crash.

@@ -8,9 +8,10 @@ use idem_runtime::key::Key;
 use idem_runtime::record::Record;
 use sqlx::Pool;
 use sqlx::pool::PoolOptions;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::check::Trouble;
-use crate::lab::{Lab, LabDatabase};
+use crate::lab::{Lab, LabDatabase, OptionsOf};
 use crate::subject::{Run, Runner, State, Subject};
 use crate::tables::Tables;
 use crate::trial::Trial;
@@ -26,6 +27,8 @@ const SETTLING: Duration = Duration::from_millis(100);
 /// One trial.
 pub(crate) struct World<'s, D: LabDatabase> {
     pub(crate) subject: &'s dyn Subject<D>,
+    /// The connection on which this looks at the database, once it has. No worker has it.
+    outside: Mutex<Option<<D as sqlx::Database>::Connection>>,
     pub(crate) lab: Lab<D>,
     state: State,
     pub(crate) timeline: Timeline,
@@ -78,7 +81,7 @@ pub(crate) enum Ended {
 impl<'s, D: LabDatabase> World<'s, D> {
     /// Makes a fresh trial; `None` if its server is not there.
     pub(crate) async fn new(subject: &'s dyn Subject<D>) -> Result<Option<Self>, Trouble> {
-        let Some(lab) = D::prepared(|lab| Box::pin(prepare(lab))).await? else { return Ok(None) };
+        let Some(lab) = D::prepared(tables::<D>).await? else { return Ok(None) };
         if let Some(set_up) = &subject.settings().set_up {
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
@@ -91,7 +94,7 @@ impl<'s, D: LabDatabase> World<'s, D> {
     pub(crate) fn on(subject: &'s dyn Subject<D>, lab: Lab<D>, trial: Trial) -> Self {
         let state = subject.state(&trial);
         let tasks = alive_tasks();
-        World { subject, lab, state, timeline: Timeline::new(), trial, tasks }
+        World { subject, outside: Mutex::new(None), lab, state, timeline: Timeline::new(), trial, tasks }
     }
 
     /// Makes a worker with connections of its own, as another process would have.
@@ -146,9 +149,9 @@ impl<'s, D: LabDatabase> World<'s, D> {
         if !self.subject.is_leased() {
             return;
         }
-        let mut admin = self.lab.connect().await;
+        let mut outside = self.outside().await;
         // Whatever holds the table holds up the next run as well, which is where it is judged.
-        if let Err(error) = D::rows(&mut admin, D::LET_LEASES_LAPSE).await {
+        if let Err(error) = D::rows(&mut outside, D::LET_LEASES_LAPSE).await {
             self.timeline.note('-', format!("cannot let the leases pass: {error}"));
         }
     }
@@ -178,13 +181,22 @@ impl<'s, D: LabDatabase> World<'s, D> {
         store.read(self.key()?.hash()).await.map_err(Trouble::store)
     }
 
+    /// Returns a connection that no worker has.
+    pub(crate) async fn outside(&self) -> MappedMutexGuard<'_, <D as sqlx::Database>::Connection> {
+        let mut outside = self.outside.lock().await;
+        if outside.is_none() {
+            *outside = Some(self.lab.connect().await);
+        }
+        MutexGuard::map(outside, |outside| outside.as_mut().expect("it is connected"))
+    }
+
     /// Counts what there is, on a connection of its own, once nobody works any more.
     pub(crate) async fn left(&self) -> Result<Left, Trouble> {
         self.settle().await;
-        let mut admin = self.lab.connect().await;
-        let tables = D::tables(&mut admin, OWN_TABLES).await.map_err(Trouble::database)?;
-        let records = D::rows(&mut admin, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
-        let tasks = D::rows(&mut admin, "SELECT 1 FROM idem_outbox").await.map_err(Trouble::database)?;
+        let mut outside = self.outside().await;
+        let tables = D::tables(&mut outside, OWN_TABLES).await.map_err(Trouble::database)?;
+        let records = D::rows(&mut outside, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
+        let tasks = D::rows(&mut outside, "SELECT 1 FROM idem_outbox").await.map_err(Trouble::database)?;
         Ok(Left { tables, effects: self.effects().await, records, tasks })
     }
 
@@ -202,13 +214,11 @@ impl<'s, D: LabDatabase> World<'s, D> {
     }
 }
 
-/// Makes the tables of idem and of the testkit.
-async fn prepare<D: LabDatabase>(lab: &Lab<D>) -> Result<(), Trouble> {
-    let idem = Idem::builder(lab.pool(1)).build().map_err(Trouble::store)?;
-    idem.migrate().await.map_err(Trouble::store)?;
-    let mut admin = lab.connect().await;
-    let probe = "CREATE TABLE idem_testkit_probe (n INTEGER)";
-    D::rows(&mut admin, probe).await.map(drop).map_err(Trouble::database)
+/// Writes the statements that make the tables of idem and of the testkit.
+fn tables<D: LabDatabase>(options: OptionsOf<D>) -> Result<String, Trouble> {
+    let idem =
+        Idem::builder(PoolOptions::<D>::new().connect_lazy_with(options)).build().map_err(Trouble::store)?;
+    Ok(format!("{}\nCREATE TABLE idem_testkit_probe (n INTEGER)", idem.migration_sql()))
 }
 
 /// Counts the tasks when those are over that a set-up has left behind.

@@ -1,31 +1,28 @@
 //! What the trials of a check need of a database besides.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use idem_runtime::store::SqlDatabase;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use tokio::sync::OnceCell;
 
-use super::{Lab, LabDatabase};
+use super::{Lab, LabDatabase, OptionsOf};
 use crate::check::Trouble;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::servers::Server;
 
-/// Makes the tables in an empty database.
-type Prepare<D> = fn(&Lab<D>) -> Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send + '_>>;
+/// Writes the statements that make the tables in an empty database on this server: always the same.
+type Tables<D> = fn(OptionsOf<D>) -> Result<String, Trouble>;
 
 /// Makes the databases of trials, and keeps their answers in hand.
 #[doc(hidden)]
 #[async_trait]
 pub trait Trials: SqlDatabase {
-    /// Makes a database that `prepare` has prepared, always the same one; `None` if its server is not there.
-    async fn prepared(prepare: Prepare<Self>) -> Result<Option<Lab<Self>>, Trouble>
+    /// Makes a database with tables; `None` if its server is not there.
+    async fn prepared(tables: Tables<Self>) -> Result<Option<Lab<Self>>, Trouble>
     where
-        Self: LabDatabase,
-    {
-        let Some(lab) = Self::lab().await else { return Ok(None) };
-        prepare(&lab).await?;
-        Ok(Some(lab))
-    }
+        Self: LabDatabase;
 
     /// Calls `hold` while a statement of the connection is under way, as often as it likes: the answer comes when it
     /// has returned, and the statement ends without effect if it returned `false`. What answers over a network cannot be
@@ -42,15 +39,17 @@ pub trait Trials: SqlDatabase {
 #[cfg(feature = "sqlite")]
 #[async_trait]
 impl Trials for sqlx::Sqlite {
-    async fn prepared(prepare: Prepare<Self>) -> Result<Option<Lab<Self>>, Trouble> {
+    async fn prepared(tables: Tables<Self>) -> Result<Option<Lab<Self>>, Trouble> {
         // Making the tables takes longer than a run of most jobs; a file with them is copied in no time.
-        static TEMPLATE: tokio::sync::OnceCell<Vec<u8>> = tokio::sync::OnceCell::const_new();
+        static TEMPLATE: OnceCell<Vec<u8>> = OnceCell::const_new();
         let template = TEMPLATE.get_or_try_init(async || {
             let lab = Self::lab().await.expect("SQLite is built in");
-            prepare(&lab).await?;
+            let tables = sqlx::AssertSqlSafe(tables(lab.options())?);
+            let mut connection = lab.connect().await;
+            sqlx::raw_sql(tables).execute(&mut connection).await.map_err(Trouble::database)?;
             // What is in the log of the database goes to its file.
             let flush = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)");
-            let in_use: bool = flush.fetch_one(&mut lab.connect().await).await.map_err(Trouble::database)?;
+            let in_use: bool = flush.fetch_one(&mut connection).await.map_err(Trouble::database)?;
             assert!(!in_use, "nobody uses the database any more");
             std::fs::read(lab.options.get_filename()).map_err(unreadable)
         });
@@ -76,7 +75,23 @@ fn unreadable(error: std::io::Error) -> Trouble {
 }
 
 #[cfg(feature = "postgres")]
-impl Trials for sqlx::Postgres {}
+#[async_trait]
+impl Trials for sqlx::Postgres {
+    async fn prepared(tables: Tables<Self>) -> Result<Option<Lab<Self>>, Trouble> {
+        let Some(server) = super::find::<Self>(Server::Postgres).await else { return Ok(None) };
+        static TABLES: OnceCell<String> = OnceCell::const_new();
+        let tables = TABLES.get_or_try_init(async || tables(server.options.clone())).await?;
+        Ok(Some(server.lab(tables).await))
+    }
+}
 
 #[cfg(feature = "mysql")]
-impl Trials for sqlx::MySql {}
+#[async_trait]
+impl Trials for sqlx::MySql {
+    async fn prepared(tables: Tables<Self>) -> Result<Option<Lab<Self>>, Trouble> {
+        let Some(server) = super::find::<Self>(Server::MySql).await else { return Ok(None) };
+        static TABLES: OnceCell<String> = OnceCell::const_new();
+        let tables = TABLES.get_or_try_init(async || tables(server.options.clone())).await?;
+        Ok(Some(server.lab(tables).await))
+    }
+}

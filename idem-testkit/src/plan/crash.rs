@@ -130,7 +130,7 @@ pub(super) async fn unrelated_work<D: LabDatabase>(
     let found = match done {
         Some(why) => why,
         None => {
-            let mut outside = world.lab.connect().await;
+            let mut outside = world.outside().await;
             let rows = D::rows(&mut outside, "SELECT n FROM idem_testkit_probe").await;
             match rows.map_err(Trouble::database)? {
                 0 => String::from("it said that it was done, and nothing is there"),
