@@ -53,7 +53,8 @@ pub fn check_crate(folder: impl AsRef<Path>) {
         Ok(jobs) => {
             let list: Vec<_> = jobs.iter().map(|job| format!("\n  {job}")).collect();
             panic!(
-                "nobody checks that these jobs have a single effect:{}\n  [{}]",
+                "nobody checks that these jobs have a single effect:{}\n  the sources are read: a job stands by its name in \
+                 `Scenario::new(…)`, not behind a macro or a function of yours [{}]",
                 list.concat(),
                 Code::Uncovered
             );

@@ -29,7 +29,8 @@ fn every_job_without_a_scenario_is_listed_with_its_place_and_what_to_write() {
              \n  src/lib.rs:3: `send_mail`; {}\
              \n  src/lib.rs:15: `receive_2_events`; {}\
              \n  src/lib.rs:25: `match`; {}\
-             \n  [idem::testkit::uncovered]",
+             \n  the sources are read: a job stands by its name in `Scenario::new(…)`, not behind a macro or a function \
+             of yours [idem::testkit::uncovered]",
             write("Refund"),
             write("SendMail"),
             write("Receive2Events"),
