@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use idem_runtime::store::{PostgresStore, Settings, Store};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres as Db};
+use tokio::sync::OnceCell;
 
 use super::{end_nested, statement};
 use crate::conformance::trial::unique;
@@ -20,6 +21,8 @@ use crate::conformance::{
 pub struct Postgres {
     url: String,
     pooler: Option<String>,
+    /// For what is looked at from outside of the stores, in all cases.
+    own: OnceCell<PgPool>,
 }
 
 impl Postgres {
@@ -27,7 +30,7 @@ impl Postgres {
     ///
     /// The user must be allowed to make schemas, and to end its own sessions.
     pub fn new(url: impl Into<String>) -> Self {
-        Postgres { url: url.into(), pooler: None }
+        Postgres { url: url.into(), pooler: None, own: OnceCell::new() }
     }
 
     /// Makes the stores connect to `url`, where a pooler in transaction mode stands before the same database.
@@ -64,10 +67,13 @@ impl Harness for Postgres {
 
     async fn open(&self) -> Result<Arc<dyn Fixture<Db>>, BoxError> {
         let schema = unique("idem_conformance");
-        let own = PgConnectOptions::from_str(&self.url)?.options([("search_path", schema.as_str())]);
-        let own = PgPoolOptions::new().max_connections(2).connect_lazy_with(own);
+        let own = self.own.get_or_try_init(async || {
+            let options = PgConnectOptions::from_str(&self.url)?;
+            Ok::<_, sqlx::Error>(PgPoolOptions::new().max_connections(8).connect_lazy_with(options))
+        });
+        let own = own.await?.clone();
         let tables = format!(
-            "CREATE SCHEMA {schema}; CREATE TABLE effects (name text NOT NULL); \
+            "CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}; CREATE TABLE effects (name text NOT NULL); \
              CREATE TABLE things (id bigint PRIMARY KEY); INSERT INTO things VALUES (1), (2); \
              CREATE TABLE taken (value int NOT NULL CONSTRAINT taken_once UNIQUE)"
         );
@@ -121,24 +127,23 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn count(&self, effect: &str) -> Result<u64, BoxError> {
-        let query = sqlx::query_scalar("SELECT count(*) FROM effects WHERE name = $1").bind(effect);
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {}.effects WHERE name = $1", self.schema));
+        let query = sqlx::query_scalar(sql).bind(effect).persistent(false);
         let count: i64 = query.fetch_one(&self.own).await?;
         Ok(u64::try_from(count)?)
     }
 
     async fn let_pass(&self, time: Duration) -> Result<(), BoxError> {
-        let query = sqlx::query(
-            "UPDATE idem_records SET expires_at = expires_at - $1 * interval '1 second', \
-             lease_until = lease_until - $1 * interval '1 second', \
-             completed_at = completed_at - $1 * interval '1 second'",
-        );
-        query.bind(i64::try_from(time.as_secs())?).execute(&self.own).await?;
+        let schema = &self.schema;
+        let seconds = format!("interval '{} seconds'", time.as_secs());
         let past = format!("interval '{} milliseconds'", time.as_millis());
-        let queue = format!(
-            "UPDATE idem_claims SET since = since - {past}, expires_at = expires_at - {past}; \
-             UPDATE idem_outbox SET due = due - {past} WHERE due IS NOT NULL"
+        let sql = format!(
+            "UPDATE {schema}.idem_records SET expires_at = expires_at - {seconds}, \
+             lease_until = lease_until - {seconds}, completed_at = completed_at - {seconds}; \
+             UPDATE {schema}.idem_claims SET since = since - {past}, expires_at = expires_at - {past}; \
+             UPDATE {schema}.idem_outbox SET due = due - {past} WHERE due IS NOT NULL"
         );
-        sqlx::raw_sql(AssertSqlSafe(queue)).execute(&self.own).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.own).await?;
         Ok(())
     }
 
@@ -183,11 +188,12 @@ impl Fixture<Db> for PostgresFixture {
     }
 
     async fn row_is_locked(&self, value: i64) -> Result<bool, BoxError> {
+        let sql = AssertSqlSafe(format!(
+            "SELECT id FROM {}.things WHERE id = $1 FOR UPDATE SKIP LOCKED",
+            self.schema
+        ));
         let free: Option<i64> =
-            sqlx::query_scalar("SELECT id FROM things WHERE id = $1 FOR UPDATE SKIP LOCKED")
-                .bind(value)
-                .fetch_optional(&self.own)
-                .await?;
+            sqlx::query_scalar(sql).bind(value).persistent(false).fetch_optional(&self.own).await?;
         Ok(free.is_none())
     }
 
@@ -210,7 +216,6 @@ impl Fixture<Db> for PostgresFixture {
         }
         let drop = AssertSqlSafe(format!("DROP SCHEMA {} CASCADE", self.schema));
         sqlx::raw_sql(drop).execute(&self.own).await?;
-        self.own.close().await;
         Ok(())
     }
 }
