@@ -130,6 +130,23 @@ fn the_expansion_of_a_scheduled_job_reads_as_recorded() {
 }
 
 #[test]
+fn who_takes_a_transaction_of_sqlx_is_told_of_one_with_its_database() {
+    for (given, database) in [
+        (quote!(sqlx::Transaction<'_, sqlx::Sqlite>), "Sqlite"),
+        (quote!(sqlx::MySqlConnection), "MySql"),
+        (quote!(sqlx::PgConnection), "Postgres"),
+    ] {
+        let item = quote!(
+            async fn charge(tx: &mut #given, id: i64) -> Result<(), sqlx::Error> {
+                Ok(())
+            }
+        );
+        let expansion = crate::expand_idempotent(quote!(key = id), item).to_string();
+        assert!(expansion.contains(&format!("write `tx: &mut Tx<'_, {database}>`")), "{expansion}");
+    }
+}
+
+#[test]
 fn the_body_is_not_touched() {
     let body = quote!({ half . written ; [ = ] });
     let tokens = crate::expand_idempotent(

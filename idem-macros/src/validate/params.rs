@@ -139,8 +139,11 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             params.first = First::Unclear;
             params.handle_name = name_of(&param.pat).cloned();
             params.unchecked = true;
-            let message = "a job takes nothing by `&mut` but its transaction or its run; \
-                           write `tx: &mut Tx<'_, Postgres>` or `run: &mut Run<'_, Postgres>`";
+            let database = database_in(&param.ty);
+            let message = format!(
+                "a job takes nothing by `&mut` but its transaction or its run; \
+                 write `tx: &mut Tx<'_, {database}>` or `run: &mut Run<'_, {database}>`"
+            );
             errors.push(&param.ty, Code::MutableParameter, message);
             continue;
         }
@@ -185,6 +188,16 @@ fn named<'a>(ty: &'a Type, name: &str) -> Option<&'a TypePath> {
         Type::Reference(reference) => named(&reference.elem, name),
         Type::Path(path) if path.path.segments.last()?.ident == name => Some(path),
         _ => None,
+    }
+}
+
+/// Returns the database that a type of sqlx's is about; some one, if it is about none.
+fn database_in(ty: &Type) -> &'static str {
+    let text = scan::text(ty);
+    match text {
+        _ if text.contains("Sqlite") => "Sqlite",
+        _ if text.contains("MySql") => "MySql",
+        _ => "Postgres",
     }
 }
 

@@ -1,6 +1,7 @@
 //! `unique`, `unique_by` and `on_duplicate`: what of a job there is only one of.
 
 use proc_macro2::Ident;
+use syn::LitStr;
 
 use super::duration::duration;
 use super::key::{Subject, key_of};
@@ -75,11 +76,12 @@ fn check_nothing_without_unique(options: &Options, errors: &mut Errors) {
 
 fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
     let Some((word, args)) = value::word_or_call(expr) else {
-        errors.push(
-            expr,
-            Code::UnknownValue,
-            format_args!("`unique` must be a word{}", suggest::instead_of("", MODES)),
-        );
+        let text = value::string(expr).map(LitStr::value);
+        let instead = match text.filter(|text| MODES.contains(&text.as_str())) {
+            Some(mode) => format!(" without quotes; write `{mode}`"),
+            None => suggest::instead_of("", MODES),
+        };
+        errors.push(expr, Code::UnknownValue, format_args!("`unique` must be a word{instead}"));
         return None;
     };
     match (word.to_string().as_str(), args) {
