@@ -112,7 +112,10 @@ impl PostgresStore {
     ///
     /// That of a step does so only after its body, when it is late to find out that they are gone.
     fn keeps_in(&self, claim: &Claim<'_>) -> bool {
-        !self.unprepared.load(Ordering::Relaxed) && !(self.pooled && is_of_a_step(claim))
+        match is_of_a_step(claim) {
+            true => self.has_sessions(),
+            false => !self.unprepared.load(Ordering::Relaxed),
+        }
     }
 
     /// Begins a message to a session.
