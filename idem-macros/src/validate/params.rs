@@ -194,11 +194,7 @@ fn named<'a>(ty: &'a Type, name: &str) -> Option<&'a TypePath> {
 /// Returns the database that a type of sqlx's is about; some one, if it is about none.
 fn database_in(ty: &Type) -> &'static str {
     let text = scan::text(ty);
-    match text {
-        _ if text.contains("Sqlite") => "Sqlite",
-        _ if text.contains("MySql") => "MySql",
-        _ => "Postgres",
-    }
+    ["Sqlite", "MySql"].into_iter().find(|name| text.contains(name)).unwrap_or("Postgres")
 }
 
 fn is_mut(ty: &Type) -> bool {

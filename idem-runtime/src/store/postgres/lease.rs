@@ -41,6 +41,11 @@ impl PostgresStore {
         self.send_on(&self.connections, write).await
     }
 
+    /// The same for a message of text.
+    pub(super) async fn send_text(&self, sql: String) -> Result<Answer, StoreError> {
+        self.send(|script, _| script.push_str(&sql)).await
+    }
+
     async fn send_on(
         &self,
         connections: &Connections<Postgres>,
@@ -50,7 +55,7 @@ impl PostgresStore {
         loop {
             let mut connection = connections.lease().await?;
             let session = connection.session();
-            let mut script = self.script_in(session);
+            let mut script = Script::to(session, self.keeps());
             write(&mut script, session);
             let keeps = script.keeps();
             let rows = script.send(&mut connection).await;
@@ -79,8 +84,7 @@ impl PostgresStore {
 
     /// Sends what changes nothing, or nothing more when it is sent again.
     pub(super) async fn ask(&self, doing: &str, sql: String) -> Result<Vec<PgRow>, StoreError> {
-        let sent = self.send(|script, _| script.push_str(&sql)).await?;
-        sent.rows.map_err(|error| driver_error(doing, error))
+        self.send_text(sql).await?.rows.map_err(|error| driver_error(doing, error))
     }
 }
 
@@ -111,7 +115,7 @@ impl LeaseStore for PostgresStore {
     ) -> Result<Option<Vec<StepRecord>>, StoreError> {
         let doing = "taking a key over";
         let sql = self.lease_statements.take_over(claim, found);
-        let Answer { rows, again } = self.send(|script, _| script.push_str(&sql)).await?;
+        let Answer { rows, again } = self.send_text(sql).await?;
         let rows = rows.map_err(|error| driver_error(doing, error))?;
         let entry = read_entry_and_steps(&rows).map_err(|error| driver_error(doing, error))?;
         let taken = entry.filter(|entry| is_held(&rows) || again && holds(entry, &claim.hold()));
@@ -199,7 +203,7 @@ impl LeaseStore for PostgresStore {
         // A person's word is not sent twice: what it answers the second time would be wrong.
         let mut connection = self.connections.lease_alive().await?;
         let bell = self.bell_in(connection.session(), resolve.key);
-        let mut script = Script::new(None);
+        let mut script = Script::text();
         self.lease_statements.resolve(&mut script, resolve, bell);
         let rows =
             script.send(&mut connection).await.map_err(|error| driver_error("resolving a key", error))?;
@@ -266,7 +270,7 @@ impl LeaseStore for PostgresStore {
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
         let sql = self.lease_statements.delete_task(number);
-        let Answer { rows, again } = self.send(|script, _| script.push_str(&sql)).await?;
+        let Answer { rows, again } = self.send_text(sql).await?;
         let rows = rows.map_err(|error| driver_error("deleting a task of the outbox", error))?;
         // Of two messages the first may have deleted it; nobody but a relay does.
         Ok(is_held(&rows) || again)

@@ -78,7 +78,7 @@ impl PostgresStore {
 
     /// Tells whether a connection is a session of the server, which a transaction pooler makes it not.
     fn has_sessions(&self) -> bool {
-        !self.pooled && !self.unprepared.load(Ordering::Relaxed)
+        !self.pooled && self.keeps()
     }
 
     /// Begins on a connection, whatever state the session's prepared statements are in.
@@ -89,10 +89,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         loop {
             let session = connection.session();
-            let mut script = match self.keeps_in(claim) {
-                true => self.script_in(session),
-                false => Script::new(None),
-            };
+            let mut script = Script::to(session, self.keeps_in(claim));
             if is_of_a_step(claim) {
                 self.lease_statements.need_step(&mut script);
             }
@@ -114,14 +111,13 @@ impl PostgresStore {
     fn keeps_in(&self, claim: &Claim<'_>) -> bool {
         match is_of_a_step(claim) {
             true => self.has_sessions(),
-            false => !self.unprepared.load(Ordering::Relaxed),
+            false => self.keeps(),
         }
     }
 
-    /// Begins a message to a session.
-    fn script_in(&self, session: &mut Session) -> Script {
-        let lasts = !self.unprepared.load(Ordering::Relaxed);
-        Script::new(lasts.then(|| std::mem::take(&mut session.prepared)))
+    /// Tells whether statements stay prepared in their session, as far as anybody knows.
+    fn keeps(&self) -> bool {
+        !self.unprepared.load(Ordering::Relaxed)
     }
 
     /// Returns how the key is locked in this session.
@@ -150,7 +146,7 @@ impl PostgresStore {
         claim: &Claim<'_>,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         let session = connection.session();
-        let mut script = self.script_in(session);
+        let mut script = Script::to(session, self.keeps_in(claim));
         self.statements.wait(&mut script, claim, self.lock_in(session, claim));
         script.send(connection).await
     }

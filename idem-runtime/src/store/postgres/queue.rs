@@ -331,7 +331,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, StoreError> {
         match connection {
             Some(connection) => message(connection, sql).await.map_err(failed),
-            None => self.send(|script, _| script.push_str(&sql)).await?.rows.map_err(failed),
+            None => self.send_text(sql).await?.rows.map_err(failed),
         }
     }
 }

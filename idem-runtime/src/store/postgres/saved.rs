@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, SqlStr};
 
-use super::message;
+use super::{Session, message};
 use crate::store::sql::{Leased, Text};
 
 /// A statement that a session prepares when it first needs it. Where that does not last, it goes out as text.
@@ -60,8 +60,17 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Begins a message to a session that has prepared this.
-    pub(super) fn new(prepared: Option<Vec<u32>>) -> Self {
+    /// Begins a message to a session. `keeps` tells whether it calls statements that are prepared there.
+    pub(super) fn to(session: &mut Session, keeps: bool) -> Self {
+        Script::new(keeps.then(|| std::mem::take(&mut session.prepared)))
+    }
+
+    /// Begins a message of text.
+    pub(super) fn text() -> Self {
+        Script::new(None)
+    }
+
+    fn new(prepared: Option<Vec<u32>>) -> Self {
         Script { begin: "", head: String::new(), sql: String::with_capacity(512), prepared }
     }
 
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn where_nothing_lasts_a_statement_is_text() {
-        let mut script = Script::new(None);
+        let mut script = Script::text();
         script.need(&add());
         script.call(&add(), &[&Quoted(1), &Bytes(&[1])]);
         assert_eq!(script.head, "");

@@ -30,7 +30,7 @@ pub(super) struct PostgresTx {
 impl PostgresTx {
     /// Begins a message to the session.
     fn script(&mut self) -> Script {
-        Script::new(self.prepared.then(|| std::mem::take(&mut self.connection.session().prepared)))
+        Script::to(self.connection.session(), self.prepared)
     }
 }
 
