@@ -188,7 +188,7 @@ impl<D: Database, S> Idem<D, S> {
     pub(crate) async fn run_started<J>(
         &self,
         job: J,
-        started: impl Future<Output = Result<(), StoreError>> + Send,
+        started: impl Future<Output = Result<(), run::NotBegun>> + Send,
     ) -> Result<Done<J::Output>, Error<J::Error>>
     where
         J: RunOn<D, S>,
@@ -203,7 +203,7 @@ impl<D: Database, S> Idem<D, S> {
     async fn ended<J>(
         &self,
         job: J,
-        started: impl Future<Output = Result<(), StoreError>> + Send,
+        started: impl Future<Output = Result<(), run::NotBegun>> + Send,
         span: &Span,
     ) -> Ended<J::Output, J::Error>
     where

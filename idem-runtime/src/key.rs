@@ -220,7 +220,7 @@ impl fmt::Debug for KeyHash {
 }
 
 /// Hashes parts so that no other split of the same bytes has the same hash.
-fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+pub(crate) fn hash(domain: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for part in std::iter::once(&domain).chain(parts) {
         hasher.update(&length(part.len()));
@@ -387,7 +387,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// Shortens `text` to at most `bytes_max` bytes, with an ellipsis where something is missing.
-fn cut(text: &mut String, bytes_max: usize) {
+pub(crate) fn cut(text: &mut String, bytes_max: usize) {
     const ELLIPSIS: char = '…';
     if text.len() <= bytes_max {
         return;

@@ -22,6 +22,7 @@
 //! | `executed`, `replayed`, `adopted` | as [`Done`] says |
 //! | `failed` | the job's own error; the key is free to run again |
 //! | `rejected` | the job's own error, and it is final |
+//! | `superseded` | it did not begin: a newer task of a `keep_latest` job does the work, or has done it |
 //! | `dropped`, `panicked` | nobody waits for the answer any more; what that undoes says [`Idem::run`](crate::Idem::run) |
 //! | any other | the [code](Code::slug) of the error, as in `busy` |
 //!
@@ -122,6 +123,7 @@ impl ObservedRun {
             Ok(Done::Replayed(_)) => "replayed",
             Ok(Done::Adopted(_)) => "adopted",
             Err(Failed { is_rejected: true, .. }) => "rejected",
+            Err(Failed { is_superseded: true, .. }) => "superseded",
             Err(Failed { error, .. }) => error.code().map_or("failed", Code::slug),
         });
     }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::engine::TaskId;
-use idem_runtime::key::KeyHash;
+use idem_runtime::key::{Key, KeyHash};
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found, Held,
-    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
-    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
-    UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
+    Holder, JobName, JobRow, KeyFilter, KeyRow, Latest, Lease, LeaseClaim, LeaseStore, Moment, OperateStore,
+    Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep,
+    UnfinishedFilter, UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -353,6 +353,16 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
             false => format!("finds that task {} has the unique claim", holder.task),
         };
         self.between("a unique claim is taken", self.inner.acquire(job, claim, task), note).await
+    }
+
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        let note = |latest: &Latest| match latest {
+            Latest::Goes => String::from("is the latest"),
+            Latest::Superseded(Some(by)) => format!("is superseded by task {by}"),
+            Latest::Superseded(None) => String::from("is superseded by a task that has ended"),
+        };
+        let call = self.inner.keep_latest(moment, claim, task);
+        self.between("a task is compared with newer ones", call, note).await
     }
 
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {

@@ -267,6 +267,12 @@ fn broken_stores() -> Vec<Check> {
         ReleasesNothing on Memory::new() => a_claim_ends_by_its_task_alone,
         AcquiresForEverybody on Memory::new() => a_claim_is_acquired_by_one_task,
         ReplacesAnyHolder on Memory::new() => a_task_that_waits_is_replaced_in_its_place,
+        KeepsNoLatest on Memory::new() => a_task_that_was_taken_before_a_newer_one_came_does_not_begin
+            | a_task_begins_again_until_a_newer_one_has_begun
+            | a_task_that_waits_again_has_its_claim_unless_a_newer_one_waits
+            | a_task_that_begins_and_a_newer_one_that_comes_take_turns,
+        ForgetsWhoBegan on Sqlite::new() => a_task_begins_again_until_a_newer_one_has_begun,
+        WaitsWithoutItsClaim on Memory::new() => a_task_that_waits_again_has_its_claim_unless_a_newer_one_waits,
         SupersedesAnyHolder on Memory::new() => a_claim_is_handed_over_by_its_holder_alone,
         MovesThenDeletes on Memory::new() => a_row_of_the_outbox_is_moved_once
             | a_row_of_the_outbox_ends_with_its_task,

@@ -57,6 +57,15 @@ async fn export_user(user: i64, version: i64, #[state] gate: &Gate) -> Result<i6
     Ok(version)
 }
 
+/// A job of which the newest revision of a page is the one that counts.
+#[idempotent(key = (page, revision), unique = keep_latest, unique_by = page, in_doubt = rerun)]
+async fn publish(page: i64, revision: i64, #[state] gate: &Gate) -> Result<i64, Infallible> {
+    gate.begun.fetch_add(1, Ordering::SeqCst);
+    gate.open.acquire().await.expect("the gate is never closed").forget();
+    let _ = page;
+    Ok(revision)
+}
+
 struct Fixture {
     lab: Lab<Sqlite>,
     pool: SqlitePool,
@@ -212,5 +221,36 @@ async fn a_task_that_has_to_wait_is_enqueued_again() {
         fixture.gate().begun.load(Ordering::SeqCst) == 2
     })
     .await;
+    worker.abort();
+}
+
+#[tokio::test]
+async fn a_task_of_redis_that_a_newer_one_has_overtaken_does_not_begin() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.idem.enrol::<Publish>().await.unwrap();
+    fixture.gate().open.add_permits(3);
+    for revision in [1, 2] {
+        let pushed = fixture.queue.push(Publish { page: 1, revision }).await.unwrap();
+        assert!(matches!(pushed, Enqueued::New(_)), "{pushed:?}");
+        // It is in Redis now, where its arguments can be replaced no more.
+        assert_eq!(fixture.relay::<Publish>(false).await.unwrap(), 1);
+    }
+    let worker = fixture.worker::<Publish>("one");
+    let count =
+        async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&fixture.pool).await.unwrap() };
+    // If it meets the older one, the newer one waits in the outbox for a moment.
+    wait(async || {
+        fixture.relay::<Publish>(false).await.unwrap();
+        count("SELECT count(*) FROM idem_claims").await == 0
+    })
+    .await;
+    // The other row is of the runs, which exclude each other by the page.
+    let done: Vec<String> = sqlx::query_scalar("SELECT readable FROM idem_records WHERE readable <> '1'")
+        .fetch_all(&fixture.pool)
+        .await
+        .unwrap();
+    assert_eq!(done, ["1, 2"]);
+    assert_eq!(count("SELECT count(*) FROM idem_outbox").await, 0, "nothing is enqueued again");
+    assert_eq!(fixture.gate().begun.load(Ordering::SeqCst), 1);
     worker.abort();
 }

@@ -28,6 +28,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -50,8 +51,9 @@ use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, OnDuplicate, Unique};
-use crate::run::RunOn;
-use crate::store::{Database, Engine, Push, UniqueClaim};
+use crate::key::Key;
+use crate::run::{NotBegun, RunOn};
+use crate::store::{Database, Engine, Latest, Moment, Push, UniqueClaim};
 
 /// How often a worker looks for tasks: by itself apalis looks every 30 seconds.
 pub const POLL: Duration = Duration::from_millis(200);
@@ -227,10 +229,10 @@ pub enum Ran<T> {
         /// Why.
         why: String,
     },
-    /// A newer task of a `keep_latest` job, which waits, does the work of this one.
+    /// A newer task of a `keep_latest` job does the work of this one, or has done it.
     Superseded {
-        /// The newer one.
-        by: String,
+        /// The newer one; `None` if it has ended.
+        by: Option<String>,
     },
 }
 
@@ -395,7 +397,10 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             _ => None,
         };
         let claim = claim.as_ref().map(|key| UniqueClaim { key, lasts });
+        // Such a task without its claim is superseded, or has begun before.
+        let latest = self.latest(claim);
         if let Some(claim) = &claim
+            && latest.is_none()
             && self.has_to_claim()
         {
             let enrolled = self.idem.enrolled::<J>().await?;
@@ -409,17 +414,26 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
                 return self.put_back(after, Why { says, code: None }).await;
             }
         }
-        let releases = matches!(
-            unique,
-            Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting | Unique::KeepLatest)
-        );
+        let releases = matches!(unique, Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting));
+        let superseded = OnceLock::new();
         let started = async {
+            if let Some(claim) = latest
+                && let Latest::Superseded(by) =
+                    self.idem.store().keep_latest(Moment::Begins, claim, self.task).await?
+            {
+                superseded.get_or_init(|| by);
+                return Err(NotBegun::Superseded);
+            }
             if releases {
                 self.idem.store().release(self.task).await?;
             }
             Ok(())
         };
-        match self.idem.run_started(job, started).await {
+        let done = self.idem.run_started(job, started).await;
+        if let Some(by) = superseded.get() {
+            return self.superseded(*by).await;
+        }
+        match done {
             Ok(done) => {
                 self.over().await?;
                 Ok(match done {
@@ -471,6 +485,11 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         }
     }
 
+    /// Returns the claim of a task of which only the latest is kept.
+    fn latest<'c>(&self, claim: Option<UniqueClaim<'c>>) -> Option<&'c Key> {
+        claim.filter(|_| self.unique == Some(Unique::KeepLatest)).map(|claim| claim.key)
+    }
+
     /// Ends the claim of a task that is over. In the database of apalis its own tables do that, with the task.
     async fn over(&self) -> Result<(), StoreError> {
         if self.engine == Engine::Outbox && self.unique.is_some_and(Unique::in_queue) {
@@ -490,15 +509,25 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         why: Why,
     ) -> Result<Ran<T>, BoxDynError> {
         // It waits again, so its claim is its own again, unless another one waits by now.
-        if let Some(claim) = claim.filter(|_| was_released) {
-            let job = self.idem.store().enrol(self.idem.namespace(), self.job).await?;
-            let holder = self.idem.store().acquire(job, &claim, self.task).await?;
-            if holder.task != self.task && self.unique == Some(Unique::KeepLatest) {
-                info!(job = self.job, task = %self.task, by = %holder.task, "superseded by a newer task");
-                return Ok(Ran::Superseded { by: holder.task.to_string() });
+        let store = self.idem.store();
+        if let Some(claim) = self.latest(claim) {
+            let latest = store.keep_latest(Moment::Waits, claim, self.task).await?;
+            if let Latest::Superseded(by) = latest {
+                return self.superseded(by).await;
             }
+        } else if let Some(claim) = claim.filter(|_| was_released) {
+            let job = store.enrol(self.idem.namespace(), self.job).await?;
+            store.acquire(job, &claim, self.task).await?;
         }
         self.put_back(after, why).await
+    }
+
+    /// Ends a task whose work a newer one does.
+    async fn superseded<T>(&self, by: Option<TaskId>) -> Result<Ran<T>, BoxDynError> {
+        self.over().await?;
+        let by = by.map(|by| by.to_string());
+        info!(job = self.job, task = %self.task, by, "superseded by a newer task");
+        Ok(Ran::Superseded { by })
     }
 
     /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
@@ -536,9 +565,15 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             None => false,
         };
         if !has_claim {
+            if let Some(claim) = self.latest(push.claim)
+                && let Latest::Superseded(by) = store.keep_latest(Moment::Waits, claim, self.task).await?
+            {
+                return self.superseded(by).await;
+            }
             let unclaimed = push.claim.map(|claim| claim.key.hash());
             store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;
         }
+        self.over().await?;
         info!(job = self.job, task = %self.task, again = %again.id, ?after, %why, "enqueued again");
         Ok(Ran::PutBack { why: why.to_string() })
     }

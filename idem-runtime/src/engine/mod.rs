@@ -374,7 +374,7 @@ impl<D: Database, S> Queue<D, S> {
     }
 
     /// Ends the unique claim of a task by hand; tells whether it had one. The task stays in its queue, and another one
-    /// may come beside it. A claim for a time stays.
+    /// may come beside it. A claim for a time stays. A task of `keep_latest` runs then, also if a newer one has.
     ///
     /// # Errors
     ///

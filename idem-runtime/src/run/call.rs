@@ -26,6 +26,8 @@ pub struct Failed<E> {
     pub(crate) error: Error<E>,
     /// Whether it is the job's own error, and final.
     pub(crate) is_rejected: bool,
+    /// Whether it was not to begin at all, since a newer task does the work.
+    pub(crate) is_superseded: bool,
     /// What it leaves for those who wait. In a box, since most runs do not fail.
     pub(super) record: Option<Box<Record>>,
 }
@@ -33,19 +35,48 @@ pub struct Failed<E> {
 impl<E> Failed<E> {
     /// The job's own error is final, and this is its record, if there is one.
     pub(super) fn rejected(error: E, record: Option<Record>) -> Self {
-        Failed { error: Error::Job(error), is_rejected: true, record: record.map(Box::new) }
+        let record = record.map(Box::new);
+        Failed { error: Error::Job(error), is_rejected: true, is_superseded: false, record }
     }
 }
 
 impl<E> From<Error<E>> for Failed<E> {
     fn from(error: Error<E>) -> Self {
-        Failed { error, is_rejected: false, record: None }
+        Failed { error, is_rejected: false, is_superseded: false, record: None }
     }
 }
 
 impl<E> From<StoreError> for Failed<E> {
     fn from(error: StoreError) -> Self {
         Error::Store(error).into()
+    }
+}
+
+/// Why a run does not begin, although no other run stands in its way.
+pub(crate) enum NotBegun {
+    Store(StoreError),
+    /// A newer task does the work.
+    #[cfg(feature = "apalis")]
+    Superseded,
+}
+
+impl From<StoreError> for NotBegun {
+    fn from(error: StoreError) -> Self {
+        NotBegun::Store(error)
+    }
+}
+
+impl<E> From<NotBegun> for Failed<E> {
+    fn from(why: NotBegun) -> Self {
+        match why {
+            NotBegun::Store(error) => error.into(),
+            #[cfg(feature = "apalis")]
+            NotBegun::Superseded => {
+                let error =
+                    StoreError::new(StoreErrorKind::Conflict, "a newer task does the work of this one");
+                Failed { is_superseded: true, ..error.into() }
+            }
+        }
     }
 }
 

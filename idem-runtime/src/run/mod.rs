@@ -13,7 +13,7 @@ mod unique;
 pub use self::kind::RunOn;
 pub use self::steps::{NoProbe, Probe, Run, Step, StepName, StepProbe};
 
-pub(crate) use self::call::{Ended, Failed};
+pub(crate) use self::call::{Ended, Failed, NotBegun};
 pub(crate) use self::flight::Flights;
 pub(crate) use self::heart::Heart;
 pub(crate) use self::unique::run_unique;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::Context;
-use super::call::{Call, Ended, wait_max};
+use super::call::{Call, Ended, NotBegun, wait_max};
 use super::interrupt::{Interrupt, Stop};
 use super::kind::RunOn;
 use super::leased::{FIRST_LOOK, Raced, race, random_token, wait_a_while};
@@ -23,7 +23,7 @@ use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStor
 pub(crate) async fn run_unique<J, D, S>(
     context: Context<'_, D, S>,
     job: J,
-    started: impl Future<Output = Result<(), StoreError>>,
+    started: impl Future<Output = Result<(), NotBegun>>,
 ) -> Ended<J::Output, J::Error>
 where
     J: RunOn<D, S>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Database;
+use super::latest::{Latest, Moment};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
@@ -39,8 +40,8 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
         holder: TaskId,
     ) -> Result<bool, StoreError>;
 
-    /// Enqueues a task and hands the claim of `holder` over to it, if that still has it; tells whether it had. A row of
-    /// the outbox that the task is taken out of must be there, and ends with it.
+    /// Enqueues a task and hands the claim of `holder` over to it, if that still has it; tells whether it had. `holder` is
+    /// [superseded](super::Superseded) then. A row of the outbox that the task is taken out of must be there, and ends with it.
     async fn supersede(
         &self,
         connection: Option<&mut D::Connection>,
@@ -55,7 +56,11 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Returns who has a claim, if anybody has.
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError>;
 
-    /// Ends the claims of a task that are not for a time; tells whether there was one.
+    /// Says where a task of a job that only keeps the latest has come to, and what follows by [`latest`](super::latest): in one
+    /// transaction, in which nobody else changes the rows that it has read.
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError>;
+
+    /// Ends the claims of a task that are not for a time, and all that is kept of it beside; tells whether there was any.
     async fn release(&self, task: TaskId) -> Result<bool, StoreError>;
 
     /// Gives a task that `worker` has taken back to its engine, to be taken again after a time, with no attempt spent;

@@ -196,10 +196,7 @@ async fn keep_latest_runs_one_and_lets_the_newest_wait() {
         let row = world.until_status(row.id, "Done").await;
         assert!(!row.last_result.contains("put_back"), "{row:?}");
     }
-    // One that a worker had in its hands just then may have run in between; the newest is the last, and there is no other.
-    let notes = world.desk.notes(1);
-    assert_eq!((notes.first(), notes.last()), (Some(&2), Some(&6)), "{notes:?}");
-    assert!(notes.is_sorted_by(|one, next| one < next), "{notes:?}");
+    assert_eq!(world.desk.notes(1), [2, 6], "one that the worker had in its hands is superseded");
     assert_eq!(world.desk.most_at_once(1), 1);
     drop(worker);
 }
@@ -216,6 +213,66 @@ async fn keep_latest_puts_the_newest_behind_a_task_that_a_worker_has_taken() {
     let payload = |row: super::Row| String::from_utf8(row.job).unwrap();
     assert!(payload(world.task(first).await).contains(r#""note":1"#));
     assert!(payload(world.task(second).await).contains(r#""note":3"#));
+}
+
+#[tokio::test]
+async fn keep_latest_drops_a_task_that_a_newer_one_has_overtaken() {
+    let Some(world) = World::new().await else { return };
+    let older = world.push(Latest { id: 1, note: 1 }).await;
+    world.take(older, "w1").await;
+    let newer = world.push(Latest { id: 1, note: 2 }).await;
+    let worker = world.work::<Latest>("w2");
+    world.until_status(newer, "Done").await;
+    assert_eq!(world.rescue("w1").await, 1);
+    let row = world.until_status(older, "Done").await;
+    assert!(row.last_result.contains("superseded"), "{row:?}");
+    assert_eq!(world.desk.notes(1), [2], "the newest is the last");
+    assert_eq!(world.claim_rows().await, 0);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn keep_latest_does_not_begin_again_behind_a_newer_one() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let older = world.push(Latest { id: 1, note: 1 }).await;
+    let worker = world.work::<Latest>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    worker.kill().await;
+    world.desk.open(1);
+    let newer = world.push(Latest { id: 1, note: 2 }).await;
+    let worker = world.work::<Latest>("w2");
+    world.until_status(newer, "Done").await;
+    assert_eq!(world.rescue("w1").await, 1);
+    let row = world.until_status(older, "Done").await;
+    assert!(row.last_result.contains("superseded"), "{row:?}");
+    assert_eq!(world.desk.notes(1), [2], "the newest is the last");
+    assert_eq!(world.claim_rows().await, 0);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn keep_latest_retries_what_nothing_newer_has_overtaken() {
+    let Some(world) = World::new().await else { return };
+    world.desk.next(1, [Act::Fail, Act::Fail]);
+    let task = world.push(Latest { id: 1, note: 1 }).await;
+    let worker = world.work::<Latest>("w1");
+    let row = world.until_status(task, "Done").await;
+    assert_eq!(row.attempts, 3);
+    assert!(row.last_result.contains("executed"), "{row:?}");
+    assert_eq!(world.claim_rows().await, 0);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn keep_latest_runs_a_task_whose_claim_was_ended_by_hand() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(Latest { id: 1, note: 1 }).await;
+    assert!(world.queue.release(task).await.unwrap());
+    let worker = world.work::<Latest>("w1");
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.notes(1), [1]);
+    drop(worker);
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use idem_runtime::engine::{Enqueued, PushError, TaskId};
+use idem_runtime::key::{Key, KeyParts};
+use idem_runtime::store::{self, Moment};
 use idem_testkit::lab::LabDatabase as _;
 
 use crate::desk::Desk;
@@ -72,6 +74,11 @@ const ATTEMPTS: i64 = 3;
 struct Model {
     tasks: HashMap<TaskId, ModelTask>,
     holders: BTreeMap<(Strategy, i64), TaskId>,
+    /// The newest arguments of a `keep_latest` job, by its key.
+    newest: BTreeMap<i64, i64>,
+    /// Those with which its last body began.
+    began: BTreeMap<i64, i64>,
+    superseded: u32,
 }
 
 impl Model {
@@ -91,6 +98,23 @@ impl Model {
     /// Ends the claim of a task, if it has it.
     fn free(&mut self, id: TaskId) {
         self.holders.retain(|_, holder| *holder != id);
+    }
+
+    /// No body begins with older arguments than one before it, and no task is dropped that has the newest.
+    fn begin_latest(&mut self, id: TaskId, latest: &store::Latest, at: &str) {
+        let ModelTask { key, note, .. } = self.tasks[&id];
+        match latest {
+            store::Latest::Goes => {
+                let before = self.began.insert(key, note);
+                assert!(before <= Some(note), "{at}: {note} begins after {before:?}");
+                self.free(id);
+            }
+            store::Latest::Superseded(_) => {
+                let newest = self.newest[&key];
+                assert!(note < newest, "{at}: {note} is superseded, and the newest is {newest}");
+                self.superseded += 1;
+            }
+        }
     }
 
     fn set(&mut self, id: TaskId, state: State) {
@@ -125,7 +149,7 @@ async fn run(seed: u64) {
     for step in 0..STEPS {
         let at = format!("seed {seed}, step {step}");
         let note = i64::try_from(step).expect("there are not so many steps");
-        match random.below(12) {
+        match random.below(14) {
             0..5 => {
                 let strategy = random.one_of(&STRATEGIES).expect("there are some");
                 let key = i64::try_from(random.below(3)).expect("it is small") % KEYS;
@@ -141,22 +165,31 @@ async fn run(seed: u64) {
                 assert_eq!(change(&mut tables, sql, id).await, 1, "{at}");
                 model.set(id, State::Taken);
             }
-            7 => {
+            7..10 => {
                 // Its body starts; what is unique until then lets go.
                 let Some(id) = random.one_of(&model.in_state(&[State::Taken])) else { continue };
-                if matches!(model.tasks[&id].strategy, Strategy::UntilStart | Strategy::Latest) {
-                    let had_it = model.holders.values().any(|holder| *holder == id);
-                    assert_eq!(queue.release(id).await.unwrap(), had_it, "{at}");
-                    model.free(id);
+                match model.tasks[&id].strategy {
+                    Strategy::UntilStart => {
+                        let had_it = model.holders.values().any(|holder| *holder == id);
+                        assert_eq!(queue.release(id).await.unwrap(), had_it, "{at}");
+                        model.free(id);
+                    }
+                    Strategy::Latest => {
+                        let parts = KeyParts::of(&model.tasks[&id].key).unwrap();
+                        let claim = Key::new("default", "latest", &parts);
+                        let latest = idem.store().keep_latest(Moment::Begins, &claim, id).await.unwrap();
+                        model.begin_latest(id, &latest, &at);
+                    }
+                    Strategy::Skip | Strategy::Error | Strategy::Replace => {}
                 }
             }
-            8 => {
+            10 => {
                 let Some(id) = random.one_of(&model.in_state(&[State::Taken])) else { continue };
                 let sql = "UPDATE Jobs SET status = 'Done', attempts = attempts + 1 WHERE id = $1 AND lock_by = 'w'";
                 assert_eq!(change(&mut tables, sql, id).await, 1, "{at}");
                 model.set(id, State::Over);
             }
-            9 => {
+            11 => {
                 let Some(id) = random.one_of(&model.in_state(&[State::Taken])) else { continue };
                 let sql = "UPDATE Jobs SET status = 'Failed', attempts = attempts + 1 WHERE id = $1 AND lock_by = 'w'";
                 assert_eq!(change(&mut tables, sql, id).await, 1, "{at}");
@@ -165,7 +198,7 @@ async fn run(seed: u64) {
                 let state = if task.attempts >= ATTEMPTS { State::Over } else { State::Failed };
                 model.set(id, state);
             }
-            10 => {
+            12 => {
                 // Its worker died: it is rescued, or a late word of that worker comes.
                 let Some(id) = random.one_of(&model.in_state(&[State::Taken])) else { continue };
                 let sql =
@@ -190,6 +223,7 @@ async fn run(seed: u64) {
         check(&mut tables, &model, &at).await;
     }
     assert!(model.tasks.len() > STEPS / 20, "{} tasks", model.tasks.len());
+    assert!(model.superseded > 5, "{} superseded", model.superseded);
 }
 
 async fn change(tables: &mut sqlx::SqliteConnection, sql: &'static str, id: TaskId) -> u64 {
@@ -224,6 +258,9 @@ fn check_push(
     answer: Result<Enqueued, PushError>,
     at: &str,
 ) {
+    if strategy == Strategy::Latest {
+        model.newest.insert(key, note);
+    }
     let holder = model.holders.get(&(strategy, key)).copied();
     let waits = holder.is_some_and(|id| model.tasks[&id].state == State::Waits);
     match (strategy, holder, answer) {
@@ -245,11 +282,20 @@ fn check_push(
 
 /// Checks that the tables are as the model.
 async fn check(tables: &mut sqlx::SqliteConnection, model: &Model, at: &str) {
-    let claims: Vec<(String,)> =
-        sqlx::query_as("SELECT task FROM idem_claims ORDER BY task").fetch_all(&mut *tables).await.unwrap();
+    let claims: Vec<(String, bool)> =
+        sqlx::query_as("SELECT task, readable LIKE '%(superseded)' OR readable LIKE '%(began)' FROM idem_claims ORDER BY task")
+            .fetch_all(&mut *tables)
+            .await
+            .unwrap();
     let mut holders: Vec<String> = model.holders.values().map(TaskId::to_string).collect();
     holders.sort_unstable();
-    assert_eq!(claims.into_iter().map(|(task,)| task).collect::<Vec<_>>(), holders, "{at}");
+    let claimed: Vec<&String> =
+        claims.iter().filter(|(_, is_beside)| !is_beside).map(|(task, _)| task).collect();
+    assert_eq!(claimed, holders.iter().collect::<Vec<_>>(), "{at}");
+    for (task, _) in claims {
+        let task = model.tasks[&task.parse().unwrap()];
+        assert!(!matches!(task.state, State::Over | State::Deleted), "{at}: a row of {task:?} is left");
+    }
     let rows = read(tables, "TRUE").await;
     let there = model.tasks.values().filter(|task| task.state != State::Deleted).count();
     assert_eq!(rows.len(), there, "{at}");

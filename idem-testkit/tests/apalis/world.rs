@@ -172,10 +172,17 @@ impl World {
 
     /// Reads which tasks have claims.
     pub(crate) async fn claims(&self) -> Vec<TaskId> {
-        let sql = "SELECT task FROM idem_claims ORDER BY task";
+        let sql = "SELECT task FROM idem_claims WHERE readable NOT LIKE '%(began)' \
+                   AND readable NOT LIKE '%(superseded)' ORDER BY task";
         let rows: Vec<(String,)> =
             sqlx::query_as(sql).fetch_all(&mut self.place.connect().await).await.unwrap();
         rows.into_iter().map(|(task,)| task.parse().unwrap()).collect()
+    }
+
+    /// Counts all that is kept of claims, and beside them.
+    pub(crate) async fn claim_rows(&self) -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM idem_claims");
+        count.fetch_one(&mut self.place.connect().await).await.unwrap()
     }
 
     /// Waits until exactly these tasks have claims.

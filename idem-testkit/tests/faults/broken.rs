@@ -7,13 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::engine::TaskId;
-use idem_runtime::key::KeyHash;
+use idem_runtime::key::{Key, KeyHash};
 use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held, Holder,
-    JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
-    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    JobName, JobRow, KeyFilter, KeyRow, Latest, Lease, LeaseClaim, LeaseStore, Moment, OperateStore, Push,
+    Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
     UnfinishedRow, UniqueClaim, Volume, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
@@ -236,6 +236,16 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         good.acquire(job, claim, task).await
     }
 
+    async fn keep_latest(
+        &self,
+        good: &Good<D>,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+    ) -> Result<Latest, StoreError> {
+        good.keep_latest(moment, claim, task).await
+    }
+
     async fn holder(&self, good: &Good<D>, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
         good.holder(claim).await
     }
@@ -446,6 +456,10 @@ impl<D: Database> QueueStore<D> for BrokenStore<D> {
 
     async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
         self.fault.acquire(&self.good, job, claim, task).await
+    }
+
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        self.fault.keep_latest(&self.good, moment, claim, task).await
     }
 
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyHash, KeyParts};
 use idem_runtime::record::JobId;
-use idem_runtime::store::{Database, Engine, Holder, Push, Pushed, TaskRow, UniqueClaim};
+use idem_runtime::store::{Database, Engine, Holder, Latest, Moment, Push, Pushed, TaskRow, UniqueClaim};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::{Fault, Good};
@@ -34,6 +34,12 @@ faults! {
     ReplacesAnyHolder;
     /// Takes a claim over from the task that has it, whichever it is.
     SupersedesAnyHolder;
+    /// Lets every task begin, and ends its claim.
+    KeepsNoLatest;
+    /// Forgets which task was the last to begin.
+    ForgetsWhoBegan;
+    /// Lets a task wait again, and gives it no claim.
+    WaitsWithoutItsClaim;
     /// Enqueues a task, and takes it out of the outbox afterwards.
     MovesThenDeletes;
     /// Keeps a row of the outbox whose task is held.
@@ -199,6 +205,55 @@ impl<D: Database> Fault<D> for SupersedesAnyHolder {
     ) -> Result<bool, StoreError> {
         let holder = any_holder(good, task, holder).await?;
         good.supersede(connection, engine, task, holder).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for KeepsNoLatest {
+    async fn keep_latest(
+        &self,
+        good: &Good<D>,
+        moment: Moment,
+        _: &Key,
+        task: TaskId,
+    ) -> Result<Latest, StoreError> {
+        if moment == Moment::Begins {
+            good.release(task).await?;
+        }
+        Ok(Latest::Goes)
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ForgetsWhoBegan {
+    async fn keep_latest(
+        &self,
+        good: &Good<D>,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+    ) -> Result<Latest, StoreError> {
+        let latest = good.keep_latest(moment, claim, task).await?;
+        if moment == Moment::Begins && latest == Latest::Goes {
+            good.release(task).await?;
+        }
+        Ok(latest)
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for WaitsWithoutItsClaim {
+    async fn keep_latest(
+        &self,
+        good: &Good<D>,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+    ) -> Result<Latest, StoreError> {
+        match moment {
+            Moment::Begins => good.keep_latest(moment, claim, task).await,
+            Moment::Waits => Ok(Latest::Goes),
+        }
     }
 }
 

@@ -7,9 +7,12 @@ use async_trait::async_trait;
 use super::{Data, Memory, MemoryConnection, MemoryStore};
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::record::{JobId, State};
-use crate::store::{Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, UniqueClaim};
+use crate::store::{
+    Engine, Holder, Latest, Moment, Move, NewTask, Push, Pushed, QueueStore, Superseded, TaskRow,
+    UniqueClaim, latest,
+};
 
 /// A unique claim.
 #[derive(Debug)]
@@ -105,6 +108,13 @@ impl Data {
         self.outbox.insert(number, Waiting { row, due, at: self.now() });
     }
 
+    fn change_key(&mut self, step: &Move) {
+        if let Some(claimed) = self.claims.remove(&step.from) {
+            let readable = step.readable.clone();
+            self.claims.insert(step.to, Claimed { readable, ..claimed });
+        }
+    }
+
     fn holds(&self, task: &Push<'_>, holder: TaskId) -> bool {
         let claim = task.claim.map(|claim| claim.key.hash());
         claim.and_then(|claim| self.claims.get(&claim)).is_some_and(|claimed| claimed.task == holder)
@@ -171,14 +181,29 @@ impl QueueStore<Memory> for MemoryStore {
         if !data.is_there(task) {
             return Ok(false);
         }
-        let now = data.now();
-        let claim = task.claim.map(|claim| claim.key.hash());
-        let claimed = claim.and_then(|claim| data.claims.get_mut(&claim));
-        let Some(claimed) = claimed.filter(|claimed| claimed.task == holder) else { return Ok(false) };
-        claimed.task = task.id;
-        claimed.since = now;
+        let Some(claim) = task.claim.filter(|_| data.holds(task, holder)) else { return Ok(false) };
+        let expires_at = data.claims.get(&claim.key.hash()).and_then(|claimed| claimed.expires_at);
+        data.change_key(&Move {
+            task: holder,
+            from: claim.key.hash(),
+            to: Superseded(holder).key(),
+            readable: Superseded::readable(claim.key),
+        });
+        let (since, readable) = (data.now(), claim.key.readable().to_owned());
+        let claimed = Claimed { job: task.job, readable, task: task.id, since, expires_at };
+        data.claims.insert(claim.key.hash(), claimed);
         data.put(task);
         Ok(true)
+    }
+
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        let mut data = self.data();
+        let has = |key| data.claims.get(&key).map(|claimed| claimed.task);
+        let (latest, moves) = latest(moment, claim, task, has);
+        for step in &moves {
+            data.change_key(step);
+        }
+        Ok(latest)
     }
 
     async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {

@@ -17,10 +17,13 @@ use super::{Leased, MySqlStore, message, number};
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::record::JobId;
-use crate::store::sql::{OFFERS, crowded, driver_error, millis};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
+use crate::store::{
+    Engine, Holder, Latest, Moment, Move, Places, Push, Pushed, QueueStore, Settings, Superseded,
+    UniqueClaim, latest,
+};
 
 /// Returns the SQL that makes the tables; see that of the leased jobs for why it looks as it does.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -201,6 +204,23 @@ impl QueueStatements {
             push(&mut sql, format_args!("DELETE FROM {outbox} WHERE number IN ({});", list(ended.iter())));
         }
         sql
+    }
+
+    /// Locks the rows of a task that may not be the latest.
+    fn places(&self, places: &Places) -> String {
+        format!(
+            "SELECT `key`, task FROM {} WHERE `key` IN (x'{}', x'{}', x'{}') ORDER BY `key` FOR UPDATE",
+            self.claims, places.waits, places.began, places.superseded
+        )
+    }
+
+    fn change_key(&self, step: &Move) -> String {
+        let Move { task, from, to, readable } = step;
+        format!(
+            "UPDATE {} SET `key` = x'{to}', readable = {} WHERE `key` = x'{from}' AND task = '{task}';",
+            self.claims,
+            literal(readable)
+        )
     }
 
     fn holder(&self, claim: KeyHash) -> String {
@@ -509,7 +529,8 @@ impl MySqlStore {
         holder: TaskId,
     ) -> Result<bool, sqlx::Error> {
         let QueueStatements { claims, .. } = &self.queue_statements;
-        let claim = claim_of(task);
+        let Some(unique) = &task.claim else { return Ok(false) };
+        let claim = unique.key.hash();
         // A claim that is not `holder`'s is not handed over, and stays so: the row is locked.
         let locks = format!(
             "SELECT 1 AS idem_holds FROM {claims} WHERE `key` = x'{claim}' AND task = '{holder}' FOR UPDATE;"
@@ -517,13 +538,48 @@ impl MySqlStore {
         let Some(turn) = self.begin_with(turn, task, &locks, &["idem_holds"]).await? else {
             return Ok(false);
         };
-        let sql = format!(
-            "UPDATE {claims} SET task = '{}', since = {NOW} WHERE `key` = x'{claim}';{}",
-            task.id,
-            self.queue_statements.put(&[*task], task.outbox.as_slice()),
+        let mut sql = self.queue_statements.change_key(&Move {
+            task: holder,
+            from: claim,
+            to: Superseded(holder).key(),
+            readable: Superseded::readable(unique.key),
+        });
+        push(
+            &mut sql,
+            format_args!(
+                "INSERT INTO {claims} (`key`, job, task, since, expires_at, readable) \
+                 SELECT x'{claim}', job, '{}', {NOW}, expires_at, {} FROM {claims} WHERE `key` = x'{}';{}",
+                task.id,
+                literal(unique.key.readable()),
+                Superseded(holder).key(),
+                self.queue_statements.put(&[*task], task.outbox.as_slice()),
+            ),
         );
         turn.end(&sql).await?;
         Ok(true)
+    }
+
+    /// Says where a task has come to of which only the latest is kept.
+    async fn try_keep_latest(
+        &self,
+        turn: Turn<'_>,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+    ) -> Result<Latest, sqlx::Error> {
+        let places = self.queue_statements.places(&Places::new(claim, task));
+        let (turn, rows) = turn.begin(&places).await?;
+        let rows = match rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>() {
+            Ok(rows) => rows,
+            Err(error) => {
+                turn.undo().await;
+                return Err(error);
+            }
+        };
+        let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
+        let sql: String = moves.iter().map(|step| self.queue_statements.change_key(step)).collect();
+        turn.end(&sql).await?;
+        Ok(latest)
     }
 }
 
@@ -627,6 +683,19 @@ impl QueueStore<MySql> for MySqlStore {
         })
     }
 
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        for _ in 0..OFFERS {
+            let turn = self.turn(None).await?;
+            match self.try_keep_latest(turn, moment, claim, task).await {
+                // A newer task was enqueued in that moment.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+                Err(error) if is_deadlock(&error) => {}
+                done => return done.map_err(|error| failed("finding out which task is the latest", error)),
+            }
+        }
+        Err(crowded())
+    }
+
     async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
         for _ in 0..OFFERS {
             // Who is not to have the claim need not lock it.
@@ -718,12 +787,16 @@ fn read_taken(rows: &[MySqlRow]) -> Result<(Vec<i64>, HashMap<KeyHash, Claimed>)
     Ok((there, claims))
 }
 
+fn read_place(row: &MySqlRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
+    Ok((super::lease::read_key(row, "key")?, parse_task_id(row.try_get("task")?)?))
+}
+
 /// Reads who has, or had, a claim, if anybody did.
 fn read_claimed(row: &MySqlRow) -> Result<Option<Claimed>, sqlx::Error> {
     let Some(task) = row.try_get::<Option<String>, _>("holder")? else { return Ok(None) };
     let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     let holder = Holder {
-        task: task.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        task: parse_task_id(&task)?,
         since: duration(row.try_get("since")?),
         left: row.try_get::<Option<i64>, _>("held_for")?.map(duration),
     };

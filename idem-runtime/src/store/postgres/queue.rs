@@ -1,5 +1,6 @@
 //! Unique claims and tasks in PostgreSQL. A push is one statement, whatever it is made of.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -9,14 +10,17 @@ use sqlx::{Postgres, Row};
 
 use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::statements::literal;
-use super::{PostgresStore, Session, message};
+use super::{PostgresStore, Session, key_of_uuid, message};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::record::JobId;
-use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::{
+    Engine, Holder, Latest, Moment, Move, Places, Push, Pushed, QueueStore, Settings, Superseded,
+    UniqueClaim, latest,
+};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -171,13 +175,16 @@ impl QueueStatements {
     /// Hands the claim over and enqueues the task that gets it.
     fn supersede(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
         let claims = &self.tables.claims;
-        let key = claim_of(task);
+        let claim = task.claim.expect(HAS_CLAIM);
+        let key = claim.key.hash();
         format!(
-            "{}, done AS (UPDATE {claims} SET task = '{}', since = clock_timestamp() WHERE key = '{key}' \
-             AND task = '{holder}'{} RETURNING key), pushed AS ({} WHERE EXISTS (SELECT 1 FROM done)){} \
-             SELECT 1 FROM done",
+            "{}, done AS (UPDATE {claims} SET key = '{}', readable = {} WHERE key = '{key}' AND task = '{holder}'{} \
+             RETURNING expires_at), claimed AS (INSERT INTO {claims} (key, job, task, since, expires_at, readable) \
+             SELECT i.claim, i.job, i.id, clock_timestamp(), done.expires_at, i.readable FROM done, input i), \
+             pushed AS ({} WHERE EXISTS (SELECT 1 FROM done)){} SELECT 1 FROM done",
             rows(&[*task]),
-            task.id,
+            Superseded(holder).key(),
+            literal(&Superseded::readable(claim.key)),
             self.is_there(task),
             self.tables.insert(engine, "input"),
             self.take_out(task),
@@ -206,6 +213,27 @@ impl QueueStatements {
             ),
             None => String::new(),
         }
+    }
+
+    /// Begins a transaction and locks the rows of a task that may not be the latest.
+    fn places(&self, places: &Places) -> String {
+        format!(
+            "BEGIN; SELECT key, task FROM {} WHERE key IN ('{}', '{}', '{}') ORDER BY key FOR UPDATE",
+            self.tables.claims, places.waits, places.began, places.superseded
+        )
+    }
+
+    /// Changes the keys of rows, and ends the transaction.
+    fn change_keys(&self, moves: &[Move]) -> String {
+        let mut sql = String::new();
+        for Move { task, from, to, readable } in moves {
+            sql += &format!(
+                "UPDATE {} SET key = '{to}', readable = {} WHERE key = '{from}' AND task = '{task}'; ",
+                self.tables.claims,
+                literal(readable)
+            );
+        }
+        sql + "COMMIT"
     }
 
     fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> String {
@@ -263,8 +291,10 @@ impl QueueStatements {
 }
 
 fn claim_of(task: &Push<'_>) -> KeyHash {
-    task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
+    task.claim.expect(HAS_CLAIM).key.hash()
 }
+
+const HAS_CLAIM: &str = "only a task with a claim meets one that has it";
 
 const COLUMNS: &str = "ord, id, namespace, name, queue, job, key, readable_key, records, payload, claim, readable, lasts, \
      unclaimed, after, priority, attempts, number, ends_if_held, metadata";
@@ -406,6 +436,27 @@ impl QueueStore<Postgres> for PostgresStore {
         Ok(!rows.is_empty())
     }
 
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        let failed = |error| driver_error("finding out which task is the latest", error);
+        for _ in 0..OFFERS {
+            let mut connection = self.connections.lease_alive().await?;
+            let places = self.queue_statements.places(&Places::new(claim, task));
+            let rows = message(&mut connection, places).await.map_err(failed)?;
+            let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>().map_err(failed)?;
+            let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
+            match message(&mut connection, self.queue_statements.change_keys(&moves)).await {
+                Ok(_) => {
+                    connection.give_back();
+                    return Ok(latest);
+                }
+                // A newer task was enqueued in that moment. The connection is closed, which undoes the rest.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(crowded())
+    }
+
     async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
         let failed = |error| driver_error("taking a unique claim", error);
         for _ in 0..OFFERS {
@@ -504,11 +555,15 @@ fn read_pushed(row: &PgRow) -> Result<Option<Pushed>, sqlx::Error> {
     }
 }
 
+fn read_place(row: &PgRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
+    Ok((key_of_uuid(row.try_get("key")?), parse_task_id(row.try_get("task")?)?))
+}
+
 fn read_holder(row: &PgRow) -> Result<Holder, sqlx::Error> {
     let task: &str = row.try_get("holder")?;
     let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     Ok(Holder {
-        task: task.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        task: parse_task_id(task)?,
         since: duration(row.try_get("since")?),
         left: row.try_get::<Option<i64>, _>("held_for")?.map(duration),
     })

@@ -47,6 +47,9 @@ pub(in crate::store) fn millis(duration: Duration) -> i64 {
 
 /// Reads the id of a task that was given one.
 pub(in crate::store) fn read_task_id(text: Option<&str>) -> Result<Option<TaskId>, sqlx::Error> {
-    let read = |text: &str| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)));
-    text.map(read).transpose()
+    text.map(parse_task_id).transpose()
+}
+
+pub(in crate::store) fn parse_task_id(text: &str) -> Result<TaskId, sqlx::Error> {
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

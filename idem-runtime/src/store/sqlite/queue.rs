@@ -1,5 +1,6 @@
 //! Unique claims and tasks in SQLite, whose one writer makes a transaction of several statements as good as one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,10 +12,13 @@ use super::lease_statements::NOW;
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
-use crate::key::KeyHash;
+use crate::key::{Key, KeyHash};
 use crate::record::JobId;
-use crate::store::sql::{crowded, driver_error, engine_error, millis};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::sql::{crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::{
+    Engine, Holder, Latest, Moment, Move, Places, Push, Pushed, QueueStore, Settings, Superseded,
+    UniqueClaim, latest,
+};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -45,6 +49,8 @@ pub(super) struct QueueStatements {
     replace_in_apalis: SqlStr,
     replace_in_outbox: SqlStr,
     hand_over: SqlStr,
+    places: SqlStr,
+    change_key: SqlStr,
     release: SqlStr,
     put_back: SqlStr,
     sweep: SqlStr,
@@ -92,7 +98,12 @@ impl QueueStatements {
                 "UPDATE {outbox} SET payload = $3, id = $4, key = $5 WHERE task = $2 AND namespace = $6 AND {holds}"
             )),
             hand_over: safe(format!(
-                "UPDATE {claims} SET task = $3, since = {NOW} WHERE key = $1 AND task = $2"
+                "INSERT INTO {claims} (key, job, task, since, expires_at, readable) \
+                 SELECT $1, job, $2, {NOW}, expires_at, $3 FROM {claims} WHERE key = $4"
+            )),
+            places: safe(format!("SELECT key, task FROM {claims} WHERE key IN ($1, $2, $3)")),
+            change_key: safe(format!(
+                "UPDATE {claims} SET key = $3, readable = $4 WHERE key = $1 AND task = $2"
             )),
             release: safe(format!("DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL")),
             put_back: safe(String::from(
@@ -273,6 +284,17 @@ impl SqliteStore {
         query.fetch_optional(connection).await?.as_ref().map(read_holder).transpose()
     }
 
+    async fn change_key(&self, connection: &mut SqliteConnection, step: Move) -> Result<bool, sqlx::Error> {
+        let changed = sqlx::query(self.queue_statements.change_key.clone())
+            .bind(bytes(step.from))
+            .bind(step.task.to_string())
+            .bind(bytes(step.to))
+            .bind(step.readable)
+            .execute(connection)
+            .await?;
+        Ok(changed.rows_affected() == 1)
+    }
+
     async fn insert(
         &self,
         connection: &mut SqliteConnection,
@@ -382,20 +404,51 @@ impl QueueStore<Sqlite> for SqliteStore {
             if !self.is_there(turn.connection(), task).await? {
                 return Ok(false);
             }
-            let handed = sqlx::query(self.queue_statements.hand_over.clone())
-                .bind(bytes(claim_of(task)))
-                .bind(holder.to_string())
-                .bind(task.id.to_string())
-                .execute(turn.connection())
-                .await?;
-            let handed = handed.rows_affected() == 1;
+            let Some(claim) = &task.claim else { return Ok(false) };
+            let step = Move {
+                task: holder,
+                from: claim.key.hash(),
+                to: Superseded(holder).key(),
+                readable: Superseded::readable(claim.key),
+            };
+            let before = step.to;
+            let handed = self.change_key(turn.connection(), step).await?;
             if handed {
+                sqlx::query(self.queue_statements.hand_over.clone())
+                    .bind(bytes(claim.key.hash()))
+                    .bind(task.id.to_string())
+                    .bind(claim.key.readable().to_owned())
+                    .bind(bytes(before))
+                    .execute(turn.connection())
+                    .await?;
                 self.insert(turn.connection(), engine, task).await?;
             }
             Ok(handed)
         }
         .await;
         turn.end(superseded).await.map_err(failed)
+    }
+
+    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+        let failed = |error| driver_error("finding out which task is the latest", error);
+        let mut turn = self.turn(None, failed).await?;
+        let places = Places::new(claim, task);
+        let kept = async {
+            let rows = sqlx::query(self.queue_statements.places.clone())
+                .bind(bytes(places.waits))
+                .bind(bytes(places.began))
+                .bind(bytes(places.superseded))
+                .fetch_all(turn.connection())
+                .await?;
+            let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>()?;
+            let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
+            for step in moves {
+                self.change_key(turn.connection(), step).await?;
+            }
+            Ok(latest)
+        }
+        .await;
+        turn.end(kept).await.map_err(failed)
     }
 
     async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
@@ -492,8 +545,14 @@ fn read_holder(row: &SqliteRow) -> Result<Holder, sqlx::Error> {
     let task: &str = row.try_get("task")?;
     let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     Ok(Holder {
-        task: task.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        task: parse_task_id(task)?,
         since: duration(row.try_get("since")?),
         left: row.try_get::<Option<i64>, _>("held_for")?.map(duration),
     })
+}
+
+fn read_place(row: &SqliteRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
+    let key: &[u8] = row.try_get("key")?;
+    let key = key.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok((KeyHash::from_bytes(key), parse_task_id(row.try_get("task")?)?))
 }

@@ -9,8 +9,8 @@ use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyParts};
 use idem_runtime::record::{JobId, NewRecord, Outcome as Ended};
 use idem_runtime::store::{
-    Change, Claim, Committed, Database, Engine, Holder, NewTask, Push, Pushed, Store, StoreTx, TaskRow,
-    UniqueClaim,
+    Change, Claim, Committed, Database, Engine, Holder, Latest, Moment, NewTask, Push, Pushed, Store,
+    StoreTx, TaskRow, UniqueClaim,
 };
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
@@ -65,6 +65,24 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(
             a_claim_is_handed_over_by_its_holder_alone,
             "A claim goes over to a task that is enqueued with it only if the one that is named has it."
+        ),
+        law!(
+            a_task_that_was_taken_before_a_newer_one_came_does_not_begin,
+            "Of a job that only keeps the latest a task whose claim was handed over does not begin, even when the newer one \
+             has ended."
+        ),
+        law!(
+            a_task_begins_again_until_a_newer_one_has_begun,
+            "Of a job that only keeps the latest a task begins as often as it comes, until a newer one has begun."
+        ),
+        law!(
+            a_task_that_waits_again_has_its_claim_unless_a_newer_one_waits,
+            "Of a job that only keeps the latest a task that is to wait again has its claim again; a newer one that waits \
+             supersedes it."
+        ),
+        law!(
+            a_task_that_begins_and_a_newer_one_that_comes_take_turns,
+            "Of a job that only keeps the latest a task whose claim is handed over as it begins either has begun or does not."
         ),
         law!(
             a_row_of_the_outbox_is_moved_once,
@@ -426,12 +444,166 @@ async fn a_claim_is_handed_over_by_its_holder_alone<D: Database>(trial: Trial<D>
     ensure!(handed, "a claim was not handed over");
     trial.ensure_holder(&key, Some(second)).await?;
     trial.ensure_outbox(&[first, second]).await?;
-    ensure!(!trial.one.release(first).await?, "a task has a claim that it has handed over");
     let since = trial.one.holder(key.hash()).await?.map(|holder| holder.since).unwrap_or(LATER);
     ensure!(since < LATER, "a claim that was just handed over has been held for {since:?}");
     let handed = trial.one.supersede(None, Engine::Outbox, &trial.task(third, &key), first).await?;
     ensure!(!handed, "a claim was handed over twice");
-    trial.ensure_outbox(&[first, second]).await
+    trial.ensure_outbox(&[first, second]).await?;
+    // A claim for a time goes on to its end.
+    let (key, [first, second]) = (trial.key("for a time"), [TaskId::new()?, TaskId::new()?]);
+    let claim = UniqueClaim { key: &key, lasts: Some(WINDOW) };
+    let windowed = |id| Push { claim: Some(claim), ..trial.task(id, &key) };
+    ensure_eq!(trial.push(windowed(first)).await?, Pushed::New, "one with a claim for a time was");
+    trial.fixture.let_pass(LATER).await?;
+    let handed = trial.two.supersede(None, Engine::Outbox, &windowed(second), first).await?;
+    ensure!(handed, "a claim for a time was not handed over");
+    let left = trial.one.holder(key.hash()).await?.and_then(|holder| holder.left).unwrap_or(WINDOW);
+    ensure!(
+        left <= WINDOW - LATER,
+        "a claim for {WINDOW:?} that was handed over after {LATER:?} has {left:?} left"
+    );
+    Ok(())
+}
+
+async fn a_task_that_was_taken_before_a_newer_one_came_does_not_begin<D: Database>(
+    trial: Trial<D>,
+) -> Outcome {
+    let (key, [old, new, newest]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?, TaskId::new()?]);
+    ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
+    let handed = trial.two.supersede(None, Engine::Outbox, &trial.task(new, &key), old).await?;
+    ensure!(handed, "a claim was not handed over");
+    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task);
+    ensure_eq!(
+        begin(old).await?,
+        Latest::Superseded(Some(new)),
+        "with a newer one waiting the older one was told"
+    );
+    trial.ensure_holder(&key, Some(new)).await?;
+    ensure_eq!(begin(new).await?, Latest::Goes, "the newer one was told");
+    trial.ensure_holder(&key, None).await?;
+    ensure_eq!(
+        begin(old).await?,
+        Latest::Superseded(Some(new)),
+        "with a newer one running the older one was told"
+    );
+    ensure!(trial.one.release(new).await?, "nothing was kept of a task that runs");
+    ensure_eq!(begin(old).await?, Latest::Superseded(None), "after a newer one the older one was told");
+    // What is said of one claim is said of no other.
+    let other = trial.key("other");
+    ensure_eq!(trial.push(trial.task(newest, &other)).await?, Pushed::New, "one with another claim was");
+    ensure_eq!(
+        trial.two.keep_latest(Moment::Begins, &other, newest).await?,
+        Latest::Goes,
+        "of another claim a task was told"
+    );
+    ensure!(trial.one.release(old).await?, "nothing was kept of a superseded task");
+    ensure!(!trial.one.release(old).await?, "more was kept of a superseded task than one row");
+    Ok(())
+}
+
+async fn a_task_begins_again_until_a_newer_one_has_begun<D: Database>(trial: Trial<D>) -> Outcome {
+    let (key, [old, new]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?]);
+    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task);
+    ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
+    for time in ["the first time", "the second time"] {
+        ensure_eq!(begin(old).await?, Latest::Goes, "{time} the task was told");
+        trial.ensure_holder(&key, None).await?;
+    }
+    ensure_eq!(
+        trial.push(trial.task(new, &key)).await?,
+        Pushed::New,
+        "behind one that has begun another was"
+    );
+    ensure_eq!(begin(old).await?, Latest::Goes, "before the newer one has begun the older one was told");
+    trial.ensure_holder(&key, Some(new)).await?;
+    ensure_eq!(begin(new).await?, Latest::Goes, "the newer one was told");
+    ensure_eq!(
+        begin(old).await?,
+        Latest::Superseded(Some(new)),
+        "after the newer one has begun the older one was told"
+    );
+    ensure!(trial.one.release(new).await?, "nothing was kept of a task that runs");
+    ensure_eq!(
+        begin(old).await?,
+        Latest::Superseded(None),
+        "after the newer one has ended the older one was told"
+    );
+    ensure!(trial.one.release(old).await?, "nothing was kept of a superseded task");
+    ensure!(!trial.one.release(old).await?, "more was kept of a superseded task than one row");
+    Ok(())
+}
+
+async fn a_task_that_waits_again_has_its_claim_unless_a_newer_one_waits<D: Database>(
+    trial: Trial<D>,
+) -> Outcome {
+    let (key, [old, new]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?]);
+    let tell = |moment, task| trial.two.keep_latest(moment, &key, task);
+    ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
+    ensure_eq!(tell(Moment::Waits, old).await?, Latest::Goes, "before it has begun the task was told");
+    trial.ensure_holder(&key, Some(old)).await?;
+    ensure_eq!(tell(Moment::Begins, old).await?, Latest::Goes, "as it begins the task was told");
+    ensure_eq!(tell(Moment::Waits, old).await?, Latest::Goes, "after it has begun the task was told");
+    trial.ensure_holder(&key, Some(old)).await?;
+    ensure_eq!(tell(Moment::Begins, old).await?, Latest::Goes, "as it begins again the task was told");
+    ensure_eq!(
+        trial.push(trial.task(new, &key)).await?,
+        Pushed::New,
+        "behind one that has begun another was"
+    );
+    ensure_eq!(
+        tell(Moment::Waits, old).await?,
+        Latest::Superseded(Some(new)),
+        "with a newer one waiting the older one was told"
+    );
+    trial.ensure_holder(&key, Some(new)).await?;
+    ensure_eq!(tell(Moment::Begins, new).await?, Latest::Goes, "the newer one was told");
+    ensure_eq!(
+        tell(Moment::Waits, old).await?,
+        Latest::Superseded(Some(new)),
+        "with a newer one running the older one was told"
+    );
+    trial.ensure_holder(&key, None).await
+}
+
+async fn a_task_that_begins_and_a_newer_one_that_comes_take_turns<D: Database>(trial: Trial<D>) -> Outcome {
+    for round in 0..8 {
+        let (key, [old, new]) = (trial.key(&format!("k{round}")), [TaskId::new()?, TaskId::new()?]);
+        ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
+        let barrier = Arc::new(Barrier::new(2));
+        let begins = {
+            let (store, barrier, key) = (Arc::clone(&trial.one), Arc::clone(&barrier), key.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                store.keep_latest(Moment::Begins, &key, old).await
+            })
+        };
+        barrier.wait().await;
+        let handed = trial.two.supersede(None, Engine::Outbox, &trial.task(new, &key), old).await?;
+        let latest = begins.await??;
+        ensure!(
+            handed == (latest != Latest::Goes),
+            "of one that begins and one that is enqueued behind it at once, the older: {latest:?}, the newer took its claim: {handed}"
+        );
+        if !handed {
+            ensure_eq!(
+                trial.push(trial.task(new, &key)).await?,
+                Pushed::New,
+                "behind one that began another was"
+            );
+        }
+        ensure_eq!(
+            trial.one.keep_latest(Moment::Begins, &key, new).await?,
+            Latest::Goes,
+            "the newer one was told"
+        );
+        let latest = trial.two.keep_latest(Moment::Begins, &key, old).await?;
+        ensure_eq!(
+            latest,
+            Latest::Superseded(Some(new)),
+            "after the newer one has begun the older one was told"
+        );
+    }
+    Ok(())
 }
 
 async fn a_row_of_the_outbox_is_moved_once<D: Database>(trial: Trial<D>) -> Outcome {
