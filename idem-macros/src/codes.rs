@@ -187,6 +187,11 @@ codes! {
         "Derive `Serialize` and `Deserialize` for it (crate `serde`, feature `derive`), with `#[serde(skip)]` at variants that are \
          never final, such as `Db(sqlx::Error)`; or remove `replay(…)`: then an error leaves the key free.";
 
+    ErrorOfATask = "error_of_a_task":
+        "apalis keeps the error of a task that failed, for people to read, so it is a `std::error::Error` that can go to \
+         another thread.",
+        "Implement `Display` and `std::error::Error` for it, or derive them: `#[derive(Debug, thiserror::Error)]`.";
+
     // Names.
     JobName = "job_name":
         "The name of a job is in every record and task. It has 1 to 100 of the characters `a-z A-Z 0-9 _ . : -`.",

@@ -182,12 +182,16 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
 
     /// Counts an effect outside the database: charges, mails, calls.
     ///
-    /// `count` returns how often the effect has happened in the trial whose state it is given.
+    /// `count` returns how often the effect has happened in the trial whose state it is given, as any integer.
     ///
     /// A killed process takes with it what it counted in its own memory. The plan
     /// [`Kill`](crate::plan::Plan::Kill) therefore judges an observer only where it counts outside the
     /// process, in a server or a file that [`Scenario::state_with`] shares, and reports the others.
-    pub fn observe(self, name: impl Into<String>, count: impl Fn(&S) -> u64 + Send + Sync + 'static) -> Self {
+    pub fn observe<N: TryInto<u64>>(
+        self,
+        name: impl Into<String>,
+        count: impl Fn(&S) -> N + Send + Sync + 'static,
+    ) -> Self {
         let count = Arc::new(count);
         self.observe_async(name, async move |state| count(state))
     }
@@ -195,17 +199,24 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// Counts an effect outside the database that has to be asked for: at a server, in a file.
     ///
     /// See [`observe`](Self::observe).
-    pub fn observe_async(
+    pub fn observe_async<N: TryInto<u64>>(
         mut self,
         name: impl Into<String>,
-        count: impl AsyncFn(&S) -> u64 + Send + Sync + 'static,
+        count: impl AsyncFn(&S) -> N + Send + Sync + 'static,
     ) -> Self {
-        let count = Arc::new(count);
+        let name = name.into();
+        let observer: Arc<(String, _)> = Arc::new((name.clone(), count));
         let count: Box<Count<S>> = Box::new(move |state| {
-            let count = Arc::clone(&count);
-            Box::pin(async move { count(state).await })
+            let observer = Arc::clone(&observer);
+            Box::pin(async move {
+                let (name, count) = &*observer;
+                let counted = count(state).await.try_into();
+                counted.unwrap_or_else(|_| {
+                    panic!("observer `{name}` counted a number that is none of effects: it is below 0")
+                })
+            })
         });
-        self.observers.push(Observer { name: name.into(), count });
+        self.observers.push(Observer { name, count });
         self
     }
 

@@ -176,11 +176,11 @@ impl Options {
 
     fn unknown(&mut self, name: &Ident, errors: &mut Errors) {
         let text = name.to_string();
-        errors.push(
-            name,
-            Code::UnknownOption,
-            format_args!("there is no option `{name}`{}", suggest::instead_of(&text, NAMES)),
-        );
+        let instead = match meant(&text) {
+            Some(meant) => format!("; {meant}"),
+            None => suggest::instead_of(&text, NAMES),
+        };
+        errors.push(name, Code::UnknownOption, format_args!("there is no option `{name}`{instead}"));
         self.broken.extend(suggest::closest(&text, NAMES).map(String::from));
     }
 
@@ -243,4 +243,33 @@ fn example(name: &str) -> &'static str {
         "schedule" => "schedule = \"0 3 * * *\"",
         _ => "crate = idem_runtime",
     }
+}
+
+/// Says what to write for what an option is called elsewhere, or where it is said instead.
+fn meant(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "id" | "idempotency_key" | "dedup_key" | "dedupe" => {
+            "write `key = ...` to say which runs are the same work"
+        }
+        "ttl" | "expires" | "expires_in" | "retention" => {
+            "write `retain = \"7d\"` to say how long a record answers"
+        }
+        "retries" | "max_retries" | "retry" | "attempts" | "max_attempts" => {
+            "write `Enqueue::new(job).attempts(3)` where the task is enqueued"
+        }
+        "backoff" | "retry_after" | "retry_delay" => "write `queue.backoff(...)` where the worker is built",
+        "delay" | "run_at" | "after" | "priority" => {
+            "write `Enqueue::new(job).after(...).priority(...)` where the task is enqueued"
+        }
+        "lease" | "heartbeat" => "write `lock = lease(\"30s\")` to say how long a claim outlives its worker",
+        "wait" => "write `on_busy = wait(\"10s\")` to say how long a run waits for another one",
+        "on_conflict" => "write `on_duplicate` for a task whose claim is taken, `on_busy` for a run",
+        "unique_for" | "unique_until" | "lock_ttl" => {
+            "write `unique = until_expired(\"1h\")` for a claim that ends by the clock"
+        }
+        "unique_key" | "unique_args" => "write `unique_by = ...` to say what is unique, if it is not the key",
+        "cron" | "every" => "write `schedule = \"0 3 * * *\"` for a job that the clock starts",
+        "time_zone" | "timezone" | "tz" => "write `schedule(\"0 3 * * *\", time_zone = \"Europe/Berlin\")`",
+        _ => return None,
+    })
 }

@@ -2,7 +2,7 @@
 
 use idem_runtime::prelude::*;
 
-#[idempotent(key = id, ttl = "7d")]
+#[idempotent(key = id, colour = "red")]
 async fn charge(tx: &mut Tx<'_, Memory>, id: i64) -> Result<(), String> {
     Ok(())
 }
