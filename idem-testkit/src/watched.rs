@@ -7,13 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyHash};
-use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, State, StepRecord};
+use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record, State, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found, Held,
-    Holder, JobName, JobRow, KeyFilter, KeyRow, Latest, Lease, LeaseClaim, LeaseStore, Moment, OperateStore,
-    Push, Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep,
-    UnfinishedFilter, UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
+    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -389,6 +389,16 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
             false => String::from("does not put the task back: its worker has it no more"),
         };
         self.between("a task is put back", self.inner.put_back(engine, task, worker, after), note).await
+    }
+
+    async fn put_off(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        self.inner.put_off(engine, task, worker, after).await
     }
 
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | is done, now or before | done |
 //! | finds its key or its unique claim held, its claim lost, or the key parked | goes back to its queue, with no attempt spent |
-//! | returns an error, or panics | failed: apalis tries it again, up to its limit |
+//! | returns an error, or panics | failed: apalis tries it again after a [`backoff`], up to its limit |
 //! | returns an error that is final (`replay(...)`), or finds its key used with other arguments | killed: it is not tried again |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
 
@@ -28,7 +28,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,8 +52,9 @@ use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, OnDuplicate, Unique};
 use crate::key::Key;
+use crate::record::{Latest, Moment};
 use crate::run::{NotBegun, RunOn};
-use crate::store::{Database, Engine, Latest, Moment, Push, UniqueClaim};
+use crate::store::{Database, Engine, Push, UniqueClaim};
 
 /// How often a worker looks for tasks: by itself apalis looks every 30 seconds.
 pub const POLL: Duration = Duration::from_millis(200);
@@ -287,6 +288,18 @@ pub(super) fn payload<J: Job>(job: &J) -> Result<Vec<u8>, PushError> {
     })
 }
 
+/// The error of a job that apalis runs.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a task [idem::error_of_a_task]",
+    label = "apalis cannot keep this error",
+    note = "it must be a `std::error::Error`, `Send` and `Sync`",
+    note = "write `#[derive(Debug, thiserror::Error)]` on a type of your own, with an `#[error(\"...\")]` for each variant, or implement `Display` and `std::error::Error`"
+)]
+pub trait TaskError: std::error::Error + Send + Sync {}
+
+#[diagnostic::do_not_recommend]
+impl<E: std::error::Error + Send + Sync> TaskError for E {}
+
 impl<D: Database, S> Queue<D, S> {
     /// Returns a handler of the job's tasks, for `WorkerBuilder::build`.
     pub fn handler<J>(
@@ -294,15 +307,88 @@ impl<D: Database, S> Queue<D, S> {
     ) -> impl Fn(Payload<J>, Delivery) -> Handled<J::Output> + Clone + Send + Sync + use<J, D, S>
     where
         J: RunOn<D, S>,
-        J::Error: std::error::Error + Send + Sync,
+        J::Error: TaskError,
         S: Send + Sync + 'static,
     {
         let queue = self.clone();
-        move |payload, delivery| {
+        move |payload, delivery: Delivery| {
             let queue = queue.clone();
-            Box::pin(catch_panic(async move { handle::<J, D, S>(&queue, payload, delivery).await }))
+            Box::pin(async move {
+                let ran = catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone())).await;
+                if let Err(error) = &ran {
+                    queue.put_off(J::SPEC.name, &delivery, error).await;
+                }
+                ran
+            })
         }
     }
+
+    /// Says how long a task waits after its attempt of this number, from 1, has failed; [`backoff`] by itself.
+    ///
+    /// It is for the handlers that are made afterwards, at [`Engine::Apalis`]: elsewhere the engine's own delays hold.
+    /// apalis on SQLite counts in seconds, and rounds up. A retry layer of apalis around the handler does not wait.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use idem_runtime::Idem;
+    /// use idem_runtime::engine::Engine;
+    ///
+    /// let idem = Idem::memory().build().unwrap();
+    /// let queue = idem.queue(Engine::Apalis).backoff(|attempt| Duration::from_secs(10) * attempt);
+    /// ```
+    pub fn backoff(mut self, backoff: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
+        self.backoff = Backoff(Arc::new(backoff));
+        self
+    }
+
+    /// Lets a task whose attempt has failed wait before the next one.
+    async fn put_off(&self, job: &'static str, delivery: &Delivery, error: &BoxDynError) {
+        let is_last = error.is::<AbortError>() || delivery.attempt >= delivery.attempts;
+        let Some(task) = delivery.task.as_deref().and_then(|id| id.parse::<TaskId>().ok()) else { return };
+        if is_last || self.engine != Engine::Apalis {
+            return;
+        }
+        let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
+        let worker = delivery.worker.as_deref().unwrap_or_default();
+        match self.idem.store().put_off(self.engine, task, worker, after).await {
+            Ok(true) => info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again"),
+            // Another worker has it by now.
+            Ok(false) => {}
+            Err(error) => warn!(job, %task, %error, "failed, and is tried again at once"),
+        }
+    }
+}
+
+/// How long tasks wait between their attempts.
+#[derive(Clone)]
+pub(super) struct Backoff(Arc<dyn Fn(u32) -> Duration + Send + Sync>);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff(Arc::new(backoff))
+    }
+}
+
+/// The longest time that a task waits between two attempts by [`backoff`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+
+/// Returns how long a task waits after its attempt of this number, from 1, unless [`Queue::backoff`] says otherwise: a
+/// second, and twice as long each time, up to an hour. 25 attempts take 13 hours then.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use idem_runtime::engine::apalis::backoff;
+///
+/// let waits = [1, 2, 3, 4, 25].map(|attempt| backoff(attempt).as_secs());
+/// assert_eq!(waits, [1, 2, 4, 8, 3600]);
+/// ```
+pub fn backoff(attempt: u32) -> Duration {
+    let seconds = 1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_secs(seconds).min(BACKOFF_MAX)
 }
 
 /// Turns a panic into an error. By itself apalis would end the worker with all the bodies that it runs; its layer that
@@ -346,7 +432,7 @@ async fn handle<J, D, S>(
 ) -> Result<Ran<J::Output>, BoxDynError>
 where
     J: RunOn<D, S>,
-    J::Error: std::error::Error + Send + Sync,
+    J::Error: TaskError,
     D: Database,
     S: Send + Sync + 'static,
 {
@@ -388,7 +474,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
     async fn handle<J>(&self, job: J) -> Result<Ran<J::Output>, BoxDynError>
     where
         J: RunOn<D, S>,
-        J::Error: std::error::Error + Send + Sync,
+        J::Error: TaskError,
     {
         let unique = self.unique;
         let claim = claim_key(self.idem.namespace(), &job)?;

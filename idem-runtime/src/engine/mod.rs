@@ -59,11 +59,18 @@ const ATTEMPTS: u32 = 25;
 pub struct Queue<D: Database, S = ()> {
     idem: Idem<D, S>,
     engine: Engine,
+    #[cfg(feature = "apalis")]
+    backoff: apalis::Backoff,
 }
 
 impl<D: Database, S> Clone for Queue<D, S> {
     fn clone(&self) -> Self {
-        Queue { idem: self.idem.clone(), engine: self.engine }
+        Queue {
+            idem: self.idem.clone(),
+            engine: self.engine,
+            #[cfg(feature = "apalis")]
+            backoff: self.backoff.clone(),
+        }
     }
 }
 
@@ -76,7 +83,12 @@ impl<D: Database, S> fmt::Debug for Queue<D, S> {
 impl<D: Database, S> Idem<D, S> {
     /// Returns the queues of this handle's jobs at an engine.
     pub fn queue(&self, engine: Engine) -> Queue<D, S> {
-        Queue { idem: self.clone(), engine }
+        Queue {
+            idem: self.clone(),
+            engine,
+            #[cfg(feature = "apalis")]
+            backoff: apalis::Backoff::default(),
+        }
     }
 }
 

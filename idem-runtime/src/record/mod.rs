@@ -3,10 +3,12 @@
 //! [`next`] is the whole life cycle, pure: no store, no clock, no async. The protocol asks it what a
 //! run may do and what it leaves behind; stores persist the answer.
 
+mod latest;
 mod lease;
 
 use std::fmt;
 
+pub use self::latest::{Latest, Moment, Move, Places, Superseded, latest};
 pub use self::lease::{Decision, Entry, Epoch, Hold, Parked, StepRecord, Token, Trouble, decide, holds};
 
 use crate::fingerprint::Fingerprint;

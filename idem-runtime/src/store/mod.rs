@@ -1,6 +1,5 @@
 #![doc = include_str!("guide.md")]
 
-mod latest;
 mod lease;
 pub mod memory;
 #[cfg(feature = "mysql")]
@@ -25,7 +24,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::latest::{Latest, Moment, Move, Places, Superseded, latest};
 pub use self::lease::{
     AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
     TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,

@@ -5,12 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Database;
-use super::latest::{Latest, Moment};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::JobId;
+use crate::record::{JobId, Latest, Moment};
 
 /// Tasks on their way to a worker, and the unique claims that admit them.
 ///
@@ -41,7 +40,7 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Enqueues a task and hands the claim of `holder` over to it, if that still has it; tells whether it had. `holder` is
-    /// [superseded](super::Superseded) then. A row of the outbox that the task is taken out of must be there, and ends with it.
+    /// [superseded](crate::record::Superseded) then. A row of the outbox that the task is taken out of must be there, and ends with it.
     async fn supersede(
         &self,
         connection: Option<&mut D::Connection>,
@@ -56,7 +55,7 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Returns who has a claim, if anybody has.
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError>;
 
-    /// Says where a task of a job that only keeps the latest has come to, and what follows by [`latest`](super::latest): in one
+    /// Says where a task of a job that only keeps the latest has come to, and what follows by [`latest`](crate::record::latest): in one
     /// transaction, in which nobody else changes the rows that it has read.
     async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError>;
 
@@ -66,6 +65,16 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Gives a task that `worker` has taken back to its engine, to be taken again after a time, with no attempt spent;
     /// tells whether the worker still had it.
     async fn put_back(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Lets a task that `worker` has taken, and whose attempt has failed, be taken again only after a time; tells whether
+    /// the worker still had it.
+    async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,

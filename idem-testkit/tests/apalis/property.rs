@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use idem_runtime::engine::{Enqueued, PushError, TaskId};
 use idem_runtime::key::{Key, KeyParts};
-use idem_runtime::store::{self, Moment};
+use idem_runtime::record::{self, Moment};
 use idem_testkit::lab::LabDatabase as _;
 
 use crate::desk::Desk;
@@ -101,15 +101,15 @@ impl Model {
     }
 
     /// No body begins with older arguments than one before it, and no task is dropped that has the newest.
-    fn begin_latest(&mut self, id: TaskId, latest: &store::Latest, at: &str) {
+    fn begin_latest(&mut self, id: TaskId, latest: &record::Latest, at: &str) {
         let ModelTask { key, note, .. } = self.tasks[&id];
         match latest {
-            store::Latest::Goes => {
+            record::Latest::Goes => {
                 let before = self.began.insert(key, note);
                 assert!(before <= Some(note), "{at}: {note} begins after {before:?}");
                 self.free(id);
             }
-            store::Latest::Superseded(_) => {
+            record::Latest::Superseded(_) => {
                 let newest = self.newest[&key];
                 assert!(note < newest, "{at}: {note} is superseded, and the newest is {newest}");
                 self.superseded += 1;

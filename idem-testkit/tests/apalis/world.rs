@@ -90,7 +90,7 @@ impl World {
         let pool = place.pool(8);
         let desk = Desk::default();
         let idem = Idem::builder(pool.clone()).state(desk.clone()).build().unwrap();
-        let queue = idem.queue(Engine::Apalis);
+        let queue = idem.queue(Engine::Apalis).backoff(|_| Duration::ZERO);
         World { desk, queue, idem, pool, place }
     }
 

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyHash};
-use idem_runtime::record::{Entry, Hold, JobId, NewRecord, Record, StepRecord};
+use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held, Holder,
-    JobName, JobRow, KeyFilter, KeyRow, Latest, Lease, LeaseClaim, LeaseStore, Moment, OperateStore, Push,
-    Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
     UnfinishedRow, UniqueClaim, Volume, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
@@ -482,6 +482,16 @@ impl<D: Database> QueueStore<D> for BrokenStore<D> {
         after: Duration,
     ) -> Result<bool, StoreError> {
         self.good.put_back(engine, task, worker, after).await
+    }
+
+    async fn put_off(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        self.good.put_off(engine, task, worker, after).await
     }
 
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyHash, KeyParts};
-use idem_runtime::record::JobId;
-use idem_runtime::store::{Database, Engine, Holder, Latest, Moment, Push, Pushed, TaskRow, UniqueClaim};
+use idem_runtime::record::{JobId, Latest, Moment};
+use idem_runtime::store::{Database, Engine, Holder, Push, Pushed, TaskRow, UniqueClaim};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::{Fault, Good};

@@ -8,11 +8,8 @@ use super::{Data, Memory, MemoryConnection, MemoryStore};
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, State};
-use crate::store::{
-    Engine, Holder, Latest, Moment, Move, NewTask, Push, Pushed, QueueStore, Superseded, TaskRow,
-    UniqueClaim, latest,
-};
+use crate::record::{JobId, Latest, Moment, Move, State, Superseded, latest};
+use crate::store::{Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, UniqueClaim};
 
 /// A unique claim.
 #[derive(Debug)]
@@ -227,6 +224,10 @@ impl QueueStore<Memory> for MemoryStore {
 
     async fn put_back(&self, _: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         // No engine keeps its tasks here.
+        Ok(false)
+    }
+
+    async fn put_off(&self, _: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         Ok(false)
     }
 

@@ -18,12 +18,9 @@ use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::JobId;
+use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
-use crate::store::{
-    Engine, Holder, Latest, Moment, Move, Places, Push, Pushed, QueueStore, Settings, Superseded,
-    UniqueClaim, latest,
-};
+use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables; see that of the leased jobs for why it looks as it does.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -732,6 +729,10 @@ impl QueueStore<MySql> for MySqlStore {
 
     async fn put_back(&self, engine: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         // The outbox has no workers.
+        check(engine).map(|()| false)
+    }
+
+    async fn put_off(&self, engine: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         check(engine).map(|()| false)
     }
 

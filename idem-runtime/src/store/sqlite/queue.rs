@@ -13,12 +13,9 @@ use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::JobId;
+use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
 use crate::store::sql::{crowded, driver_error, engine_error, millis, parse_task_id};
-use crate::store::{
-    Engine, Holder, Latest, Moment, Move, Places, Push, Pushed, QueueStore, Settings, Superseded,
-    UniqueClaim, latest,
-};
+use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -53,6 +50,7 @@ pub(super) struct QueueStatements {
     change_key: SqlStr,
     release: SqlStr,
     put_back: SqlStr,
+    put_off: SqlStr,
     sweep: SqlStr,
     /// Counts the triggers.
     prepared: SqlStr,
@@ -109,6 +107,10 @@ impl QueueStatements {
             put_back: safe(String::from(
                 "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
                  run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
+                 AND status IN ('Queued', 'Running')",
+            )),
+            put_off: safe(String::from(
+                "UPDATE Jobs SET run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
                  AND status IN ('Queued', 'Running')",
             )),
             sweep: safe(format!(
@@ -488,6 +490,21 @@ impl QueueStore<Sqlite> for SqliteStore {
             .bind(worker.to_owned())
             .bind(millis(after));
         Ok(self.execute("putting a task back", query).await? > 0)
+    }
+
+    async fn put_off(
+        &self,
+        engine: Engine,
+        task: TaskId,
+        worker: &str,
+        after: Duration,
+    ) -> Result<bool, StoreError> {
+        let Engine::Apalis = engine else { return Ok(false) };
+        let query = sqlx::query(self.queue_statements.put_off.clone())
+            .bind(task.to_string())
+            .bind(worker.to_owned())
+            .bind(millis(after));
+        Ok(self.execute("putting a task off", query).await? > 0)
     }
 
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {

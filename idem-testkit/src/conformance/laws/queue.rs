@@ -7,10 +7,10 @@ use idem_runtime::engine::TaskId;
 use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyParts};
-use idem_runtime::record::{JobId, NewRecord, Outcome as Ended};
+use idem_runtime::record::{JobId, Latest, Moment, NewRecord, Outcome as Ended};
 use idem_runtime::store::{
-    Change, Claim, Committed, Database, Engine, Holder, Latest, Moment, NewTask, Push, Pushed, Store,
-    StoreTx, TaskRow, UniqueClaim,
+    Change, Claim, Committed, Database, Engine, Holder, NewTask, Push, Pushed, Store, StoreTx, TaskRow,
+    UniqueClaim,
 };
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
