@@ -10,9 +10,9 @@ use idem_runtime::key::{Key, KeyHash};
 use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record, State, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found, Held,
-    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
-    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
+    Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found,
+    Held, Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push,
+    Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
     UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
@@ -377,28 +377,20 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
         self.between("a unique claim ends", self.inner.release(task), note).await
     }
 
-    async fn put_back(
-        &self,
-        engine: Engine,
-        task: TaskId,
-        worker: &str,
-        after: Duration,
-    ) -> Result<bool, StoreError> {
-        let note = |put_back: &bool| match put_back {
-            true => format!("puts the task back for {after:?}"),
-            false => String::from("does not put the task back: its worker has it no more"),
-        };
-        self.between("a task is put back", self.inner.put_back(engine, task, worker, after), note).await
-    }
-
     async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,
         worker: &str,
         after: Duration,
+        attempt: Attempt,
     ) -> Result<bool, StoreError> {
-        self.inner.put_off(engine, task, worker, after).await
+        let note = |put_off: &bool| match put_off {
+            true => format!("puts the task off for {after:?}"),
+            false => String::from("does not put the task off: its worker has it no more"),
+        };
+        let call = self.inner.put_off(engine, task, worker, after, attempt);
+        self.between("a task is put off", call, note).await
     }
 
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | is done, now or before | done |
 //! | finds its key or its unique claim held, its claim lost, or the key parked | goes back to its queue, with no attempt spent |
+//! | is of a `keep_latest` job, and a newer one has begun, or has taken its claim | done, as `Superseded`, without having run |
 //! | returns an error, or panics | failed: apalis tries it again after a [`backoff`], up to its limit |
 //! | returns an error that is final (`replay(...)`), or finds its key used with other arguments | killed: it is not tried again |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
@@ -54,7 +55,7 @@ use crate::job::{Job, OnDuplicate, Unique};
 use crate::key::Key;
 use crate::record::{Latest, Moment};
 use crate::run::{NotBegun, RunOn};
-use crate::store::{Database, Engine, Push, UniqueClaim};
+use crate::store::{Attempt, Database, Engine, Push, UniqueClaim};
 
 /// How often a worker looks for tasks: by itself apalis looks every 30 seconds.
 pub const POLL: Duration = Duration::from_millis(200);
@@ -353,7 +354,7 @@ impl<D: Database, S> Queue<D, S> {
         }
         let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
         let worker = delivery.worker.as_deref().unwrap_or_default();
-        match self.idem.store().put_off(self.engine, task, worker, after).await {
+        match self.idem.store().put_off(self.engine, task, worker, after, Attempt::Failed).await {
             Ok(true) => info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again"),
             // Another worker has it by now.
             Ok(false) => {}
@@ -622,7 +623,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         let worker = self.delivery.worker.as_deref().unwrap_or_default();
         // What this worker is still to say of the task must be said before it can take it again.
         let after = after.max(PUT_BACK_MIN);
-        if self.idem.store().put_back(self.engine, self.task, worker, after).await? {
+        if self.idem.store().put_off(self.engine, self.task, worker, after, Attempt::Unspent).await? {
             info!(job = self.job, task = %self.task, ?after, %why, "put back");
             return Ok(Ran::PutBack { why: why.to_string() });
         }

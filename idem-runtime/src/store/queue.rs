@@ -62,24 +62,15 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Ends the claims of a task that are not for a time, and all that is kept of it beside; tells whether there was any.
     async fn release(&self, task: TaskId) -> Result<bool, StoreError>;
 
-    /// Gives a task that `worker` has taken back to its engine, to be taken again after a time, with no attempt spent;
-    /// tells whether the worker still had it.
-    async fn put_back(
-        &self,
-        engine: Engine,
-        task: TaskId,
-        worker: &str,
-        after: Duration,
-    ) -> Result<bool, StoreError>;
-
-    /// Lets a task that `worker` has taken, and whose attempt has failed, be taken again only after a time; tells whether
-    /// the worker still had it.
+    /// Lets a task that `worker` has taken be taken again after a time, and not before; tells whether the worker still
+    /// had it.
     async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,
         worker: &str,
         after: Duration,
+        attempt: Attempt,
     ) -> Result<bool, StoreError>;
 
     /// Prepares an engine's tables in this database: claims end with the tasks that have them, however these end.
@@ -160,6 +151,15 @@ pub enum Pushed {
     Held(Holder),
     /// The row of the outbox that it was to be taken out of is not there.
     Gone,
+}
+
+/// What the attempt has come to after which a task is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It did not begin: the task goes back to its engine, and the attempt is not counted.
+    Unspent,
+    /// It failed, which the engine itself is about to write.
+    Failed,
 }
 
 /// Who has a unique claim.

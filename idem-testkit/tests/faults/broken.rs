@@ -11,8 +11,8 @@ use idem_runtime::key::{Key, KeyHash};
 use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record, StepRecord};
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held, Holder,
-    JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held,
+    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
     QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
     UnfinishedRow, UniqueClaim, Volume, Watch,
 };
@@ -474,24 +474,15 @@ impl<D: Database> QueueStore<D> for BrokenStore<D> {
         self.fault.sweep_claims(&self.good, limit).await
     }
 
-    async fn put_back(
-        &self,
-        engine: Engine,
-        task: TaskId,
-        worker: &str,
-        after: Duration,
-    ) -> Result<bool, StoreError> {
-        self.good.put_back(engine, task, worker, after).await
-    }
-
     async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,
         worker: &str,
         after: Duration,
+        attempt: Attempt,
     ) -> Result<bool, StoreError> {
-        self.good.put_off(engine, task, worker, after).await
+        self.good.put_off(engine, task, worker, after, attempt).await
     }
 
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {

@@ -9,7 +9,7 @@ use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, State, Superseded, latest};
-use crate::store::{Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, UniqueClaim};
 
 /// A unique claim.
 #[derive(Debug)]
@@ -222,12 +222,15 @@ impl QueueStore<Memory> for MemoryStore {
         Ok(claims.len() < before)
     }
 
-    async fn put_back(&self, _: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
+    async fn put_off(
+        &self,
+        _: Engine,
+        _: TaskId,
+        _: &str,
+        _: Duration,
+        _: Attempt,
+    ) -> Result<bool, StoreError> {
         // No engine keeps its tasks here.
-        Ok(false)
-    }
-
-    async fn put_off(&self, _: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         Ok(false)
     }
 

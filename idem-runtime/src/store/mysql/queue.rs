@@ -20,7 +20,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables; see that of the leased jobs for why it looks as it does.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -727,12 +727,15 @@ impl QueueStore<MySql> for MySqlStore {
         Ok(self.count("ending a unique claim", sql).await? > 0)
     }
 
-    async fn put_back(&self, engine: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
+    async fn put_off(
+        &self,
+        engine: Engine,
+        _: TaskId,
+        _: &str,
+        _: Duration,
+        _: Attempt,
+    ) -> Result<bool, StoreError> {
         // The outbox has no workers.
-        check(engine).map(|()| false)
-    }
-
-    async fn put_off(&self, engine: Engine, _: TaskId, _: &str, _: Duration) -> Result<bool, StoreError> {
         check(engine).map(|()| false)
     }
 

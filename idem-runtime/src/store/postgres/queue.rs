@@ -17,7 +17,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -480,37 +480,22 @@ impl QueueStore<Postgres> for PostgresStore {
         Ok(!rows.is_empty())
     }
 
-    async fn put_back(
-        &self,
-        engine: Engine,
-        task: TaskId,
-        worker: &str,
-        after: Duration,
-    ) -> Result<bool, StoreError> {
-        let Engine::Apalis = engine else { return Ok(false) };
-        let sql = format!(
-            "UPDATE apalis.jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
-             run_at = clock_timestamp() + {} * interval '1 millisecond' WHERE id = '{task}' AND lock_by = {} \
-             AND status IN ('Queued', 'Running') RETURNING 1",
-            millis(after),
-            literal(worker),
-        );
-        let failed = |error| engine_error("putting a task back", engine, "PostgresStorage", error);
-        let rows = self.send_on_either(None, sql, failed).await?;
-        Ok(!rows.is_empty())
-    }
-
     async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,
         worker: &str,
         after: Duration,
+        attempt: Attempt,
     ) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(false) };
+        let changes = match attempt {
+            Attempt::Unspent => "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL,",
+            Attempt::Failed => "",
+        };
         let sql = format!(
-            "UPDATE apalis.jobs SET run_at = clock_timestamp() + {} * interval '1 millisecond' WHERE id = '{task}' \
-             AND lock_by = {} AND status IN ('Queued', 'Running') RETURNING 1",
+            "UPDATE apalis.jobs SET {changes} run_at = clock_timestamp() + {} * interval '1 millisecond' \
+             WHERE id = '{task}' AND lock_by = {} AND status IN ('Queued', 'Running') RETURNING 1",
             millis(after),
             literal(worker),
         );

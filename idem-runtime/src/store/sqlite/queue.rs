@@ -15,7 +15,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
 use crate::store::sql::{crowded, driver_error, engine_error, millis, parse_task_id};
-use crate::store::{Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -62,6 +62,12 @@ impl QueueStatements {
         let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
         let prefix = &settings.table_prefix;
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
+        let put_off = |changes| {
+            safe(format!(
+                "UPDATE Jobs SET {changes} run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
+                 AND status IN ('Queued', 'Running')"
+            ))
+        };
         let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
         QueueStatements {
             is_there: safe(format!("SELECT 1 FROM {outbox} WHERE number = $1")),
@@ -104,15 +110,8 @@ impl QueueStatements {
                 "UPDATE {claims} SET key = $3, readable = $4 WHERE key = $1 AND task = $2"
             )),
             release: safe(format!("DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL")),
-            put_back: safe(String::from(
-                "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
-                 run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
-                 AND status IN ('Queued', 'Running')",
-            )),
-            put_off: safe(String::from(
-                "UPDATE Jobs SET run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
-                 AND status IN ('Queued', 'Running')",
-            )),
+            put_back: put_off("status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL,"),
+            put_off: put_off(""),
             sweep: safe(format!(
                 "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
                  AND expires_at <= {NOW}"
@@ -477,33 +476,21 @@ impl QueueStore<Sqlite> for SqliteStore {
         Ok(self.execute("ending a unique claim", query).await? > 0)
     }
 
-    async fn put_back(
-        &self,
-        engine: Engine,
-        task: TaskId,
-        worker: &str,
-        after: Duration,
-    ) -> Result<bool, StoreError> {
-        let Engine::Apalis = engine else { return Ok(false) };
-        let query = sqlx::query(self.queue_statements.put_back.clone())
-            .bind(task.to_string())
-            .bind(worker.to_owned())
-            .bind(millis(after));
-        Ok(self.execute("putting a task back", query).await? > 0)
-    }
-
     async fn put_off(
         &self,
         engine: Engine,
         task: TaskId,
         worker: &str,
         after: Duration,
+        attempt: Attempt,
     ) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(false) };
-        let query = sqlx::query(self.queue_statements.put_off.clone())
-            .bind(task.to_string())
-            .bind(worker.to_owned())
-            .bind(millis(after));
+        let statement = match attempt {
+            Attempt::Unspent => &self.queue_statements.put_back,
+            Attempt::Failed => &self.queue_statements.put_off,
+        };
+        let query =
+            sqlx::query(statement.clone()).bind(task.to_string()).bind(worker.to_owned()).bind(millis(after));
         Ok(self.execute("putting a task off", query).await? > 0)
     }
 
