@@ -9,7 +9,7 @@ use std::time::Duration;
 use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage};
 use idem_runtime::engine::apalis::{self as engine, Payload};
-use idem_runtime::engine::{Engine, Enqueued, Queue};
+use idem_runtime::engine::{Engine, Enqueue, Enqueued, Queue};
 use idem_runtime::prelude::*;
 use idem_runtime::{StoreError, Task};
 use idem_testkit::Lab;
@@ -64,6 +64,14 @@ async fn publish(page: i64, revision: i64, #[state] gate: &Gate) -> Result<i64, 
     gate.open.acquire().await.expect("the gate is never closed").forget();
     let _ = page;
     Ok(revision)
+}
+
+/// A job that cannot succeed.
+#[idempotent(key = user, unique = until_executed, in_doubt = rerun)]
+async fn fails(user: i64, panics: bool, #[state] gate: &Gate) -> Result<i64, std::fmt::Error> {
+    gate.begun.fetch_add(1, Ordering::SeqCst);
+    assert!(!panics, "the body of {user} panics, as it was told");
+    Err(std::fmt::Error)
 }
 
 struct Fixture {
@@ -253,4 +261,34 @@ async fn a_task_of_redis_that_a_newer_one_has_overtaken_does_not_begin() {
     assert_eq!(count("SELECT count(*) FROM idem_outbox").await, 0, "nothing is enqueued again");
     assert_eq!(fixture.gate().begun.load(Ordering::SeqCst), 1);
     worker.abort();
+}
+
+/// A task of Redis is given up after as many attempts as it may have, and its claim ends then.
+async fn check_limit(panics: bool) {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.idem.enrol::<Fails>().await.unwrap();
+    let job = || Fails { user: 1, panics };
+    let pushed = fixture.queue.push(Enqueue::new(job()).attempts(2)).await.unwrap();
+    let Enqueued::New(task) = pushed else { panic!("{pushed:?}") };
+    assert_eq!(fixture.relay::<Fails>(false).await.unwrap(), 1);
+    let worker = fixture.worker::<Fails>("one");
+    fixture.begun(1).await;
+    let holder = fixture.queue.holder(&job()).await.unwrap().map(|holder| holder.task);
+    assert_eq!(holder, Some(task), "it is to be tried again");
+    fixture.begun(2).await;
+    wait(async || fixture.queue.holder(&job()).await.unwrap().is_none()).await;
+    // By itself Redis would try again after two seconds.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(fixture.gate().begun.load(Ordering::SeqCst), 2);
+    worker.abort();
+}
+
+#[tokio::test]
+async fn a_task_of_redis_is_tried_as_often_as_it_may_be() {
+    check_limit(false).await;
+}
+
+#[tokio::test]
+async fn a_task_of_redis_that_panics_is_tried_as_often_as_it_may_be() {
+    check_limit(true).await;
 }

@@ -51,7 +51,7 @@ use crate::codec::{CodecError, without_values};
 use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
-use crate::job::{Job, OnDuplicate, Unique};
+use crate::job::{Job, JobSpec, OnDuplicate, Unique};
 use crate::key::Key;
 use crate::record::{Latest, Moment};
 use crate::run::{NotBegun, RunOn};
@@ -315,11 +315,10 @@ impl<D: Database, S> Queue<D, S> {
         move |payload, delivery: Delivery| {
             let queue = queue.clone();
             Box::pin(async move {
-                let ran = catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone())).await;
-                if let Err(error) = &ran {
-                    queue.put_off(J::SPEC.name, &delivery, error).await;
+                match catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone())).await {
+                    Ok(ran) => Ok(ran),
+                    Err(error) => Err(queue.failed(const { &J::SPEC }, &delivery, error).await),
                 }
-                ran
             })
         }
     }
@@ -345,22 +344,55 @@ impl<D: Database, S> Queue<D, S> {
         self
     }
 
-    /// Lets a task whose attempt has failed wait before the next one.
-    async fn put_off(&self, job: &'static str, delivery: &Delivery, error: &BoxDynError) {
-        let is_last = error.is::<AbortError>() || delivery.attempt >= delivery.attempts;
-        let Some(task) = delivery.task.as_deref().and_then(|id| id.parse::<TaskId>().ok()) else { return };
-        if is_last || self.engine != Engine::Apalis {
-            return;
-        }
-        let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
-        let worker = delivery.worker.as_deref().unwrap_or_default();
-        match self.idem.store().put_off(self.engine, task, worker, after, Attempt::Failed).await {
-            Ok(true) => info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again"),
-            // Another worker has it by now.
-            Ok(false) => {}
-            Err(error) => warn!(job, %task, %error, "failed, and is tried again at once"),
+    /// Does what is to be done of a task whose attempt has failed; returns what the engine is told.
+    async fn failed(&self, spec: &JobSpec, delivery: &Delivery, error: BoxDynError) -> BoxDynError {
+        let Some(task) = delivery.task.as_deref().and_then(|id| id.parse::<TaskId>().ok()) else {
+            return error;
+        };
+        let (job, is_final) = (spec.name, error.is::<AbortError>());
+        let gives_up = is_final || delivery.attempt >= delivery.attempts;
+        match (self.engine, gives_up) {
+            // Its tables end the claim.
+            (Engine::Apalis, true) => error,
+            (Engine::Apalis, false) => {
+                let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
+                let worker = delivery.worker.as_deref().unwrap_or_default();
+                match self.idem.store().put_off(self.engine, task, worker, after, Attempt::Failed).await {
+                    Ok(true) => {
+                        info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again");
+                    }
+                    // Another worker has it by now.
+                    Ok(false) => {}
+                    Err(error) => warn!(job, %task, %error, "failed, and is tried again at once"),
+                }
+                error
+            }
+            (Engine::Outbox, true) => {
+                if let Err(error) = over(&self.idem, self.engine, spec.unique, task).await {
+                    warn!(job, %task, %error, "failed for the last time, and its unique claim was not ended; end it by hand");
+                }
+                match is_final {
+                    true => error,
+                    // It would try on, whatever limit it was given.
+                    false => Box::new(AbortError::new(error)),
+                }
+            }
+            (Engine::Outbox, false) => error,
         }
     }
+}
+
+/// Ends the claim of a task that is over. In the database of apalis its own tables do that, with the task.
+async fn over<D: Database, S>(
+    idem: &Idem<D, S>,
+    engine: Engine,
+    unique: Option<Unique>,
+    task: TaskId,
+) -> Result<(), StoreError> {
+    if engine == Engine::Outbox && unique.is_some_and(Unique::in_queue) {
+        idem.store().release(task).await?;
+    }
+    Ok(())
 }
 
 /// How long tasks wait between their attempts.
@@ -551,10 +583,6 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
                     Error::KeyReused(_) | Error::Args(_) => true,
                     _ => false,
                 };
-                let gives_up = is_final || self.delivery.attempt >= self.delivery.attempts;
-                if gives_up {
-                    self.over().await?;
-                }
                 let error: BoxDynError = Box::new(error);
                 match is_final {
                     true => Err(Box::new(AbortError::new(error))),
@@ -577,12 +605,8 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
         claim.filter(|_| self.unique == Some(Unique::KeepLatest)).map(|claim| claim.key)
     }
 
-    /// Ends the claim of a task that is over. In the database of apalis its own tables do that, with the task.
     async fn over(&self) -> Result<(), StoreError> {
-        if self.engine == Engine::Outbox && self.unique.is_some_and(Unique::in_queue) {
-            self.idem.store().release(self.task).await?;
-        }
-        Ok(())
+        over(self.idem, self.engine, self.unique, self.task).await
     }
 }
 
