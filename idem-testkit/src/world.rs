@@ -22,7 +22,7 @@ use crate::watched::WatchedStore;
 pub(crate) const OWN_TABLES: &str = "idem_";
 
 /// How long effects that a run left behind in a task of its own may take to show.
-const SETTLING: Duration = Duration::from_millis(100);
+const SETTLING: Duration = Duration::from_millis(400);
 
 /// One trial.
 pub(crate) struct World<'s, D: LabDatabase> {

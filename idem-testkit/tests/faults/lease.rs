@@ -344,6 +344,7 @@ impl<D: Database> Fault<D> for StepsAfterwards {
         step: &TxStep<'_>,
     ) -> Result<Held, StoreError> {
         tx.commit(None).await?;
+        super::linger().await;
         good.change(hold, &Change::EndStep { seq: step.seq, name: step.name, result: step.result }).await
     }
 }
@@ -382,6 +383,7 @@ impl<D: Database> Fault<D> for ClaimsThenNames {
             Claimed::New => {}
             found => return Ok(found),
         }
+        super::linger().await;
         good.change(&nobody.hold(), &Change::Fail { trouble: b"" }).await?;
         match good.entry(claim.key.hash()).await? {
             Some(found) => good.take_over(claim, &found).await.map(|_| Claimed::New),

@@ -38,6 +38,13 @@ pub(crate) use self::operate::*;
 pub(crate) use self::queue::*;
 pub(crate) use self::schedule::*;
 
+/// Stays where it is for some polls: a sweep that drops at each of them cannot miss it, however fast the database answers.
+async fn linger() {
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+}
+
 faults! {
     /// Commits the effect and forgets the record.
     ForgetsTheRecord;
@@ -143,6 +150,7 @@ impl<D: Database> Fault<D> for RecordsAfterwards {
     ) -> Result<Committed, StoreError> {
         let committed = tx.commit(None).await?;
         let Some(record) = record else { return Ok(committed) };
+        linger().await;
         let tx = open(good, record.key, KeyLock::None).await?;
         tx.commit(Some(record)).await
     }

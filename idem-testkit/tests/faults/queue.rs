@@ -341,7 +341,7 @@ impl<D: Database> Fault<D> for LooksThenEnqueues {
         }
         tokio::task::yield_now().await;
         let answers = push_changed(good, connection, engine, tasks, |task| task.claim = None).await?;
-        tokio::task::yield_now().await;
+        super::linger().await;
         good.acquire(*job, claim, *id).await?;
         Ok(answers)
     }
