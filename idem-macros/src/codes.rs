@@ -325,6 +325,11 @@ codes! {
     PartWithoutPhase = "part_without_phase":
         "The mode takes no claim in the queue, or none for a run, so this part of `unique_by` would have no effect.",
         "Remove the part, or write `unique = until_and_while_executing`.";
+    KeepLatestByKey = "keep_latest_by_key":
+        "Under `keep_latest` a task with newer arguments does the work of an older one. If both have the same key, the record \
+         of the older one, or what it has recorded so far, refuses the arguments of the newer one.",
+        "Put the arguments that change into the key, and what there is only one of into `unique_by`: \
+         `key = (user, version), unique_by = user`. A job with a transaction may say `retain = none` instead.";
     NoDuplicates = "no_duplicates":
         "Under this mode no task is refused as a duplicate when it is enqueued, so `on_duplicate` would never happen.",
         "Remove `on_duplicate`; `on_busy` says what a run does that meets another.";

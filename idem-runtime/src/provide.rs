@@ -23,7 +23,7 @@
 #[diagnostic::on_unimplemented(
     message = "the state `{Self}` does not provide the `{T}` that this job takes as `#[state]` [idem::not_provided]",
     label = "this job needs a `{T}`",
-    note = "give the state of `Idem`, or of a test's `Scenario`, a field of type `{T}` and `#[derive(Provides)]`"
+    note = "hand it over with `.state(...)`, to `Idem::builder` or to a test's `Scenario`: the `{T}` itself, or a struct that has a field of that type and `#[derive(Provides)]`"
 )]
 pub trait Provides<T: ?Sized> {
     /// Returns the dependency.

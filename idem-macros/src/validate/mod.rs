@@ -45,6 +45,7 @@ pub(crate) fn job(
     let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);
     let key = key::key(&options, &sig.ident, &params, errors);
     let unique = unique::unique(&options, &params, errors);
+    unique::check_newer_arguments(&options, &key, unique.as_ref(), &params, errors);
     let kind = kind::kind(&sig.ident, &params, &options, unique.as_ref(), errors);
     let spec = Spec {
         name: names::job_name(&sig.ident, options.name.as_ref(), errors),

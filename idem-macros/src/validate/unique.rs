@@ -6,7 +6,7 @@ use syn::LitStr;
 use super::duration::duration;
 use super::key::{Subject, key_of};
 use super::options::{Given, GivenParts, Options, Parts};
-use super::params::Params;
+use super::params::{First, Params};
 use super::{scan, value};
 use crate::codes::Code;
 use crate::errors::Errors;
@@ -57,6 +57,42 @@ pub(crate) fn unique(options: &Options, params: &Params, errors: &mut Errors) ->
         queue_key: queue_key.filter(|_| mode.in_queue()),
         run_key: run_key.filter(|_| mode.in_run()),
     })
+}
+
+/// Checks that a task can have newer arguments than another one of its claim: those of one key are held to be the same.
+pub(crate) fn check_newer_arguments(
+    options: &Options,
+    key: &Key,
+    unique: Option<&Unique>,
+    params: &Params,
+    errors: &mut Errors,
+) {
+    let is_latest = |unique: &&Unique| matches!(unique.mode, UniqueMode::KeepLatest);
+    let (Some(given), Some(unique)) = (&options.unique, unique.filter(is_latest)) else { return };
+    let has_no_record = matches!(params.first, First::Tx(_)) && options.keeps_no_record();
+    let (shown, uses): (_, &[Ident]) = match key {
+        Key::Global => (String::from("global"), &[]),
+        Key::Of { expr, uses } => (scan::text(expr), uses),
+    };
+    let may_differ = match &unique.queue_key {
+        Some(Key::Of { uses: by, .. }) => uses.iter().any(|of_key| !by.contains(of_key)),
+        Some(Key::Global) => !uses.is_empty(),
+        None => false,
+    };
+    if has_no_record || options.key.is_none() || may_differ {
+        return;
+    }
+    let Some(missing) = params.args.iter().find(|arg| !uses.contains(&arg.ident)) else { return };
+    let missing = &missing.ident;
+    let newer = match key {
+        Key::Global => missing.to_string(),
+        Key::Of { .. } => format!("({shown}, {missing})"),
+    };
+    let message = format!(
+        "`keep_latest` keeps the newest arguments, but runs of one key must have the same ones, and `{missing}` is not in the \
+         key; write `key = {newer}, unique_by = {shown}`"
+    );
+    errors.push(&given.expr, Code::KeepLatestByKey, message);
 }
 
 /// `unique` is missing once, however many options need it.

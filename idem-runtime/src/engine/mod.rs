@@ -411,7 +411,13 @@ impl<D: Database, S> Queue<D, S> {
         mut connection: Option<&mut D::Connection>,
         jobs: Vec<Enqueue<J>>,
     ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
-        let tasks = self.prepare_all(jobs).await?;
+        let tasks = self.prepare_all(jobs).await;
+        let tasks = tasks.map_err(|error| match error {
+            PushError::Store(error) if connection.is_some() && error.is_temporary() => {
+                not_enrolled(J::SPEC.name, error).into()
+            }
+            error => error,
+        })?;
         let pushes: Vec<Push<'_>> = tasks.iter().map(|task| task.push(self.idem.namespace())).collect();
         let pushed = self.idem.store().push(connection.as_deref_mut(), self.engine, &pushes).await?;
         let mut answers = Vec::with_capacity(tasks.len());
@@ -560,6 +566,15 @@ impl<D: Database, S> Queue<D, S> {
         info!(job = task.spec.name, key = task.key.readable(), of = %holder.task, "duplicate: not enqueued");
         Enqueued::Duplicate { of: holder.task, since: holder.since }
     }
+}
+
+/// A job is used for the first time in a transaction of the caller's, which keeps idem's own connection out.
+fn not_enrolled(job: &'static str, error: StoreError) -> StoreError {
+    let text = format!(
+        "job `{job}` could not be made known, since its first use needs a connection of its own, which the transaction that \
+         it is pushed in may keep out; call `Idem::enrol` for it at start-up; nothing was enqueued"
+    );
+    StoreError::new(error.kind(), text).caused_by(error).temporary()
 }
 
 async fn claim_holder<D: Database>(

@@ -28,7 +28,7 @@ jobs! {
     one_each(key = (id, note), retain = none, unique = until_and_while_executing, unique_by = id, on_busy = reschedule("1s"));
     each_by_its_own(key = (id, note), retain = none, unique = until_and_while_executing,
         unique_by(queue = (id, note), run = id), on_busy = reschedule("1s"));
-    latest(key = id, retain = none, unique = keep_latest, on_busy = reschedule("1s"));
+    latest(key = (id, note), retain = none, unique = keep_latest, unique_by = id, on_busy = reschedule("1s"));
     recorded(key = id, fingerprint = none, unique = until_executed);
     final_error(key = id, fingerprint = none, unique = until_executed, replay(Refusal::Final));
 }

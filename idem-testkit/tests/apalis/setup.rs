@@ -2,9 +2,10 @@
 
 use idem_runtime::StoreErrorKind;
 use idem_runtime::engine::PushError;
+use sqlx::Connection as _;
 
 use super::world::World;
-use super::{Place, SETUP};
+use super::{Place, SETUP, TASKS};
 use crate::jobs::*;
 
 fn store_error(error: PushError) -> idem_runtime::StoreError {
@@ -48,6 +49,23 @@ async fn missing_tables_of_idem_are_named_with_what_makes_them() {
     world.idem.migrate().await.unwrap();
     world.queue.set_up().await.unwrap();
     world.push(UntilEnd { id: 1, note: 1 }).await;
+}
+
+/// On SQLite the transaction is the writer that the first use of the job needs as well.
+#[tokio::test]
+async fn a_first_push_in_a_transaction_names_what_was_left_out() {
+    let Some(world) = World::new().await else { return };
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let written = format!("UPDATE {TASKS} SET priority = priority");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(written)).execute(&mut *tx).await.unwrap();
+    match world.queue.push_in(&mut tx, UntilEnd { id: 1, note: 1 }).await {
+        Ok(_) => assert!(!SETUP.contains("Sqlite")),
+        Err(error) => {
+            let error = store_error(error).to_string();
+            assert!(SETUP.contains("Sqlite") && error.contains("Idem::enrol"), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

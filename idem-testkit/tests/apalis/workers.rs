@@ -159,6 +159,25 @@ async fn a_task_that_failed_waits_before_it_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_wait_between_attempts_is_no_shorter_than_it_says() {
+    let Some(mut world) = World::new().await else { return };
+    let wait = Duration::from_secs(1);
+    world.queue = world.queue.backoff(move |_| wait);
+    let worker = world.work_many::<UntilEnd>("w1");
+    // At other fractions of a second.
+    for id in 1..4 {
+        world.desk.next(id, [Act::Fail]);
+        world.push(UntilEnd { id, note: 1 }).await;
+        world.desk.until(What::Broke, id, 1).await;
+        let broke = Instant::now();
+        world.desk.until(What::Began, id, 2).await;
+        assert!(broke.elapsed() >= wait, "{:?}", broke.elapsed());
+        tokio::time::sleep(Duration::from_millis(350)).await;
+    }
+    drop(worker);
+}
+
+#[tokio::test]
 async fn a_task_that_panicked_waits_before_it_is_tried_again() {
     check_wait(Act::Panic).await;
 }

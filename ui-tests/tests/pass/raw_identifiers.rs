@@ -19,7 +19,7 @@ pub async fn r#while(r#try: &mut Run<'_, Memory>, r#type: i64) -> Result<i64, St
     r#try.step("loop", async |_| Ok(r#type + r#loop)).await
 }
 
-#[idempotent(key = r#type, unique = keep_latest, unique_by(queue = (r#type, r#loop.r#fn), run = r#type))]
+#[idempotent(key = (r#type, r#loop.r#fn), unique = keep_latest, unique_by(queue = (r#type, r#loop.r#fn), run = r#type))]
 pub async fn r#yield(_: &mut Tx<'_, Memory>, r#type: i64, r#loop: r#Struct) -> Result<i64, String> {
     Ok(r#type + i64::from(r#loop.r#fn))
 }

@@ -31,7 +31,7 @@ async fn one_each(_: &mut Tx<'_, Memory>, id: i64, user: i64) -> Result<i64, Str
     Ok(id + user)
 }
 
-#[idempotent(key = id, unique = keep_latest, in_doubt = rerun)]
+#[idempotent(key = (id, user), unique = keep_latest, in_doubt = rerun)]
 async fn the_newest(id: i64, user: i64) -> Result<i64, String> {
     Ok(id + user)
 }

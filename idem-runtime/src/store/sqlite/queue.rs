@@ -62,9 +62,12 @@ impl QueueStatements {
         let [records, claims, outbox] = ["records", "claims", "outbox"].map(|name| settings.table(name));
         let prefix = &settings.table_prefix;
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
+        // apalis counts in seconds here, and a second that has begun counts as a whole one.
+        let due = |after: &str| format!("iif({after} > 0, ({NOW} + {after} + 999) / 1000, unixepoch())");
         let put_off = |changes| {
+            let due = due("$3");
             safe(format!(
-                "UPDATE Jobs SET {changes} run_at = unixepoch() + ($3 + 999) / 1000 WHERE id = $1 AND lock_by = $2 \
+                "UPDATE Jobs SET {changes} run_at = {due} WHERE id = $1 AND lock_by = $2 \
                  AND status IN ('Queued', 'Running')"
             ))
         };
@@ -86,10 +89,10 @@ impl QueueStatements {
                 "SELECT task, {NOW} - since AS since, expires_at - {NOW} AS held_for FROM {claims} WHERE key = $1 \
                  AND (expires_at IS NULL OR expires_at > {NOW})"
             )),
-            // apalis counts in seconds here.
-            to_apalis: safe(String::from(
+            to_apalis: safe(format!(
                 "INSERT INTO Jobs (job, id, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
-                 VALUES ($1, $2, $3, 'Pending', 0, $4, unixepoch() + ($5 + 999) / 1000, $6, $7)",
+                 VALUES ($1, $2, $3, 'Pending', 0, $4, {}, $6, $7)",
+                due("$5")
             )),
             to_outbox: safe(format!(
                 "INSERT INTO {outbox} (namespace, id, job, key, payload, at, task, unclaimed, due, priority, attempts) \
