@@ -54,8 +54,8 @@ macro_rules! tests {
                 Some((proxy, options)) => (Some(proxy), options),
                 None => (None, lab.options()),
             };
-            let mut points = 0;
-            for polls in 0.. {
+            let (mut polls, mut early) = (0, 0);
+            loop {
                 let mut admin = lab.connect().await;
                 for sql in
                     ["DELETE FROM charges", "DELETE FROM subscriptions", "UPDATE payments SET charge = NULL"]
@@ -84,12 +84,14 @@ macro_rules! tests {
                 assert_eq!(count(&lab, work).await, effects_of_one_run, "after {polls} polls");
                 // And so does the one that was interrupted.
                 assert!(run(&idem).await.unwrap().is_replayed());
-                if ended {
-                    break;
+                match ended {
+                    false => polls += 1,
+                    true if polls >= 5 => break,
+                    // Without a network an answer may be there before it is waited for; another run has more points.
+                    true => early += 1,
                 }
-                points += 1;
+                assert!(early < 100, "only {polls} points were reached");
             }
-            assert!(points >= 5, "only {points} points were reached");
         }
 
         #[tokio::test]
