@@ -277,8 +277,13 @@ async fn check_limit(panics: bool) {
     assert_eq!(holder, Some(task), "it is to be tried again");
     fixture.begun(2).await;
     wait(async || fixture.queue.holder(&job()).await.unwrap().is_none()).await;
-    // By itself Redis would try again after two seconds.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // One that is to be tried again has failed.
+    wait(async || {
+        let found =
+            fixture.storage::<Fails>().fetch_by_id(&task.into()).await.expect("Redis knows its tasks");
+        found.is_some_and(|task| task.status() == Status::Killed)
+    })
+    .await;
     assert_eq!(fixture.gate().begun.load(Ordering::SeqCst), 2);
     worker.abort();
 }
