@@ -33,24 +33,8 @@ impl Places {
         Places {
             waits,
             began: KeyHash(hash(b"idem began v1", &[waits.as_bytes()])),
-            superseded: Superseded(task).key(),
+            superseded: KeyHash(hash(b"idem superseded v1", &[task.to_string().as_bytes()])),
         }
-    }
-}
-
-/// A task that a newer one does the work of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Superseded(pub TaskId);
-
-impl Superseded {
-    /// Returns the key of the row that says so.
-    pub fn key(self) -> KeyHash {
-        KeyHash(hash(b"idem superseded v1", &[self.0.to_string().as_bytes()]))
-    }
-
-    /// Returns what that row has to read, of a task with this claim.
-    pub fn readable(claim: &Key) -> String {
-        readable(claim, " (superseded)")
     }
 }
 
@@ -83,6 +67,14 @@ pub struct Move {
     pub readable: String,
 }
 
+impl Move {
+    /// A newer task does the work of this one, which has its row under `from`.
+    pub fn supersedes(claim: &Key, task: TaskId, from: KeyHash) -> Self {
+        let to = Places::new(claim, task).superseded;
+        Move { task, from, to, readable: readable(claim, " (superseded)") }
+    }
+}
+
 /// Decides what becomes of a task of a job that only keeps the latest, and which rows change their keys for it, one after the
 /// other. `has` tells which task has a key.
 ///
@@ -102,12 +94,7 @@ pub fn latest(
     let moves = match moment {
         // It is the newest, as it has the claim.
         Moment::Begins if waits == Some(task) && began != Some(task) => {
-            let older = began.map(|older| Move {
-                task: older,
-                from: places.began,
-                to: Superseded(older).key(),
-                readable: Superseded::readable(claim),
-            });
+            let older = began.map(|older| Move::supersedes(claim, older, places.began));
             let readable = readable(claim, " (began)");
             let begins = Move { task, from: places.waits, to: places.began, readable };
             older.into_iter().chain([begins]).collect()
@@ -148,7 +135,7 @@ mod tests {
         fn push(&mut self) -> TaskId {
             let task = TaskId::new().expect("the system is random");
             if let Some(holder) = self.rows.insert(self.claim.hash(), task) {
-                self.rows.insert(Superseded(holder).key(), holder);
+                self.rows.insert(Places::new(&self.claim, holder).superseded, holder);
             }
             task
         }

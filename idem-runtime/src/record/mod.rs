@@ -8,7 +8,7 @@ mod lease;
 
 use std::fmt;
 
-pub use self::latest::{Latest, Moment, Move, Places, Superseded, latest};
+pub use self::latest::{Latest, Moment, Move, Places, latest};
 pub use self::lease::{Decision, Entry, Epoch, Hold, Parked, StepRecord, Token, Trouble, decide, holds};
 
 use crate::fingerprint::Fingerprint;

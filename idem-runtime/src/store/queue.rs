@@ -40,7 +40,8 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Enqueues a task and hands the claim of `holder` over to it, if that still has it; tells whether it had. `holder` is
-    /// [superseded](crate::record::Superseded) then. A row of the outbox that the task is taken out of must be there, and ends with it.
+    /// [superseded](crate::record::Move::supersedes) then. A row of the outbox that the task is taken out of must be there,
+    /// and ends with it.
     async fn supersede(
         &self,
         connection: Option<&mut D::Connection>,

@@ -8,7 +8,7 @@ use super::{Data, Memory, MemoryConnection, MemoryStore};
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, Latest, Moment, Move, State, Superseded, latest};
+use crate::record::{JobId, Latest, Moment, Move, State, latest};
 use crate::store::{Attempt, Engine, Holder, NewTask, Push, Pushed, QueueStore, TaskRow, UniqueClaim};
 
 /// A unique claim.
@@ -180,12 +180,7 @@ impl QueueStore<Memory> for MemoryStore {
         }
         let Some(claim) = task.claim.filter(|_| data.holds(task, holder)) else { return Ok(false) };
         let expires_at = data.claims.get(&claim.key.hash()).and_then(|claimed| claimed.expires_at);
-        data.change_key(&Move {
-            task: holder,
-            from: claim.key.hash(),
-            to: Superseded(holder).key(),
-            readable: Superseded::readable(claim.key),
-        });
+        data.change_key(&Move::supersedes(claim.key, holder, claim.key.hash()));
         let (since, readable) = (data.now(), claim.key.readable().to_owned());
         let claimed = Claimed { job: task.job, readable, task: task.id, since, expires_at };
         data.claims.insert(claim.key.hash(), claimed);

@@ -18,7 +18,7 @@ use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
+use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
@@ -535,12 +535,8 @@ impl MySqlStore {
         let Some(turn) = self.begin_with(turn, task, &locks, &["idem_holds"]).await? else {
             return Ok(false);
         };
-        let mut sql = self.queue_statements.change_key(&Move {
-            task: holder,
-            from: claim,
-            to: Superseded(holder).key(),
-            readable: Superseded::readable(unique.key),
-        });
+        let step = Move::supersedes(unique.key, holder, claim);
+        let mut sql = self.queue_statements.change_key(&step);
         push(
             &mut sql,
             format_args!(
@@ -548,7 +544,7 @@ impl MySqlStore {
                  SELECT x'{claim}', job, '{}', {NOW}, expires_at, {} FROM {claims} WHERE `key` = x'{}';{}",
                 task.id,
                 literal(unique.key.readable()),
-                Superseded(holder).key(),
+                step.to,
                 self.queue_statements.put(&[*task], task.outbox.as_slice()),
             ),
         );

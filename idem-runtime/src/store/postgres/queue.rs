@@ -15,7 +15,7 @@ use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
+use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
@@ -173,15 +173,14 @@ impl QueueStatements {
     fn supersede(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
         let claims = &self.tables.claims;
         let claim = task.claim.expect(HAS_CLAIM);
-        let key = claim.key.hash();
+        let Move { from, to, readable, .. } = Move::supersedes(claim.key, holder, claim.key.hash());
         format!(
-            "{}, done AS (UPDATE {claims} SET key = '{}', readable = {} WHERE key = '{key}' AND task = '{holder}'{} \
+            "{}, done AS (UPDATE {claims} SET key = '{to}', readable = {} WHERE key = '{from}' AND task = '{holder}'{} \
              RETURNING expires_at), claimed AS (INSERT INTO {claims} (key, job, task, since, expires_at, readable) \
              SELECT i.claim, i.job, i.id, clock_timestamp(), done.expires_at, i.readable FROM done, input i), \
              pushed AS ({} WHERE EXISTS (SELECT 1 FROM done)){} SELECT 1 FROM done",
             rows(&[*task]),
-            Superseded(holder).key(),
-            literal(&Superseded::readable(claim.key)),
+            literal(&readable),
             self.is_there(task),
             self.tables.insert(engine, "input"),
             self.take_out(task),

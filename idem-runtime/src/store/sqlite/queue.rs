@@ -13,7 +13,7 @@ use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
-use crate::record::{JobId, Latest, Moment, Move, Places, Superseded, latest};
+use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
@@ -288,12 +288,12 @@ impl SqliteStore {
         query.fetch_optional(connection).await?.as_ref().map(read_holder).transpose()
     }
 
-    async fn change_key(&self, connection: &mut SqliteConnection, step: Move) -> Result<bool, sqlx::Error> {
+    async fn change_key(&self, connection: &mut SqliteConnection, step: &Move) -> Result<bool, sqlx::Error> {
         let changed = sqlx::query(self.queue_statements.change_key.clone())
             .bind(bytes(step.from))
             .bind(step.task.to_string())
             .bind(bytes(step.to))
-            .bind(step.readable)
+            .bind(step.readable.clone())
             .execute(connection)
             .await?;
         Ok(changed.rows_affected() == 1)
@@ -409,20 +409,14 @@ impl QueueStore<Sqlite> for SqliteStore {
                 return Ok(false);
             }
             let Some(claim) = &task.claim else { return Ok(false) };
-            let step = Move {
-                task: holder,
-                from: claim.key.hash(),
-                to: Superseded(holder).key(),
-                readable: Superseded::readable(claim.key),
-            };
-            let before = step.to;
-            let handed = self.change_key(turn.connection(), step).await?;
+            let step = Move::supersedes(claim.key, holder, claim.key.hash());
+            let handed = self.change_key(turn.connection(), &step).await?;
             if handed {
                 sqlx::query(self.queue_statements.hand_over.clone())
                     .bind(bytes(claim.key.hash()))
                     .bind(task.id.to_string())
                     .bind(claim.key.readable().to_owned())
-                    .bind(bytes(before))
+                    .bind(bytes(step.to))
                     .execute(turn.connection())
                     .await?;
                 self.insert(turn.connection(), engine, task).await?;
@@ -446,7 +440,7 @@ impl QueueStore<Sqlite> for SqliteStore {
                 .await?;
             let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>()?;
             let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
-            for step in moves {
+            for step in &moves {
                 self.change_key(turn.connection(), step).await?;
             }
             Ok(latest)

@@ -449,6 +449,8 @@ async fn a_claim_is_handed_over_by_its_holder_alone<D: Database>(trial: Trial<D>
     let handed = trial.one.supersede(None, Engine::Outbox, &trial.task(third, &key), first).await?;
     ensure!(!handed, "a claim was handed over twice");
     trial.ensure_outbox(&[first, second]).await?;
+    trial.one.release(first).await?;
+    trial.ensure_holder(&key, Some(second)).await?;
     // A claim for a time goes on to its end.
     let (key, [first, second]) = (trial.key("for a time"), [TaskId::new()?, TaskId::new()?]);
     let claim = UniqueClaim { key: &key, lasts: Some(WINDOW) };
