@@ -45,11 +45,65 @@ fn the_crate_of_the_readme_builds_runs_and_passes_its_test() {
     cargo(&folder, &["run", "--bin", "elsewhere"]);
     let tested = cargo(&folder, &["test"]);
     assert!(tested.contains("test a_payment_is_charged_once ... ok"), "{tested}");
+    mistakes_are_told(&folder);
+}
+
+/// Scenarios of a job that takes a `Bank` as its state, and what each is told. The UI cases have no testkit.
+const MISTAKES: [(&str, &str); 3] = [
+    (".state(|| Bank)", "error[E0277]: `Bank` cannot be the state of a trial [idem::state_of_a_trial]"),
+    (
+        ".state(|| Arc::new(Bank)).observe(\"calls\", async |_: &Arc<Bank>| 1_u64)",
+        "cannot answer with `{async closure",
+    ),
+    (
+        ".state(|| Arc::new(Bank)).observe(\"calls\", |_: &Arc<Bank>| \"one\")",
+        "error[E0277]: an observer cannot answer with `&str` [idem::no_count]",
+    ),
+];
+
+fn mistakes_are_told(folder: &Path) {
+    for (at, (scenario, told)) in MISTAKES.iter().enumerate() {
+        let file = folder.join("tests/mistake.rs");
+        let state = if scenario.contains("Arc") { "Arc<Bank>" } else { "Bank" };
+        let code = format!(
+            "use std::sync::Arc;\n\n\
+             use idem_runtime::prelude::*;\n\
+             use idem_testkit::Scenario;\n\n\
+             struct Bank;\n\n\
+             #[idempotent(key = id)]\n\
+             async fn charge(_tx: &mut Tx<'_, Sqlite>, id: i64, #[state] _bank: &{state}) -> Result<(), sqlx::Error> {{\n    \
+                 Ok(())\n\
+             }}\n\n\
+             #[test]\n\
+             fn mistake_{at}() {{\n    \
+                 let _ = Scenario::new(Charge {{ id: 42 }}){scenario};\n    \
+                 let _: Option<Arc<Bank>> = None;\n\
+             }}\n"
+        );
+        fs::write(&file, code).expect("a file can be written");
+        let said = refused(folder, &["check", "--test", "mistake"]);
+        fs::remove_file(&file).expect("the file is there");
+        assert!(said.contains(told), "{scenario} is told:\n{said}");
+        assert_eq!(said.matches("error[").count(), 1, "{scenario} is told more than once:\n{said}");
+    }
 }
 
 fn cargo(folder: &Path, words: &[&str]) -> String {
+    said_by(&mut command(folder, words))
+}
+
+/// Returns what cargo says of code that does not compile.
+fn refused(folder: &Path, words: &[&str]) -> String {
+    let output = command(folder, words).env_remove("CARGO_MANIFEST_DIR").output().expect("cargo is there");
+    assert!(!output.status.success(), "{words:?} finds no mistake");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn command(folder: &Path, words: &[&str]) -> Command {
     // What the workspace has built serves here too.
     let built =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the folder of what is built");
-    said_by(Command::new("cargo").args(words).current_dir(folder).env("CARGO_TARGET_DIR", built))
+    let mut command = Command::new("cargo");
+    command.args(words).current_dir(folder).env("CARGO_TARGET_DIR", built);
+    command
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::args::{Change, KeyArg, state_name};
 use crate::ask::{Ask, Asking, confirm};
 use crate::failure::Failure;
-use crate::print::{Output, duration, plain, spoken};
+use crate::print::{Output, counted, duration, plain, spoken};
 use crate::{json, look};
 
 /// Where changes are made.
@@ -194,17 +194,31 @@ impl<D: Database> Desk<'_, D> {
         if dry_run {
             match self.output.json {
                 true => self.output.value(&SweptJson { dry_run, records: expired, claims: None }),
-                false => self.output.line(format!("{expired} records have expired; nothing was changed")),
+                false => self.output.line(format!(
+                    "{} expired; nothing was changed",
+                    counted(expired, "record has", "records have")
+                )),
             }
             return Ok(());
         }
-        note(format!("{expired} records of all namespaces have expired, and answer no more."));
+        note(format!(
+            "In all namespaces {} expired, which nothing is answered from any more.",
+            counted(expired, "record has", "records have")
+        ));
         confirm(self.asking, self.ask, "Delete them, and the unique claims whose time is over?")?;
-        let swept = self.idem.operator().sweep(|records| note(format!("{records} records deleted"))).await?;
+        let swept = self
+            .idem
+            .operator()
+            .sweep(|records| note(format!("{} deleted", counted(records, "record", "records"))))
+            .await?;
         let Swept { deleted: records, claims, .. } = swept;
         match self.output.json {
             true => self.output.value(&SweptJson { dry_run, records, claims: Some(claims) }),
-            false => self.output.line(format!("{records} records and {claims} unique claims were deleted")),
+            false => self.output.line(format!(
+                "{} and {} deleted",
+                counted(records, "record", "records"),
+                counted(claims, "unique claim", "unique claims")
+            )),
         }
         Ok(())
     }

@@ -78,6 +78,9 @@ pub(crate) async fn open(cli: &Cli, output: &mut Output, ask: &mut dyn Ask) -> R
             act_on(cli, pool, output, ask).await
         }
         "memory" => Err(in_memory()),
+        "" => {
+            Err(Failure::usage(format!("`{url}` is no URL; write sqlite://{url} if it is a file of SQLite")))
+        }
         scheme => Err(Failure::usage(format!(
             "there is no store for `{scheme}:`; give a URL that begins with sqlite://, postgres:// or mysql://"
         ))),

@@ -128,6 +128,11 @@ pub(crate) fn ago(duration: Duration) -> String {
     }
 }
 
+/// Returns how many there are of something.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Returns a number of bytes as people say it.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

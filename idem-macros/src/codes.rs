@@ -119,6 +119,10 @@ codes! {
     SecondHandle = "second_handle":
         "A job has one transaction or one run: its kind is told by which of them it takes.",
         "Remove the second one. A leased job has transactions too: `run.tx_step(\"name\", async |tx| …)`.";
+    HandleAsConnection = "handle_as_connection":
+        "The transaction is given to sqlx as it is. It leads to the connection, which is what a query takes.",
+        "Write `.execute(&mut **tx)`, and so with `fetch_one` and the others. A function of yours may take `tx: &mut Tx<'_, Sqlite>` \
+         and do so itself.";
     MutableParameter = "mutable_parameter":
         "Only the transaction or the run is taken by `&mut`. A change of anything else would be lost when the job is run again.",
         "Write `tx: &mut Tx<'_, Postgres>` instead of a connection or a transaction of sqlx; take anything else as `#[state]`.";
@@ -191,6 +195,12 @@ codes! {
         "apalis keeps the error of a task that failed, for people to read, so it is a `std::error::Error` that can go to \
          another thread.",
         "Implement `Display` and `std::error::Error` for it, or derive them: `#[derive(Debug, thiserror::Error)]`.";
+    StateOfATrial = "state_of_a_trial":
+        "The workers of a trial are given clones of one state, as processes are given the address of one server.",
+        "Write `#[derive(Clone)]` on the state, and put what the workers share, such as a count of calls, behind an `Arc`.";
+    NoCount = "no_count":
+        "An observer counts effects, so it answers with an integer.",
+        "Return how often the effect has happened. `Scenario::observe_async` takes a count that has to be awaited.";
 
     // Names.
     JobName = "job_name":

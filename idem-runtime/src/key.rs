@@ -133,6 +133,13 @@ impl Key {
         &self.readable
     }
 
+    /// Returns this key with a remark behind its form for people, which gets no longer by it.
+    pub(crate) fn remarked(&self, remark: &str) -> Key {
+        let mut readable = self.readable.clone();
+        cut(&mut readable, READABLE_BYTES_MAX - remark.len());
+        Key { hash: self.hash, readable: readable + remark }
+    }
+
     /// Returns the key to hand to a callee: a pure function of namespace, job, key and step.
     pub fn outbound(&self, step: &str) -> String {
         let hash = hash(b"idem outbound v1", &[&self.hash.0, step.as_bytes()]);
@@ -387,7 +394,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// Shortens `text` to at most `bytes_max` bytes, with an ellipsis where something is missing.
-pub(crate) fn cut(text: &mut String, bytes_max: usize) {
+fn cut(text: &mut String, bytes_max: usize) {
     const ELLIPSIS: char = '…';
     if text.len() <= bytes_max {
         return;

@@ -199,7 +199,7 @@ pub async fn examine<J, D, S>(scenario: &Scenario<J, D, S>, plans: &[Plan]) -> R
 where
     J: RunOn<D, S>,
     D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
 {
     examine_only(scenario, plans, plan::only()?).await
 }
@@ -217,7 +217,7 @@ pub async fn examine_schedule<J, D, S>(
 where
     J: RunOn<D, S>,
     D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
 {
     let only = plan::parse(schedule)?;
     examine_only(scenario, &[only.0], Some(only)).await
@@ -268,7 +268,7 @@ async fn check<J, D, S>(scenario: Scenario<J, D, S>, plans: &[Plan]) -> Option<R
 where
     J: RunOn<D, S>,
     D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
 {
     let report = match examine(&scenario, plans).await {
         Ok(report) => report?,
@@ -303,7 +303,7 @@ macro_rules! checks {
         where
             J: RunOn<D, S>,
             D: LabDatabase,
-            S: Clone + Send + Sync + 'static,
+            S: Send + Sync + 'static,
         {
             check(scenario, $plans).await
         }

@@ -128,7 +128,10 @@ mod tests {
             Code::Schedule => says(crate::plan::parse("crash").expect_err("it has no window")),
             Code::Child => says(Trouble::Child { why: why(), output: String::from("one\ntwo\n") }),
             Code::Arguments => panics(|| Scenario::<_, Sqlite>::new(Open { id: 42, safe: Locked })),
-            Code::Unshared => panics(|| Trial::joined(BTreeMap::new()).share("url", String::new)),
+            Code::Unshared => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new();
+                panics(|| Trial::<Sqlite>::joined(options, BTreeMap::new()).share("url", String::new))
+            }
             Code::Uncovered => panics(|| check_crate(fixture("some_uncovered"))),
             Code::UnreadableCrate => panics(|| check_crate(fixture("no_job"))),
             Code::Server => {

@@ -136,7 +136,7 @@ impl<D: LabDatabase> Lab<D> {
 
     /// Returns a pool as it comes, with at most `connections`.
     pub fn pool(&self, connections: u32) -> Pool<D> {
-        sqlx::pool::PoolOptions::new().max_connections(connections).connect_lazy_with(self.options())
+        pool_of(self.options(), connections)
     }
 
     /// Connects.
@@ -195,6 +195,11 @@ impl<D: sqlx::Database> Drop for Lab<D> {
             say(&format!("left behind: {address}: {why}"));
         }
     }
+}
+
+/// Makes a pool as it comes, with at most `connections`.
+pub(crate) fn pool_of<D: LabDatabase>(options: OptionsOf<D>, connections: u32) -> Pool<D> {
+    sqlx::pool::PoolOptions::new().max_connections(connections).connect_lazy_with(options)
 }
 
 /// Runs a block on a throw-away database of every kind that this crate was built for; one that is not there is named

@@ -87,7 +87,7 @@ pub use self::{
         check_repeat, check_rival, check_single_effect, check_zombie, examine, examine_schedule,
     },
     lab::Lab,
-    scenario::{Scenario, SetUpError},
+    scenario::{Count, Scenario, SetUpError, TrialState},
     trial::Trial,
 };
 use unique::unique;

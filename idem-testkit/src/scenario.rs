@@ -17,6 +17,28 @@ use crate::trial::Trial;
 /// What a set-up may fail with.
 pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
 
+/// What a job may take as `#[state]` in a test: every worker of a trial gets a clone of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the state of a trial [idem::state_of_a_trial]",
+    label = "every worker of a trial gets a clone of its state",
+    note = "it must be `Clone`, `Send` and `Sync`: derive `Clone`, and put what the workers share, such as a count, behind an `Arc`"
+)]
+pub trait TrialState: Clone + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<S: Clone + Send + Sync + 'static> TrialState for S {}
+
+/// What an observer may answer: any integer.
+#[diagnostic::on_unimplemented(
+    message = "an observer cannot answer with `{Self}` [idem::no_count]",
+    label = "this is no integer",
+    note = "return how often the effect has happened, as any integer; a count that has to be awaited is for `observe_async`"
+)]
+pub trait Count: TryInto<u64> {}
+
+#[diagnostic::do_not_recommend]
+impl<N: TryInto<u64>> Count for N {}
+
 /// A job, and all that it needs to run in a test.
 ///
 /// Every trial of a check gets a fresh, empty database, the set-up, and a state of its own.
@@ -44,8 +66,8 @@ pub type SetUpError = Box<dyn StdError + Send + Sync + 'static>;
 #[must_use = "a scenario does nothing until it is given to a check"]
 pub struct Scenario<J, D: LabDatabase, S = ()> {
     pub(crate) make: Arc<dyn Fn() -> J + Send + Sync>,
-    pub(crate) state: Box<dyn Fn(&Trial) -> S + Send + Sync>,
-    pub(crate) worker_state: Option<Box<Remake<S>>>,
+    pub(crate) state: Box<dyn Fn(&Trial<D>) -> S + Send + Sync>,
+    pub(crate) worker_state: Box<Remake<S>>,
     pub(crate) observers: Vec<Observer<S>>,
     pub(crate) settings: Settings<D>,
 }
@@ -64,10 +86,10 @@ pub(crate) type Remake<S> = dyn Fn(&S) -> S + Send + Sync;
 /// Counts an effect outside the database.
 pub(crate) struct Observer<S> {
     pub(crate) name: String,
-    pub(crate) count: Box<Count<S>>,
+    pub(crate) count: Box<CountIn<S>>,
 }
 
-type Count<S> = dyn Fn(&S) -> Pin<Box<dyn Future<Output = u64> + '_>> + Send + Sync;
+type CountIn<S> = dyn Fn(&S) -> Pin<Box<dyn Future<Output = u64> + '_>> + Send + Sync;
 
 /// Puts another store in front of the database's own.
 pub(crate) type WrapStore<D> = dyn Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync;
@@ -96,7 +118,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
                 })
             }),
             state: Box::new(|_| ()),
-            worker_state: None,
+            worker_state: Box::new(|_| ()),
             observers: Vec::new(),
             settings: Settings { set_up: None, store: None, limit: Duration::from_secs(20), test: None },
         }
@@ -109,12 +131,13 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     pub fn state<T>(self, make: impl Fn() -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
         J: RunOn<D, T>,
-        T: Sync + 'static,
+        T: TrialState,
     {
         self.state_with(move |_| make())
     }
 
-    /// Makes the state of every trial from something that outlives the process: a server, a file.
+    /// Makes the state of every trial from what belongs to it: a pool on its database ([`Trial::pool`]), or something
+    /// that outlives the process, such as a server or a file.
     ///
     /// The plan [`Kill`](crate::plan::Plan::Kill) runs the job in a process of its own, which makes a
     /// state of its own; [`Trial::share`] lets both find the same server or file.
@@ -136,15 +159,15 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     /// })
     /// # ;
     /// ```
-    pub fn state_with<T>(self, make: impl Fn(&Trial) -> T + Send + Sync + 'static) -> Scenario<J, D, T>
+    pub fn state_with<T>(self, make: impl Fn(&Trial<D>) -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
         J: RunOn<D, T>,
-        T: Sync + 'static,
+        T: TrialState,
     {
         Scenario {
             make: self.make,
             state: Box::new(make),
-            worker_state: None,
+            worker_state: Box::new(T::clone),
             observers: self.observers.into_iter().map(Observer::without_state).collect(),
             settings: self.settings,
         }
@@ -176,7 +199,7 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// Without this all workers of a trial get clones of one state, and a job that remembers in memory what
     /// it has done looks right.
     pub fn worker_state(mut self, make: impl Fn(&S) -> S + Send + Sync + 'static) -> Self {
-        self.worker_state = Some(Box::new(make));
+        self.worker_state = Box::new(make);
         self
     }
 
@@ -187,7 +210,7 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// A killed process takes with it what it counted in its own memory. The plan
     /// [`Kill`](crate::plan::Plan::Kill) therefore judges an observer only where it counts outside the
     /// process, in a server or a file that [`Scenario::state_with`] shares, and reports the others.
-    pub fn observe<N: TryInto<u64>>(
+    pub fn observe<N: Count>(
         self,
         name: impl Into<String>,
         count: impl Fn(&S) -> N + Send + Sync + 'static,
@@ -199,14 +222,14 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     /// Counts an effect outside the database that has to be asked for: at a server, in a file.
     ///
     /// See [`observe`](Self::observe).
-    pub fn observe_async<N: TryInto<u64>>(
+    pub fn observe_async<N: Count>(
         mut self,
         name: impl Into<String>,
         count: impl AsyncFn(&S) -> N + Send + Sync + 'static,
     ) -> Self {
         let name = name.into();
         let observer: Arc<(String, _)> = Arc::new((name.clone(), count));
-        let count: Box<Count<S>> = Box::new(move |state| {
+        let count: Box<CountIn<S>> = Box::new(move |state| {
             let observer = Arc::clone(&observer);
             Box::pin(async move {
                 let (name, count) = &*observer;

@@ -42,7 +42,7 @@ pub(crate) trait Subject<D: LabDatabase> {
     fn fingerprint(&self) -> Result<Fingerprint, Trouble>;
 
     /// Makes the state of a trial.
-    fn state(&self, trial: &Trial) -> State;
+    fn state(&self, trial: &Trial<D>) -> State;
 
     /// Returns the names of the observers.
     fn observers(&self) -> Vec<String>;
@@ -64,7 +64,7 @@ impl<J, D, S> Subject<D> for Scenario<J, D, S>
 where
     J: RunOn<D, S>,
     D: LabDatabase,
-    S: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
 {
     fn settings(&self) -> &Settings<D> {
         &self.settings
@@ -82,7 +82,7 @@ where
         (self.make)().fingerprint().map_err(|error| Trouble::Store(error.to_string()))
     }
 
-    fn state(&self, trial: &Trial) -> State {
+    fn state(&self, trial: &Trial<D>) -> State {
         Box::new((self.state)(trial))
     }
 
@@ -100,11 +100,8 @@ where
 
     fn runner(&self, state: &State, store: Arc<dyn Store<D>>) -> Result<Box<dyn Runner>, Trouble> {
         let state: &S = own(state);
-        let state = match &self.worker_state {
-            Some(make) => make(state),
-            None => state.clone(),
-        };
-        let idem = Idem::with_store(store).state(state).build().map_err(Trouble::store)?;
+        let idem =
+            Idem::with_store(store).state((self.worker_state)(state)).build().map_err(Trouble::store)?;
         Ok(Box::new(Runs { make: Arc::clone(&self.make), idem: Arc::new(idem) }))
     }
 }

@@ -1,20 +1,29 @@
 //! What the processes of one trial have in common.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sqlx::Pool;
+
 use crate::code::Code;
+use crate::lab::{self, LabDatabase, OptionsOf};
 
 /// One trial of a check: what the processes that take part in it have in common.
 ///
 /// [`Scenario::state_with`](crate::Scenario::state_with) is given it.
-#[derive(Debug, Default)]
-pub struct Trial {
+pub struct Trial<D: LabDatabase> {
+    options: OptionsOf<D>,
     shared: Mutex<BTreeMap<String, String>>,
     is_child: bool,
 }
 
-impl Trial {
+impl<D: LabDatabase> Trial<D> {
+    /// Returns a pool on the database of this trial, with at most `connections`, for a job that takes one as `#[state]`.
+    pub fn pool(&self, connections: u32) -> Pool<D> {
+        lab::pool_of(self.options.clone(), connections)
+    }
+
     /// Returns the text that `make` makes in the process of the test, in every process of this trial: the
     /// address of a server, the path of a file.
     ///
@@ -36,9 +45,14 @@ impl Trial {
         text
     }
 
+    /// Begins a trial on this database.
+    pub(crate) fn new(options: OptionsOf<D>) -> Self {
+        Trial { options, shared: Mutex::default(), is_child: false }
+    }
+
     /// Takes part in the trial of another process.
-    pub(crate) fn joined(shared: BTreeMap<String, String>) -> Self {
-        Trial { shared: Mutex::new(shared), is_child: true }
+    pub(crate) fn joined(options: OptionsOf<D>, shared: BTreeMap<String, String>) -> Self {
+        Trial { options, shared: Mutex::new(shared), is_child: true }
     }
 
     pub(crate) fn shared(&self) -> BTreeMap<String, String> {
@@ -47,5 +61,11 @@ impl Trial {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: LabDatabase> fmt::Debug for Trial<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial").field("shared", &self.shared()).finish_non_exhaustive()
     }
 }

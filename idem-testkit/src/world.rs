@@ -32,7 +32,7 @@ pub(crate) struct World<'s, D: LabDatabase> {
     pub(crate) lab: Lab<D>,
     state: State,
     pub(crate) timeline: Timeline,
-    pub(crate) trial: Trial,
+    pub(crate) trial: Trial<D>,
     /// How many tasks there are without anybody working.
     tasks: usize,
 }
@@ -85,13 +85,14 @@ impl<'s, D: LabDatabase> World<'s, D> {
         if let Some(set_up) = &subject.settings().set_up {
             set_up.run(&lab).await.map_err(|error| Trouble::SetUp(error.to_string()))?;
         }
-        let mut world = Self::on(subject, lab, Trial::default());
+        let trial = Trial::new(lab.options());
+        let mut world = Self::on(subject, lab, trial);
         world.tasks = resting_tasks().await;
         Ok(Some(world))
     }
 
     /// Works on a database that is prepared already.
-    pub(crate) fn on(subject: &'s dyn Subject<D>, lab: Lab<D>, trial: Trial) -> Self {
+    pub(crate) fn on(subject: &'s dyn Subject<D>, lab: Lab<D>, trial: Trial<D>) -> Self {
         let state = subject.state(&trial);
         let tasks = alive_tasks();
         World { subject, outside: Mutex::new(None), lab, state, timeline: Timeline::new(), trial, tasks }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use idem_runtime::RunOn;
 use idem_runtime::prelude::*;
-use idem_testkit::lab::Lab;
+use idem_testkit::lab::{Lab, LabDatabase};
 use idem_testkit::plan::Plan;
 use idem_testkit::report::{Difference, Report};
 use idem_testkit::{Scenario, Trial, Trouble, check_kill, examine};
@@ -48,7 +48,7 @@ struct Place {
 }
 
 impl Place {
-    fn of(trial: &Trial, name: &str) -> Self {
+    fn of<D: LabDatabase>(trial: &Trial<D>, name: &str) -> Self {
         let mut removed = None;
         let path = trial.share(name, || {
             static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -84,7 +84,7 @@ impl Drop for Removed {
 struct Outbox(Place);
 
 impl Outbox {
-    fn of(trial: &Trial) -> Self {
+    fn of<D: LabDatabase>(trial: &Trial<D>) -> Self {
         Outbox(Place::of(trial, "outbox"))
     }
 
@@ -275,7 +275,7 @@ async fn what_is_counted_in_memory_dies_with_the_process_and_is_not_judged() {
 struct Slow(Place);
 
 impl Slow {
-    fn of(trial: &Trial) -> Self {
+    fn of<D: LabDatabase>(trial: &Trial<D>) -> Self {
         Slow(Place::of(trial, "slow"))
     }
 

@@ -8,6 +8,7 @@ use idem_examples::provider::{
 use idem_examples::user_sync;
 use idem_runtime::Provides;
 use idem_testkit::Trial;
+use idem_testkit::lab::LabDatabase;
 
 use super::common;
 
@@ -25,7 +26,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn of(trial: &Trial) -> Self {
+    pub(crate) fn of<D: LabDatabase>(trial: &Trial<D>) -> Self {
         let mut process = None;
         let address = trial.share("provider", || {
             let started = common::provider();

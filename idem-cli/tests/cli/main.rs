@@ -29,6 +29,7 @@ on_each_database! {
     of_two_resolvers_one_wins
     a_running_key_is_released
     a_key_is_forgotten
+    a_run_that_excludes_others_is_told_from_its_key
     unique_claims_are_listed_and_released
     jobs_stats_and_sweep_count
     nothing_is_changed_without_a_word
@@ -232,6 +233,22 @@ async fn a_key_is_forgotten<D: Jobs>() {
     assert!(run.end().await.is_ok());
 }
 
+async fn a_run_that_excludes_others_is_told_from_its_key<D: Jobs>() {
+    let Some(world) = World::<D>::new().await else { return };
+    let run = world.labelling(9).await;
+    let listed = world.json(&["list", "--state", "running"]);
+    let mut keys: Vec<_> =
+        listed["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap()).collect();
+    keys.sort();
+    assert_eq!(keys, ["9", "9 (while executing)"]);
+    assert_eq!(world.json(&["explain", "9"])["key"], "9");
+    assert_eq!(world.json(&["explain", "9 (while executing)"])["state"], "running");
+    run.let_go();
+    assert!(run.end().await.is_ok());
+    assert_eq!(world.json(&["list", "--state", "running"])["keys"].as_array().unwrap().len(), 0);
+    assert_eq!(world.json(&["explain", "9"])["state"], "completed");
+}
+
 async fn unique_claims_are_listed_and_released<D: Jobs>() {
     let Some(world) = World::<D>::new().await else { return };
     assert!(world.text(&["list", "--claims"]).contains("no unique claims"));
@@ -284,8 +301,9 @@ async fn jobs_stats_and_sweep_count<D: Jobs>() {
     assert_eq!(world.json(&["sweep", "--dry-run"])["records"], 1);
     assert!(world.fails(&["sweep"], 2).contains("--yes"));
     assert_eq!(world.json(&["jobs"]), jobs);
+    assert!(world.text(&["sweep", "--dry-run"]).starts_with("1 record has expired"));
     assert_eq!(world.json(&["sweep", "--yes"])["records"], 1);
-    assert_eq!(world.json(&["sweep", "--yes"])["records"], 0);
+    assert!(world.text(&["sweep", "--yes"]).starts_with("0 records and 0 unique claims deleted"));
     assert_eq!(world.json(&["list", "--state", "expired"])["keys"].as_array().unwrap().len(), 0);
 }
 
@@ -345,6 +363,7 @@ fn a_database_that_cannot_be_is_told_what_to_do() {
         ("memory:", "in memory"),
         ("sqlite::memory:", "in memory"),
         ("redis://host", "no store for `redis:`"),
+        ("points.db", "write sqlite://points.db"),
         ("postgres://ada:s3cret@127.0.0.1:1/db", "cannot be reached"),
         ("mysql://ada:s3cret@127.0.0.1:1/db", "cannot be reached"),
     ] {

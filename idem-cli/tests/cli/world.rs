@@ -46,6 +46,12 @@ async fn mail(id: i64) -> Result<Letter, Failure> {
     Err(Failure::NoAnswer)
 }
 
+/// A job that excludes others of its kind while it runs.
+#[idempotent(key = id, unique = while_executing, in_doubt = rerun)]
+async fn label(id: i64, #[state] desk: &Desk) -> Result<String, Failure> {
+    desk.parcel(id).await
+}
+
 /// What the jobs depend on.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -205,9 +211,19 @@ impl<D: Jobs> World<D> {
 
     /// Begins a run that stands until it is let go.
     pub(crate) async fn running(&self, id: i64) -> Standing<D> {
-        self.idem.state().stands.store(true, Ordering::SeqCst);
         let idem = self.idem.clone();
-        let run = tokio::spawn(async move { D::fulfil(&idem, id).await });
+        self.standing(async move { D::fulfil(&idem, id).await }).await
+    }
+
+    /// The same of a run that excludes others.
+    pub(crate) async fn labelling(&self, id: i64) -> Standing<D> {
+        let idem = self.idem.clone();
+        self.standing(async move { label(&idem, id).await }).await
+    }
+
+    async fn standing(&self, run: impl Future<Output = Fulfilled> + Send + 'static) -> Standing<D> {
+        self.idem.state().stands.store(true, Ordering::SeqCst);
+        let run = tokio::spawn(run);
         let arrival = self.idem.state().arrived.acquire();
         tokio::time::timeout(PATIENCE, arrival)
             .await

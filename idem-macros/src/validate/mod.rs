@@ -4,6 +4,7 @@ mod adopt;
 mod attrs;
 mod cron;
 mod duration;
+mod executor;
 mod key;
 mod kind;
 mod lock;
@@ -62,6 +63,8 @@ pub(crate) fn job(
     if let (First::Run(_), Some(run)) = (&params.first, &params.handle_name) {
         steps::check(&function.body, run, errors);
     }
+    let tx = params.handle_name.as_ref().filter(|_| matches!(params.first, First::Tx(_)));
+    let queries_are_faulty = executor::check(&function.body, tx, errors);
 
     let attrs = attrs::sort(&function.attrs);
     match (struct_name, kind, returns) {
@@ -89,7 +92,7 @@ pub(crate) fn job(
             scheduled: options.schedule.is_some() || options.was_tried("schedule"),
             returns,
             function: attrs::without_helpers(function),
-            body_can_be_checked: can_be_checked && !params.unchecked,
+            body_can_be_checked: can_be_checked && !params.unchecked && !queries_are_faulty,
         })),
     }
 }

@@ -1,6 +1,6 @@
 //! Looks into types and expressions, through the invisible groups that `macro_rules!` leaves.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Ident, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{Expr, GenericArgument, PathArguments, Type};
@@ -34,10 +34,10 @@ fn write_text(tokens: TokenStream, text: &mut String) {
     for token in tokens {
         let (open, close) = match &token {
             TokenTree::Group(group) => match group.delimiter() {
-                proc_macro2::Delimiter::Parenthesis => ("(", ")"),
-                proc_macro2::Delimiter::Brace => ("{ ", " }"),
-                proc_macro2::Delimiter::Bracket => ("[", "]"),
-                proc_macro2::Delimiter::None => ("", ""),
+                Delimiter::Parenthesis => ("(", ")"),
+                Delimiter::Brace => ("{ ", " }"),
+                Delimiter::Bracket => ("[", "]"),
+                Delimiter::None => ("", ""),
             },
             TokenTree::Punct(punct) => {
                 text.push(punct.as_char());
@@ -124,4 +124,56 @@ pub(crate) fn mentions(tokens: TokenStream, name: &Ident) -> bool {
         }
         _ => false,
     })
+}
+
+/// Takes off the invisible groups that `macro_rules!` leaves.
+pub(crate) fn flat(tokens: TokenStream) -> Vec<TokenTree> {
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Group(group) if group.delimiter() == Delimiter::None => flat(group.stream()),
+            token => vec![token],
+        })
+        .collect()
+}
+
+pub(crate) fn is(word: &Ident, text: &str) -> bool {
+    *word == text
+}
+
+pub(crate) fn is_punct(token: &TokenTree, char: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == char)
+}
+
+pub(crate) fn is_brace(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+}
+
+/// Returns the number of tokens from `<` to its `>`.
+pub(crate) fn generics(tokens: &[TokenTree]) -> usize {
+    let mut depth = 0;
+    let mut arrow = false;
+    for (at, token) in tokens.iter().enumerate() {
+        if is_punct(token, '<') {
+            depth += 1;
+        } else if is_punct(token, '>') && !arrow {
+            depth -= 1;
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+        arrow = matches!(token, TokenTree::Punct(punct) if punct.as_char() == '-' && punct.spacing() == Spacing::Joint);
+    }
+    tokens.len()
+}
+
+/// Returns the number of tokens of a function in the body, which has no part in the run; 1 for a type `fn(u8)`.
+pub(crate) fn past_function(tokens: &[TokenTree]) -> usize {
+    match tokens.get(1) {
+        Some(TokenTree::Ident(_)) => {
+            let end = tokens.iter().position(|token| is_brace(token) || is_punct(token, ';'));
+            end.map_or(tokens.len(), |end| end + 1)
+        }
+        _ => 1,
+    }
 }

@@ -1,11 +1,12 @@
 //! The names of steps, as far as they stand in the body as literals; what cannot be seen, a run checks.
 
-use proc_macro2::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Lit, LitStr, Pat, Token};
 
+use super::scan::{flat, generics, is, is_brace, is_punct, past_function};
 use super::{names, scan, value};
 use crate::codes::Code;
 use crate::errors::Errors;
@@ -116,17 +117,6 @@ impl Search<'_> {
     }
 }
 
-/// Returns the number of tokens of a function in the body, which has no part in the run; 1 for a type `fn(u8)`.
-fn past_function(tokens: &[TokenTree]) -> usize {
-    match tokens.get(1) {
-        Some(TokenTree::Ident(_)) => {
-            let end = tokens.iter().position(|token| is_brace(token) || is_punct(token, ';'));
-            end.map_or(tokens.len(), |end| end + 1)
-        }
-        _ => 1,
-    }
-}
-
 /// Where the body of a loop is, and whether what stands before it is repeated as well.
 struct Header {
     repeated: bool,
@@ -172,24 +162,6 @@ fn args(tokens: &[TokenTree]) -> Option<&Group> {
     }
 }
 
-/// Returns the number of tokens from `<` to its `>`.
-fn generics(tokens: &[TokenTree]) -> usize {
-    let mut depth = 0;
-    let mut arrow = false;
-    for (at, token) in tokens.iter().enumerate() {
-        if is_punct(token, '<') {
-            depth += 1;
-        } else if is_punct(token, '>') && !arrow {
-            depth -= 1;
-        }
-        if depth == 0 {
-            return at + 1;
-        }
-        arrow = matches!(token, TokenTree::Punct(punct) if punct.as_char() == '-' && punct.spacing() == Spacing::Joint);
-    }
-    tokens.len()
-}
-
 /// Reads the first argument of a step.
 fn step(args: &Group, place: Place) -> Option<Step> {
     let name = args.stream().into_iter().take_while(|token| !is_punct(token, ','));
@@ -209,27 +181,4 @@ fn step(args: &Group, place: Place) -> Option<Step> {
         _ => Index::Computed,
     };
     Some(Step { name: value::string(name)?.clone(), index, place })
-}
-
-/// Takes off the invisible groups that `macro_rules!` leaves.
-fn flat(tokens: TokenStream) -> Vec<TokenTree> {
-    tokens
-        .into_iter()
-        .flat_map(|token| match token {
-            TokenTree::Group(group) if group.delimiter() == Delimiter::None => flat(group.stream()),
-            token => vec![token],
-        })
-        .collect()
-}
-
-fn is(word: &Ident, text: &str) -> bool {
-    *word == text
-}
-
-fn is_punct(token: &TokenTree, char: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == char)
-}
-
-fn is_brace(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }

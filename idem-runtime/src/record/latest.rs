@@ -1,7 +1,7 @@
 //! Which of the tasks of a job that only keeps the latest may begin.
 
 use crate::engine::TaskId;
-use crate::key::{Key, KeyHash, READABLE_BYTES_MAX, cut, hash};
+use crate::key::{Key, KeyHash, hash};
 
 /// Where a task of a job that only keeps the latest has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +38,6 @@ impl Places {
     }
 }
 
-/// Says of what a row is that is no claim, in no more bytes than a claim has.
-fn readable(claim: &Key, says: &str) -> String {
-    let mut text = claim.readable().to_owned();
-    cut(&mut text, READABLE_BYTES_MAX - says.len());
-    text + says
-}
-
 /// What becomes of a task of a job that only keeps the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Latest {
@@ -71,7 +64,7 @@ impl Move {
     /// A newer task does the work of this one, which has its row under `from`.
     pub fn supersedes(claim: &Key, task: TaskId, from: KeyHash) -> Self {
         let to = Places::new(claim, task).superseded;
-        Move { task, from, to, readable: readable(claim, " (superseded)") }
+        Move { task, from, to, readable: claim.remarked(" (superseded)").readable().to_owned() }
     }
 }
 
@@ -95,7 +88,7 @@ pub fn latest(
         // It is the newest, as it has the claim.
         Moment::Begins if waits == Some(task) && began != Some(task) => {
             let older = began.map(|older| Move::supersedes(claim, older, places.began));
-            let readable = readable(claim, " (began)");
+            let readable = claim.remarked(" (began)").readable().to_owned();
             let begins = Move { task, from: places.waits, to: places.began, readable };
             older.into_iter().chain([begins]).collect()
         }

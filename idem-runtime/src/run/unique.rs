@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Returns the key of the claim. Its name is that of no job, so it meets no record.
+/// Returns the key of the claim. Its name is that of no job, so it meets no record, and people see what it is.
 fn run_key<J: Job>(namespace: &str, job: &J) -> Result<Key, ArgsError> {
     let name = J::SPEC.name;
     let refuse = |error: crate::key::EmptyKey| ArgsError { job: name, reason: error.into() };
@@ -70,7 +70,7 @@ fn run_key<J: Job>(namespace: &str, job: &J) -> Result<Key, ArgsError> {
         Some(parts) => parts,
         None => job.key().map_err(refuse)?,
     };
-    Ok(Key::new(namespace, &format!("{name} while executing"), &parts))
+    Ok(Key::new(namespace, &format!("{name} while executing"), &parts).remarked(" (while executing)"))
 }
 
 /// Takes the claim, waiting for another run for as long as the job says.

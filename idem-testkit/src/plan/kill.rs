@@ -231,7 +231,8 @@ impl Child {
         }
         let lab = Lab::<D>::attached(&self.place)
             .ok_or_else(|| Trouble::Store(String::from("the parent names a place that is no database")))?;
-        let world = World::on(subject, lab, Trial::joined(self.shared));
+        let trial = Trial::joined(lab.options(), self.shared);
+        let world = World::on(subject, lab, trial);
         let worker = world.worker('A', Stop::At(self.window), Ack::Heard)?;
         let mut run = worker.start();
         // What is lent is not dropped: the run keeps all that it holds.

@@ -371,6 +371,7 @@ pub(crate) mod shop {
     use std::path::PathBuf;
 
     use idem_runtime::prelude::*;
+    use idem_testkit::lab::LabDatabase;
     use idem_testkit::{Lab, Scenario, SetUpError, Trial};
     use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
     use sqlx::{ConnectOptions as _, Sqlite};
@@ -419,7 +420,7 @@ pub(crate) mod shop {
         tables::set_up(lab).await
     }
 
-    fn open(trial: &Trial) -> Shop {
+    fn open<D: LabDatabase>(trial: &Trial<D>) -> Shop {
         let file = trial.share("file", || FILE.with_borrow(|file| file.display().to_string()));
         Shop { gateway: Gateway::default(), ledger: Ledger(PathBuf::from(file)) }
     }
