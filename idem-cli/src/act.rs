@@ -148,18 +148,10 @@ impl<D: Database> Desk<'_, D> {
         &mut self,
         key: &KeyArg,
         done: Option<&str>,
-        retain: &str,
+        retain: Option<&str>,
         change: &Change,
     ) -> Result<(), Failure> {
-        let retain = match (retain, duration(retain)) {
-            ("forever", _) => Retain::Forever,
-            (_, Some(duration)) => Retain::For(duration),
-            (_, None) => {
-                return Err(Failure::usage(format!(
-                    "--retain {retain:?} is no time; write 7d, 12h, 30m, 10s or forever"
-                )));
-            }
-        };
+        let retain = retain.map(|text| retention(text).map(|retain| (retain, text))).transpose()?;
         let resolution = match done {
             None => Resolution::rerun(),
             Some(text) => {
@@ -172,6 +164,18 @@ impl<D: Database> Desk<'_, D> {
         let Some(parked) = &report.key.parked else {
             return Err(not_so(&report, "resolved", "only a parked key is"));
         };
+        let (retain, text) = match (done, &parked.step, retain) {
+            (Some(_), None, None) => {
+                return Err(Failure::usage(format!(
+                    "key {} is parked as a whole, so what is given here is the result of the job; say how long it answers with \
+                     --retain, as the job's `retain` says: 7d if it says nothing, forever or none; nothing was changed",
+                    report.key.hash
+                )));
+            }
+            (_, _, Some(said)) => said,
+            // Neither a step nor what is to be done again is kept.
+            (_, _, None) => (Retain::None, ""),
+        };
         let what = match (done, &parked.step) {
             (None, _) => String::from("This says that the effect has not happened: the next run has it."),
             (Some(result), Some(step)) => {
@@ -180,7 +184,7 @@ impl<D: Database> Desk<'_, D> {
                 )
             }
             (Some(result), None) => format!(
-                "This says that the job has been done, with the result {result}, which replays return."
+                "This says that the job has been done, with the result {result}, which replays return; it is kept: {text}."
             ),
         };
         let (epoch, why) = self.agree(&report, &what, change)?;
@@ -256,6 +260,18 @@ impl<D: Database> Desk<'_, D> {
             }),
             false => self.output.line(said),
         }
+    }
+}
+
+/// Reads how long a record answers.
+fn retention(text: &str) -> Result<Retain, Failure> {
+    match (text, duration(text)) {
+        ("forever", _) => Ok(Retain::Forever),
+        ("none", _) => Ok(Retain::None),
+        (_, Some(duration)) => Ok(Retain::For(duration)),
+        (_, None) => Err(Failure::usage(format!(
+            "--retain {text:?} is no time; write 7d, 12h, 30m, 10s, forever or none"
+        ))),
     }
 }
 

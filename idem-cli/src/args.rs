@@ -147,9 +147,10 @@ pub(crate) enum Command {
         /// It has not happened: the next run has it
         #[arg(long)]
         rerun: bool,
-        /// How long the result of a job answers: days (7d), hours, minutes, seconds, or `forever`
-        #[arg(long, value_name = "TIME", default_value = "7d", requires = "done")]
-        retain: String,
+        /// Of a job that is parked as a whole: how long its result answers, as its `retain` says: days (7d), hours, minutes, seconds, `forever` or
+        /// `none`
+        #[arg(long, value_name = "TIME", requires = "done")]
+        retain: Option<String>,
         #[command(flatten)]
         change: Change,
     },

@@ -129,7 +129,7 @@ async fn act_on<D: SqlDatabase>(
         Command::Release { .. } => Err(Failure::usage("which key? give a key, or --task")),
         Command::Forget { key, change } => act.forget(key, change).await,
         Command::Resolve { key, done, retain, change, .. } => {
-            act.resolve(key, done.as_deref(), retain, change).await
+            act.resolve(key, done.as_deref(), retain.as_deref(), change).await
         }
         Command::Sweep { dry_run } => act.sweep(*dry_run).await,
         Command::Stats(reach) => look::stats(&idem, reach, output).await,

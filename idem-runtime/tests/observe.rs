@@ -348,6 +348,49 @@ fn runs_that_are_parked_rejected_or_panic_have_their_outcomes() {
     }
 }
 
+/// Two processes keep one schedule, and the other one is at the tick that is due.
+#[cfg(feature = "schedule")]
+#[test]
+fn a_tick_that_runs_elsewhere_is_no_failure() {
+    use idem_runtime::schedule::Tick;
+    use idem_runtime::store::memory::MemoryStore;
+    use idem_runtime::store::{ScheduleStore, Store};
+
+    #[idempotent(key = tick, schedule = "* * * * *", on_busy = error, in_doubt = rerun)]
+    async fn minutely(tick: Tick, #[state] gate: &Arc<Gate>) -> Result<u8, Refusal> {
+        let _ = tick;
+        gate.go(Way::Stuck).await
+    }
+
+    let ((), lines, _) = observed(|| async {
+        let (store, gate) = (MemoryStore::new(), Arc::new(Gate::default()));
+        let process = || Idem::with_store(Arc::new(store.clone())).state(Arc::clone(&gate)).build().unwrap();
+        // In the middle of a minute, which does not end meanwhile.
+        let into_the_minute = store.now().await.unwrap().as_secs() % 60;
+        store.advance(std::time::Duration::from_secs(90 - into_the_minute));
+        let now = store.now().await.unwrap().as_secs();
+        let due = Tick::from_unix(i64::try_from(now - now % 60).unwrap());
+        let job = store.enrol("default", "minutely").await.unwrap();
+        assert!(store.advance_tick(job, None, Tick::from_unix(due.unix() - 60)).await.unwrap());
+        let elsewhere = process();
+        let mut run = std::pin::pin!(minutely(&elsewhere, due));
+        tokio::select! {
+            biased;
+            _ = &mut run => panic!("it is stuck"),
+            () = gate.is_in.notified() => {}
+        }
+        let running = tokio::spawn(process().scheduler().job::<Minutely>().unwrap().run());
+        // The store in memory never waits, so these are enough for a turn.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+    });
+    let told = lines.events("INFO");
+    assert!(told.iter().any(|event| event.starts_with("a tick is running elsewhere")), "{told:#?}");
+    assert_eq!(lines.events("WARN"), [""; 0]);
+}
+
 #[test]
 fn pushes_and_clean_ups_are_counted() {
     let ((), lines, numbers) = observed(|| async {

@@ -180,6 +180,20 @@ async fn check_a_locked_record_holds_up_no_other_lease<D: LabDatabase>(store: &d
     assert_eq!(store.renew(&leases).await.unwrap(), vec![stale]);
 }
 
+/// Renews a lease while bodies hold every connection of the pool that idem was built with.
+async fn check_a_renewal_needs_no_connection_of_the_pool<D: LabDatabase>(lab: &Lab<D>) {
+    let pool = sqlx::pool::PoolOptions::<D>::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_millis(200))
+        .connect_lazy_with(lab.options());
+    let store = store_on(pool.clone()).await;
+    let hold = claim_new(&*store, &key("k"), 1, Duration::ZERO).await;
+    let _held = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    assert!(pool.acquire().await.is_err(), "the pool has more than two");
+    assert_eq!(store.renew(&[Lease { hold, length: HOUR }]).await.unwrap(), vec![]);
+    assert_eq!(store.entry(hold.key).await.unwrap().unwrap().state, State::Running);
+}
+
 /// Loses messages on their way there or back: what was done is done once, and said once it is known.
 /// `words` are found in the messages that claim a key, end a step and settle.
 async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>, words: [&str; 3]) {
@@ -420,6 +434,13 @@ mod postgres {
     }
 
     #[tokio::test]
+    async fn a_renewal_needs_no_connection_of_the_pool() {
+        let _beside = ALONE.read().await;
+        let Some(lab) = Postgres::lab().await else { return };
+        check_a_renewal_needs_no_connection_of_the_pool(&lab).await;
+    }
+
+    #[tokio::test]
     async fn many_leases_are_renewed_at_once() {
         let _beside = ALONE.read().await;
         let Some(server) = Server::<Postgres>::start().await else { return };
@@ -646,6 +667,12 @@ mod mysql {
     async fn everything_is_one_round_trip_but_a_first_claim() {
         let Some(server) = Server::<MySql>::start().await else { return };
         check_round_trips(&server, 2).await;
+    }
+
+    #[tokio::test]
+    async fn a_renewal_needs_no_connection_of_the_pool() {
+        let Some(lab) = MySql::lab().await else { return };
+        check_a_renewal_needs_no_connection_of_the_pool(&lab).await;
     }
 
     #[tokio::test]

@@ -70,11 +70,11 @@ impl Heart {
         asked: Instant,
         interrupt: Arc<Interrupt>,
     ) -> Beating {
-        let beat = Beat { lease, due: asked, passes: asked + lease.length, interrupt };
-        let due = asked + beat.interval();
+        let due = asked + lease.length / BEATS_PER_LEASE;
+        let beat = Beat { lease, due, passes: asked + lease.length, interrupt };
         let was_beating = {
             let mut state = self.shared.state();
-            state.beats.insert(lease.hold.token, Beat { due, ..beat });
+            state.beats.insert(lease.hold.token, beat);
             std::mem::replace(&mut state.is_beating, true)
         };
         // Not under the lock: a task that cannot be spawned is dropped here, which takes the lock.
@@ -123,8 +123,9 @@ impl Shared {
         }
     }
 
-    /// Tries again soon. Where the store was out of reach for a whole lease, the run is given up: somebody else may
-    /// have the key. Where it was only busy, so it was for everybody, and its word is waited for.
+    /// Tries again soon. Where the store did not answer for a whole lease, for whatever reason, the run is given up:
+    /// somebody else may have the key. Where others stood in the way of the write, they do so for everybody, and
+    /// the store's word is waited for.
     fn not_renewed(&self, leases: &[Lease], out_of_reach: bool, now: Instant) {
         let mut state = self.state();
         for lease in leases {
@@ -163,7 +164,7 @@ async fn beat_on(mut alive: Alive, store: Arc<dyn LeaseStore>) {
                 }
                 Ok(Err(error)) => {
                     warn!(%error, leases = batch.len(), "renewing leases failed; trying again");
-                    let out_of_reach = error.kind() == StoreErrorKind::Unavailable;
+                    let out_of_reach = error.kind() != StoreErrorKind::Conflict;
                     shared.not_renewed(batch, out_of_reach, Instant::now());
                 }
                 Err(_) => {

@@ -28,6 +28,10 @@ use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStor
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(200);
 
+/// How long a write may go unanswered; longer if the lease is. A connection whose other end is gone without a word stays silent
+/// for as long as TCP tries, and the run, its key and its connection with it.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// The same where the store tells it, in case the telling is lost.
 const WATCHED_LOOK: Duration = Duration::from_secs(2);
 
@@ -458,6 +462,20 @@ pub(super) fn random_token() -> Result<Token, StoreError> {
     })
 }
 
+/// Limits how long a store may be silent.
+pub(super) async fn answered<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+        let text = format!(
+            "the store did not answer a leased run for {limit:?}, so nobody knows whether its write was made; run it again: its \
+             record decides"
+        );
+        Err(StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary())
+    })
+}
+
 /// Writes for a run, for as long as the run has the key.
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -475,7 +493,7 @@ impl Writer {
         let mut pause = Duration::from_millis(5);
         let mut again = false;
         loop {
-            let trouble = match self.store.change(&self.hold, change).await {
+            let trouble = match answered(self.silence(), self.store.change(&self.hold, change)).await {
                 Ok(Held::Yes) => return Ok(()),
                 Ok(Held::Lost) if again => match self.is_made(change).await {
                     Ok(true) => return Ok(()),
@@ -492,7 +510,8 @@ impl Writer {
                 Err(error) if error.is_temporary() => error,
                 Err(error) => return Err(Stop::Store(error)),
             };
-            if started.elapsed() + pause > self.patience {
+            // After a silent connection another one is tried once, however long the silence was.
+            if again && started.elapsed() + pause > self.patience {
                 return Err(Stop::Store(trouble));
             }
             debug!(%trouble, "writing again");
@@ -502,9 +521,15 @@ impl Writer {
         }
     }
 
+    /// Returns how long one try may go unanswered.
+    fn silence(&self) -> Duration {
+        self.patience.max(SILENCE_MAX)
+    }
+
     /// Tells whether a change that ends the run was made by an earlier try.
     async fn is_made(&self, change: &Change<'_>) -> Result<bool, StoreError> {
-        let Some(entry) = self.store.entry(self.hold.key).await? else { return Ok(false) };
+        let entry = answered(self.silence(), self.store.entry(self.hold.key)).await?;
+        let Some(entry) = entry else { return Ok(false) };
         if entry.epoch != self.hold.epoch || entry.token != self.hold.token {
             return Ok(false);
         }
@@ -558,7 +583,7 @@ async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool
     info!(what, "failed; the key is free to run again");
     let trouble =
         codec::encode(&Trouble { error, in_doubt, released: false }).expect("a text can be encoded");
-    match store.change(hold, &Change::Fail { trouble: &trouble }).await {
+    match answered(SILENCE_MAX, store.change(hold, &Change::Fail { trouble: &trouble })).await {
         Ok(Held::Yes | Held::Lost) => {}
         Ok(Held::Unknown) => {
             debug!(what, "nobody knows whether the failure was recorded; if not, the lease passes")

@@ -415,6 +415,10 @@ impl StepName {
             Some(index) if index.is_empty() || index.chars().count() > NAME_CHARS_MAX => {
                 Err(format!("the index {index:?} of {name:?} must be 1 to {NAME_CHARS_MAX} characters"))
             }
+            // PostgreSQL keeps no NUL, and what it keeps instead would be another step's name.
+            Some(index) if index.chars().any(char::is_control) => {
+                Err(format!("the index {index:?} of {name:?} must have no control characters"))
+            }
             Some(index) => Ok(format!("{name}[{index}]")),
         })
     }
@@ -761,6 +765,7 @@ mod tests {
         assert!(StepName::from("mail[3]").0.is_err());
         assert!(StepName::from("").0.is_err());
         assert!(StepName::from(("mail", "")).0.is_err());
+        assert!(StepName::from(("mail", "a\0")).0.is_err());
         assert_eq!(StepName::from(("mail", 3)).0, Ok(String::from("mail[3]")));
     }
 }

@@ -11,7 +11,7 @@ use super::Context;
 use super::call::{Call, Ended, NotBegun, wait_max};
 use super::interrupt::{Interrupt, Stop};
 use super::kind::RunOn;
-use super::leased::{FIRST_LOOK, Raced, race, random_token, wait_a_while};
+use super::leased::{FIRST_LOOK, Raced, SILENCE_MAX, answered, race, random_token, wait_a_while};
 use crate::error::{ArgsError, Error, LostClaim, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Job, Retain};
@@ -176,7 +176,7 @@ impl Drop for RunClaim {
 async fn end(store: &dyn LeaseStore, hold: &Hold) {
     let change =
         Change::Settle { outcome: Outcome::Completed, result: &[], retain: Retain::None, tasks: &[] };
-    match store.change(hold, &change).await {
+    match answered(SILENCE_MAX, store.change(hold, &change)).await {
         Ok(Held::Yes) => {}
         Ok(Held::Lost | Held::Unknown) => debug!(key = %hold.key, "the claim of a run had ended before it"),
         Err(error) => {

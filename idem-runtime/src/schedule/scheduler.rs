@@ -174,6 +174,8 @@ enum Started {
     Done(&'static str),
     /// The job will never be done.
     GivenUp(String),
+    /// Another process has the key, and most likely does it.
+    Busy,
     /// The job is to be started again.
     Failed(String),
 }
@@ -200,6 +202,7 @@ where
             Ok(Done::Executed(_)) => Started::Done("executed"),
             Ok(Done::Replayed(_)) => Started::Done("replayed"),
             Ok(Done::Adopted(_)) => Started::Done("adopted"),
+            Err(Error::Busy(_)) => Started::Busy,
             Err(error) => failed::<J>(&error),
         }
     }
@@ -314,17 +317,30 @@ impl<D: Database> Turns<D> {
         };
         self.tell_missed(last, tick, now);
         let name = self.timed.job;
-        match self.start(tick).await {
-            Started::Done(how) => debug!(job = name, %tick, how, "a tick is through"),
-            Started::GivenUp(error) => error!(job = name, %tick, error, "a tick has failed for good"),
+        let is_through = match self.start(tick).await {
+            Started::Done(how) => {
+                debug!(job = name, %tick, how, "a tick is through");
+                true
+            }
+            Started::GivenUp(error) => {
+                error!(job = name, %tick, error, "a tick has failed for good");
+                true
+            }
+            Started::Busy => {
+                info!(job = name, %tick, "a tick is running elsewhere; it is looked at again");
+                false
+            }
             Started::Failed(error) => {
                 warn!(job = name, %tick, error, "a tick did not go through; it is tried again");
-                let until_next = match self.timed.missed {
-                    Missed::Latest => until(self.timed.calendar.after(tick), self.store.now().await?),
-                    Missed::All => LONGEST_BACKOFF,
-                };
-                return Ok(Turn::Failed { tick, until_next });
+                false
             }
+        };
+        if !is_through {
+            let until_next = match self.timed.missed {
+                Missed::Latest => until(self.timed.calendar.after(tick), self.store.now().await?),
+                Missed::All => LONGEST_BACKOFF,
+            };
+            return Ok(Turn::Failed { tick, until_next });
         }
         // If it is another tick by now, another process has gone on, and the next turn goes on from there.
         self.store.advance_tick(job, Some(last), tick).await?;

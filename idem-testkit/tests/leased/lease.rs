@@ -41,6 +41,10 @@ struct Troubles {
     hangs: AtomicBool,
     /// Renewals are refused because others write.
     is_busy: AtomicBool,
+    /// Renewals are refused because no connection is free, or this is no primary any more.
+    refuses: std::sync::Mutex<Option<StoreErrorKind>>,
+    /// The write with this number, or each, never comes back.
+    silent: std::sync::Mutex<Option<Silent>>,
     /// How many writes are made to look lost.
     lost_answers: AtomicUsize,
     /// Those writes are made all the same.
@@ -58,6 +62,12 @@ struct Troubles {
     parks_nothing: AtomicUsize,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    Write(usize),
+    All,
+}
+
 fn take_one(counter: &AtomicUsize) -> bool {
     counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
@@ -70,7 +80,10 @@ impl<D: Database> Fault<D> for Arc<Troubles> {
             std::future::pending().await
         }
         if self.is_busy.load(Ordering::SeqCst) {
-            return Err(StoreError::new(StoreErrorKind::Exhausted, "others write").temporary());
+            return Err(StoreError::new(StoreErrorKind::Conflict, "others write").temporary());
+        }
+        if let Some(kind) = *self.refuses.lock().unwrap() {
+            return Err(StoreError::new(kind, "no"));
         }
         if self.renews_nothing.load(Ordering::SeqCst) {
             return Err(StoreError::new(StoreErrorKind::Unavailable, "no route to host").temporary());
@@ -106,9 +119,16 @@ impl<D: Database> Fault<D> for Arc<Troubles> {
     }
 
     async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
-        self.writes.fetch_add(1, Ordering::SeqCst);
+        let number = self.writes.fetch_add(1, Ordering::SeqCst);
         if matches!(change, Change::Park { .. }) && take_one(&self.parks_nothing) {
             return Err(StoreError::new(StoreErrorKind::Refused, "no"));
+        }
+        let silent = *self.silent.lock().unwrap();
+        if silent.is_some_and(|silent| [Silent::Write(number), Silent::All].contains(&silent)) {
+            if self.though_made.load(Ordering::SeqCst) {
+                good.change(hold, change).await?;
+            }
+            std::future::pending::<()>().await;
         }
         if take_one(&self.temporary) {
             return Err(StoreError::new(StoreErrorKind::Conflict, "database is locked").temporary());
@@ -406,6 +426,21 @@ async fn a_store_that_is_only_busy_takes_no_claim_away() {
     assert!(run.await.unwrap().unwrap().is_executed());
 }
 
+/// Whoever cannot reach the store cannot know what others are doing there.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_gets_no_connection_for_a_whole_lease_gives_up() {
+    for kind in [StoreErrorKind::Exhausted, StoreErrorKind::ReadOnly, StoreErrorKind::Misconfigured] {
+        let desk = Troubled::new();
+        let began = tokio::time::Instant::now();
+        let run = desk.start(1).await;
+        *desk.troubles.refuses.lock().unwrap() = Some(kind);
+        let answer = tokio::time::timeout(Duration::from_secs(600), run).await.expect("it gives up").unwrap();
+        assert!(matches!(answer, Err(Error::LostClaim(_))), "{kind:?}: it answered {answer:?}");
+        let took = began.elapsed();
+        assert!(took >= Duration::from_secs(30) && took < Duration::from_secs(41), "{kind:?}: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_whose_store_is_away_for_a_whole_lease_gives_up() {
     for hangs in [false, true] {
@@ -453,6 +488,39 @@ async fn a_write_whose_answer_was_lost_is_made_once() {
             assert_eq!(desk.troubles.writes.load(Ordering::SeqCst), WRITES + lost);
         }
     }
+}
+
+/// A connection whose other end has gone without a word.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_never_answered_is_made_on_another_connection() {
+    for though_made in [false, true] {
+        for at in 0..WRITES {
+            let desk = Troubled::new();
+            desk.troubles.though_made.store(though_made, Ordering::SeqCst);
+            *desk.troubles.silent.lock().unwrap() = Some(Silent::Write(at));
+            let run = tokio::time::timeout(Duration::from_secs(600), writing(&desk.idem, 1));
+            assert!(run.await.expect("it goes on").unwrap().is_executed());
+            assert!(writing(&desk.idem, 1).await.unwrap().is_replayed());
+            assert_eq!((desk.world.count("keyed"), desk.world.count("unkeyed")), (1, 1));
+            assert_eq!(desk.troubles.writes.load(Ordering::SeqCst), WRITES + 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_answers_no_write_ends_the_run_in_minutes() {
+    let desk = Troubled::new();
+    let run = desk.start(1).await;
+    *desk.troubles.silent.lock().unwrap() = Some(Silent::All);
+    desk.world.open("work");
+    let began = tokio::time::Instant::now();
+    let answer = tokio::time::timeout(Duration::from_secs(600), run).await.expect("it ends").unwrap();
+    assert!(
+        matches!(&answer, Err(Error::Store(error)) if error.kind() == StoreErrorKind::OutcomeUnknown),
+        "it answered {answer:?}"
+    );
+    // The outcome twice, and that the run has failed.
+    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -554,5 +622,50 @@ mod sqlite {
         world.open("work");
         assert!(run.await.unwrap().unwrap().is_executed());
         assert!(brief(&other, 1).await.unwrap().is_replayed());
+    }
+
+    /// Who leaves the queue of the writers has to begin at its end again, and behind many runs never gets through.
+    #[tokio::test]
+    async fn a_renewal_waits_for_its_turn_to_write_for_a_share_of_its_lease() {
+        use idem_runtime::fingerprint::Fingerprint;
+        use idem_runtime::key::{Key, KeyParts};
+        use idem_runtime::record::{Epoch, JobId, Token};
+        use idem_runtime::store::{Begun, Claim, KeyLock};
+        use idem_testkit::lab::LabDatabase;
+
+        let lab = Sqlite::lab().await.expect("SQLite is always there");
+        let idem = Idem::builder(lab.pool(2)).build().unwrap();
+        idem.migrate().await.unwrap();
+        let store = idem.store();
+        let key = |name: &str| Key::new("default", "job", &KeyParts::of(name).unwrap());
+        let (leased, other) = (key("leased"), key("other"));
+        let claim = LeaseClaim {
+            key: &leased,
+            job: JobId(1),
+            fingerprint: Fingerprint::NONE,
+            epoch: Epoch(1),
+            token: Token(1),
+            attempts: 1,
+            lease: Duration::from_secs(30),
+        };
+        assert_eq!(store.claim(&claim).await.unwrap(), Claimed::New);
+        let body = Claim {
+            key: &other,
+            lock: KeyLock::None,
+            wait: Duration::ZERO,
+            records: false,
+            row: None,
+            undo: false,
+        };
+        let Begun::Open { tx, .. } = store.begin(&body).await.unwrap() else { panic!("nobody else writes") };
+        let lease = |length| [Lease { hold: claim.hold(), length }];
+        let refused = store.renew(&lease(Duration::from_secs(1))).await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Conflict, "{refused}");
+        let leases = lease(Duration::from_secs(30));
+        let mut renewal = store.renew(&leases);
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut renewal).await;
+        assert!(early.is_err(), "it gave its place up: {early:?}");
+        drop(tx);
+        assert_eq!(renewal.await.unwrap(), vec![]);
     }
 }

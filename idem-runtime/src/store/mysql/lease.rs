@@ -59,7 +59,7 @@ impl MySqlStore {
 
     /// Sends a renewal, on a connection of its own: it must not queue behind the runs that it keeps alive.
     async fn beat(&self, write: impl Fn() -> String + Send + Sync) -> Result<Answer, StoreError> {
-        self.send_on(&self.heart, write).await
+        self.send_on(self.heart.connection(), write).await
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.

@@ -26,8 +26,8 @@ use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::MySqlTx;
 use super::sql::{
-    Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations,
-    read_record, unknown_row,
+    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date,
+    print_migrations, read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::StoreError;
@@ -38,7 +38,7 @@ use crate::record::{JobId, Record};
 pub struct MySqlStore {
     connections: Connections<MySql>,
     /// The one on which leases are renewed.
-    heart: Connections<MySql>,
+    heart: Heart<MySql>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     queue_statements: QueueStatements,
@@ -50,7 +50,7 @@ impl MySqlStore {
     pub fn new(pool: MySqlPool, settings: Settings) -> Self {
         let max = settings.connections.unwrap_or_else(|| pool.options().get_max_connections());
         MySqlStore {
-            heart: Connections::new(pool.clone(), 1),
+            heart: Heart::new(pool.clone()),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),

@@ -79,7 +79,7 @@ impl PostgresStore {
 
     /// Sends a renewal, on a connection of its own: it must not queue behind the runs that it keeps alive.
     async fn beat(&self, sql: String) -> Result<Answer, StoreError> {
-        self.send_on(&self.heart, |script, _| script.push_str(&sql)).await
+        self.send_on(self.heart.connection(), |script, _| script.push_str(&sql)).await
     }
 
     /// Sends what changes nothing, or nothing more when it is sent again.

@@ -31,8 +31,8 @@ use self::statements::Statements;
 use self::tx::PostgresTx;
 use self::watch::{Bell, Watches};
 use super::sql::{
-    Connections, Driver, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date, print_migrations,
-    read_record, unknown_row,
+    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date,
+    print_migrations, read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::StoreError;
@@ -43,7 +43,7 @@ use crate::record::{JobId, Record};
 pub struct PostgresStore {
     connections: Connections<Postgres>,
     /// The one on which leases are renewed.
-    heart: Connections<Postgres>,
+    heart: Heart<Postgres>,
     statements: Arc<Statements>,
     lease_statements: Arc<LeaseStatements>,
     queue_statements: QueueStatements,
@@ -66,7 +66,7 @@ impl PostgresStore {
         PostgresStore {
             pooled: pool.connect_options().to_url_lossy().query_pairs().any(no_cache),
             watches: Watches::new(pool.clone()),
-            heart: Connections::new(pool.clone(), 1),
+            heart: Heart::new(pool.clone()),
             connections: Connections::new(pool, max),
             statements: Arc::new(Statements::new(&settings)),
             lease_statements: Arc::new(LeaseStatements::new(&settings)),

@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -130,6 +132,33 @@ impl<D: Driver> Connections<D> {
             Some(live) => Some(live),
             None => std::iter::from_fn(|| idle.pop_back()).find(|live| !old(live)),
         }
+    }
+}
+
+/// The one connection on which leases are renewed. It has a pool to itself: it must not queue behind the runs that it
+/// keeps alive, which may hold all connections of idem and of the user's pool.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) struct Heart<D: Driver> {
+    pool: Pool<D>,
+    own: OnceLock<Connections<D>>,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<D: Driver> Heart<D> {
+    pub(in crate::store) fn new(pool: Pool<D>) -> Self {
+        Heart { pool, own: OnceLock::new() }
+    }
+
+    /// Returns the connection; it connects as the user's pool does now.
+    pub(in crate::store) fn connection(&self) -> &Connections<D> {
+        let now = self.pool.connect_options();
+        let own = self.own.get_or_init(|| {
+            // Not before it is needed: a pool needs a runtime.
+            let options = self.pool.options().clone().max_connections(1).min_connections(0);
+            Connections::new(options.connect_lazy_with((*now).clone()), 1)
+        });
+        own.shared.pool.set_connect_options((*now).clone());
+        own
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use self::connections::Heart;
 pub(super) use self::connections::{Connections, Driver, Leased};
 pub(super) use self::errors::{broke, driver_error, temporary, unknown_row, violated_constraint};
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};

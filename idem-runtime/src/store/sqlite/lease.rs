@@ -19,8 +19,12 @@ use crate::store::{
     TaskRow, UnfinishedFilter, UnfinishedRow,
 };
 
-/// How long a renewal waits for its turn to write.
-const TURN: Duration = Duration::from_millis(500);
+/// How long a renewal waits for its turn to write, at the least.
+const TURN_MIN: Duration = Duration::from_millis(500);
+
+/// The share of the shortest lease for which it waits otherwise: who leaves the queue loses its place there, so that
+/// behind many short transactions no renewal would ever get through. The heart gives a try a third.
+const TURNS_PER_LEASE: u32 = 4;
 
 impl SqliteStore {
     /// Sends what is one transaction, or one statement, to the writer, and returns its rows. A connection whose
@@ -99,10 +103,15 @@ impl LeaseStore for SqliteStore {
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Hold>, StoreError> {
         let doing = "renewing leases";
         let query = sqlx::query(self.lease_statements.renew(leases)).persistent(false);
-        // While a run of this process has the turn to write for long, nobody else can take a key over.
-        let Ok(rows) = tokio::time::timeout(TURN, self.write(doing, query)).await else {
-            let text = "a transaction of this process writes for long, so leases cannot be renewed yet; keep transactions short";
-            return Err(StoreError::new(StoreErrorKind::Exhausted, text).temporary());
+        let shortest = leases.iter().map(|lease| lease.length).min().unwrap_or_default();
+        let turn = TURN_MIN.max(shortest / TURNS_PER_LEASE);
+        // While one transaction has the turn to write, nobody else can take a key over.
+        let Ok(rows) = tokio::time::timeout(turn, self.write(doing, query)).await else {
+            let text = format!(
+                "the transactions of this process had the turn to write for {turn:?}, so leases cannot be renewed yet; keep \
+                 transactions short"
+            );
+            return Err(StoreError::new(StoreErrorKind::Conflict, text).temporary());
         };
         let rows = rows?;
         let renewed: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get("token")).collect();
