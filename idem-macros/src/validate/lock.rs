@@ -10,6 +10,7 @@ use super::duration::duration;
 use super::key::uses;
 use super::options::{Given, Options};
 use super::params::Params;
+use super::unique::MODES;
 use super::{scan, value};
 use crate::codes::Code;
 use crate::errors::Errors;
@@ -65,11 +66,11 @@ pub(crate) fn lock(options: &Options, params: &Params, unique: Option<&Unique>, 
             errors.push(expr, Code::LeaseOnAtomicJob, message);
         }
         (other, _) => {
-            errors.push(
-                word,
-                Code::UnknownValue,
-                format_args!("there is no lock `{word}`{}", suggest::instead_of(other, LOCKS)),
-            );
+            let instead = match MODES.contains(&other) {
+                true => format!("; write `unique = {}`", scan::text(expr)),
+                false => suggest::instead_of(other, LOCKS),
+            };
+            errors.push(word, Code::UnknownValue, format_args!("there is no lock `{word}`{instead}"));
         }
     }
     Lock::Row

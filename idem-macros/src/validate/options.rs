@@ -254,14 +254,22 @@ fn meant(name: &str) -> Option<&'static str> {
         "ttl" | "expires" | "expires_in" | "retention" => {
             "write `retain = \"7d\"` to say how long a record answers"
         }
-        "retries" | "max_retries" | "retry" | "attempts" | "max_attempts" => {
+        "retries" | "max_retries" | "retry" | "tries" | "attempts" | "max_attempts" => {
             "write `Enqueue::new(job).attempts(3)` where the task is enqueued"
         }
         "backoff" | "retry_after" | "retry_delay" => "write `queue.backoff(...)` where the worker is built",
         "delay" | "run_at" | "after" | "priority" => {
             "write `Enqueue::new(job).after(...).priority(...)` where the task is enqueued"
         }
-        "lease" | "heartbeat" => "write `lock = lease(\"30s\")` to say how long a claim outlives its worker",
+        "queue" | "queue_name" => "each job has a queue of its own, and `queue.name::<Job>()` says which",
+        "concurrency" | "max_concurrency" | "singleton" => {
+            "write `unique = while_executing` for one run at a time; how many keys a worker runs at once is said where it is built"
+        }
+        "debounce" => "write `unique = keep_latest` for a task whose place the next one takes",
+        "throttle" | "rate_limit" => "write `unique = until_expired(\"1h\")` for one task in that time",
+        "lease" | "heartbeat" | "visibility_timeout" => {
+            "write `lock = lease(\"30s\")` to say how long a claim outlives its worker"
+        }
         "wait" => "write `on_busy = wait(\"10s\")` to say how long a run waits for another one",
         "on_conflict" => "write `on_duplicate` for a task whose claim is taken, `on_busy` for a run",
         "unique_for" | "unique_until" | "lock_ttl" => {

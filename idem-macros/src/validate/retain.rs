@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use syn::{Expr, ExprLit, Lit};
+
 use super::duration::duration;
 use super::options::Given;
-use super::value;
+use super::{scan, value};
 use crate::codes::Code;
 use crate::errors::Errors;
 use crate::model::Retain;
@@ -15,6 +17,16 @@ const DEFAULT: Retain = Retain::For(Duration::from_secs(7 * 24 * 60 * 60));
 /// Returns how long a completed record answers.
 pub(crate) fn retain(given: Option<&Given>, errors: &mut Errors) -> Retain {
     let Some(given) = given else { return DEFAULT };
+    if let Expr::Lit(ExprLit { lit: Lit::Bool(said), .. }) = scan::peel_expr(&given.expr) {
+        let message = match said.value {
+            true => {
+                "`retain` cannot be `true`; write how long, such as `retain = \"7d\"`, or `retain = forever`"
+            }
+            false => "`retain` cannot be `false`; write `retain = none`",
+        };
+        errors.push(&given.expr, Code::UnknownValue, message);
+        return DEFAULT;
+    }
     let Some(word) = value::word(&given.expr) else {
         return duration("`retain`", "retain = \"7d\"", &given.expr, errors).map_or(DEFAULT, Retain::For);
     };

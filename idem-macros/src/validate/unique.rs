@@ -13,7 +13,7 @@ use crate::errors::Errors;
 use crate::model::{Key, OnDuplicate, Unique, UniqueMode};
 use crate::suggest;
 
-const MODES: &[&str] = &[
+pub(super) const MODES: &[&str] = &[
     "until_executing",
     "until_executed",
     "until_expired",
@@ -152,11 +152,26 @@ fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
             );
         }
         (other, _) => {
-            let instead = suggest::instead_of(other, MODES);
+            let instead = match meant(other) {
+                Some(mode) => format!("; write `{mode}`"),
+                None => suggest::instead_of(other, MODES),
+            };
             errors.push(word, Code::UnknownValue, format_args!("`unique` cannot be `{word}`{instead}"));
         }
     }
     None
+}
+
+/// Returns the mode that other words stand for.
+fn meant(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "until_completed" | "until_done" | "until_finished" | "until_success" => "until_executed",
+        "until_started" | "until_running" => "until_executing",
+        "while_running" | "running" => "while_executing",
+        "until_and_while_running" => "until_and_while_executing",
+        "latest" | "newest" | "keep_newest" | "replace" => "keep_latest",
+        _ => return None,
+    })
 }
 
 /// What was said instead of the key.
