@@ -351,12 +351,62 @@ fn the_runtime_of_a_leased_job_is_named_only_through_the_option() {
     }
 }
 
+#[test]
+fn a_pattern_that_takes_every_error_is_refused() {
+    let errors = |pattern: &TokenStream| {
+        errors_of(
+            quote!(key = id, adopt(#pattern => ())),
+            quote!(
+                async fn ship(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> {}
+            ),
+        )
+    };
+    for pattern in [
+        quote!(_),
+        quote!(error),
+        quote!(_error),
+        quote!(__),
+        quote!(r#type),
+        quote!(mut error),
+        quote!((_)),
+        quote!(E::A | _),
+        quote!(E::A | (E::B | error)),
+        quote!(error @ _),
+        quote!(error @ (_)),
+        quote!(&_),
+    ] {
+        let errors = errors(&pattern);
+        assert!(
+            matches!(&errors[..], [only] if only.contains("adopt_of_everything")),
+            "{pattern}: {errors:#?}"
+        );
+    }
+    for pattern in [
+        quote!(E::A),
+        quote!(A),
+        quote!(DUPLICATE),
+        quote!((E::A)),
+        quote!(E::A | E::B),
+        quote!(error @ E::A),
+        quote!(_error if _error.is_known()),
+        quote!(E::A(_)),
+        quote!(E::B { .. }),
+    ] {
+        assert_eq!(errors(&pattern), [""; 0], "{pattern}");
+    }
+}
+
 /// Returns the errors about the steps of a body, which need not be Rust.
 fn errors_of_steps(body: TokenStream) -> Vec<String> {
-    let tokens = crate::expand_idempotent(
+    errors_of(
         quote!(key = id, in_doubt = rerun),
         quote!(async fn ship(run: &mut Run<'_, Db>, id: i64) -> Result<(), E> { #body }),
-    );
+    )
+}
+
+/// Returns the errors that a job expands to.
+fn errors_of(args: TokenStream, item: TokenStream) -> Vec<String> {
+    let tokens = crate::expand_idempotent(args, item);
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let is_error = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "compile_error");
     let errors = tokens.windows(3).filter(|tokens| is_error(&tokens[0]));

@@ -2,7 +2,8 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
-use syn::{ExprLit, Lit, LitStr, Pat, PatTupleStruct};
+use syn::ext::IdentExt;
+use syn::{ExprLit, Lit, LitStr, Pat, PatIdent, PatTupleStruct};
 
 use super::params::Params;
 use super::scan;
@@ -31,10 +32,10 @@ fn adopt_one(arm: &RawArm, kind: Option<&Kind>, params: &Params, errors: &mut Er
             return None;
         }
         Pat::TupleStruct(pat) if pat.path.is_ident("constraint") => constraint(pat, arm, errors)?,
-        Pat::Wild(_) | Pat::Ident(_) if arm.guard.is_none() && takes_all(&arm.pat) => {
+        pat if arm.guard.is_none() && takes_all(pat) => {
             let message =
                 "this would adopt every error, also of work that was not done; name the error that means it";
-            errors.push(&arm.pat, Code::AdoptOfEverything, message);
+            errors.push(pat, Code::AdoptOfEverything, message);
             return None;
         }
         pat => AdoptCase::Pattern { pat: pat.clone(), guard: arm.guard.clone() },
@@ -88,7 +89,11 @@ fn constraint_name(pat: &PatTupleStruct) -> Option<LitStr> {
 fn takes_all(pat: &Pat) -> bool {
     match pat {
         Pat::Wild(_) => true,
-        Pat::Ident(pat) => pat.subpat.is_none() && pat.ident.to_string().starts_with(char::is_lowercase),
+        Pat::Ident(PatIdent { subpat: Some((_, pat)), .. }) => takes_all(pat),
+        Pat::Ident(pat) => !pat.ident.unraw().to_string().starts_with(char::is_uppercase),
+        Pat::Paren(pat) => takes_all(&pat.pat),
+        Pat::Reference(pat) => takes_all(&pat.pat),
+        Pat::Or(pat) => pat.cases.iter().any(takes_all),
         _ => false,
     }
 }
