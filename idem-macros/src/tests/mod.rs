@@ -396,6 +396,77 @@ fn a_pattern_that_takes_every_error_is_refused() {
     }
 }
 
+/// Returns the errors about a key.
+fn errors_of_key(key: &TokenStream) -> Vec<String> {
+    errors_of(
+        quote!(key = #key),
+        quote!(
+            async fn ship(
+                tx: &mut Tx<'_, Db>,
+                id: i64,
+                email: Option<String>,
+                #[state] app: &App,
+            ) -> Result<(), E> {
+            }
+        ),
+    )
+}
+
+#[test]
+fn chance_is_found_wherever_it_stands_in_a_key() {
+    for (key, culprit) in [
+        (quote!(email.unwrap_or_else(Uuid::new_v4)), "Uuid::new_v4"),
+        (quote!(email.unwrap_or_else(uuid::Uuid::new_v4)), "uuid::Uuid::new_v4"),
+        (quote!(email.unwrap_or_else(rand::any)), "rand::any"),
+        (quote!(email.unwrap_or_else(random)), "random"),
+        (quote!(email.unwrap_or_else(|| Uuid::new_v4())), "Uuid::new_v4()"),
+        (quote!(email.unwrap_or_else(|| { rand::any(id) })), "rand::any(id)"),
+        (quote!(email.unwrap_or_else(|| random::<u8>())), "random::<u8>()"),
+        (quote!(format!("{id}-{}", Utc::now())), "Utc::now()"),
+        (quote!(format!("{id}-{}", ::time::OffsetDateTime::now_utc())), "::time::OffsetDateTime::now_utc()"),
+        (quote!(format!("{id}-{:?}", email.elapsed())), "elapsed()"),
+        (quote!(format!("{id}-{:?}", email.random::<u8>())), "random::<u8>()"),
+        (quote!(Parts { id, part: Uuid::new_v4() }), "Uuid::new_v4()"),
+        (
+            quote!({
+                let now = Utc::now();
+                (id, now)
+            }),
+            "Utc::now()",
+        ),
+    ] {
+        let errors = errors_of_key(&key);
+        let begins = format!("`{culprit}` is another in every run");
+        assert!(matches!(&errors[..], [only] if only.starts_with(&begins)), "{key}: {errors:#?}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_chance_is_left_alone() {
+    for key in [
+        quote!(email.map(normalize)),
+        quote!(email.as_ref().map_or(0, (length))),
+        quote!(email.map(text::normalize)),
+        quote!(format!("{}", id.now)),
+        quote!(format!("{}", email.rng.id)),
+        quote!(email.map(|email| email.random)),
+        quote!(email.map(|rand| rand)),
+        quote!(email.map(|now| (id, now))),
+        quote!(email.map(rng::of)),
+        quote!(format!("{}", my::rng::of(id))),
+        quote!(format!("{}", my::rand::of(id))),
+        quote!(format!("now: {id}")),
+    ] {
+        assert_eq!(errors_of_key(&key), [""; 0], "{key}");
+    }
+    for (key, named) in
+        [(quote!(id.max(app)), "`#[state]`"), (quote!(id.max(tx)), "transaction"), (quote!(idd), "`idd`")]
+    {
+        let errors = errors_of_key(&key);
+        assert!(matches!(&errors[..], [only] if only.contains(named)), "{key}: {errors:#?}");
+    }
+}
+
 /// Returns the errors about the steps of a body, which need not be Rust.
 fn errors_of_steps(body: TokenStream) -> Vec<String> {
     errors_of(

@@ -1,8 +1,8 @@
 //! `key` and `fingerprint`: which arguments make two runs the same work.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{Expr, ExprCall, ExprLit, ExprPath, Lit};
+use syn::{Expr, ExprCall, ExprLit, ExprPath, Lit, Path, PathSegment};
 
 use super::options::{Given, Options};
 use super::params::{First, Params};
@@ -136,7 +136,8 @@ pub(crate) fn uses(subject: &str, expr: &Expr, params: &Params, errors: &mut Err
     Some(walk.uses)
 }
 
-/// Goes through an expression as far as it is plain; what stands in closures, blocks and macros is only searched.
+/// Goes through an expression as far as it is plain; what stands in closures, blocks and macros is only searched, for
+/// arguments and for values that are others each time.
 struct Walk<'a> {
     subject: &'a str,
     params: &'a Params,
@@ -169,7 +170,13 @@ impl Walk<'_> {
                     return self.ever_other(call);
                 }
                 self.expr(&call.receiver);
-                call.args.iter().for_each(|arg| self.expr(arg));
+                for arg in &call.args {
+                    match self.function(arg) {
+                        Some(path) if is_ever_other(&path.path) => self.ever_other(path),
+                        Some(_) => {}
+                        None => self.expr(arg),
+                    }
+                }
             }
             Expr::Lit(_) => {}
             other => self.search(other.to_token_stream()),
@@ -178,7 +185,12 @@ impl Walk<'_> {
 
     /// A name on its own: an argument, a constant, or a mistake.
     fn name(&mut self, path: &ExprPath) {
-        let Some(name) = path.path.get_ident() else { return };
+        let Some(name) = path.path.get_ident() else {
+            if is_ever_other(&path.path) {
+                self.ever_other(path);
+            }
+            return;
+        };
         if self.params.arg(name).is_some() {
             // The name as it stands here: a macro may have given the parameter another context.
             self.add(name.clone());
@@ -217,17 +229,23 @@ impl Walk<'_> {
     }
 
     fn call(&mut self, call: &ExprCall) {
-        if let Expr::Path(path) = scan::peel_expr(&call.func) {
-            let segments = &path.path.segments;
-            let ever_other = segments
-                .last()
-                .is_some_and(|last| EVER_OTHER.iter().any(|name| last.ident == name))
-                || segments.first().is_some_and(|first| RANDOM_CRATES.iter().any(|name| first.ident == name));
-            if ever_other {
-                return self.ever_other(call);
-            }
+        if let Expr::Path(path) = scan::peel_expr(&call.func)
+            && is_ever_other(&path.path)
+        {
+            return self.ever_other(call);
         }
         call.args.iter().for_each(|arg| self.expr(arg));
+    }
+
+    /// Returns the name that a method is given, as in `email.map(normalize)`, if it is none of the job's: rustc knows
+    /// whether there is such a function.
+    fn function<'e>(&self, arg: &'e Expr) -> Option<&'e ExprPath> {
+        let Expr::Path(path) = scan::peel_expr(arg) else { return None };
+        let name = path.path.get_ident()?;
+        let is_of_the_job = self.params.arg(name).is_some()
+            || self.params.state_names.contains(name)
+            || self.params.handle_name.as_ref() == Some(name);
+        (!is_of_the_job).then_some(path)
     }
 
     fn ever_other(&mut self, call: &impl ToTokens) {
@@ -242,6 +260,28 @@ impl Walk<'_> {
                 self.add(arg.ident.clone());
             }
         }
+        self.search_for_chance(&scan::flat(tokens));
+    }
+
+    /// Finds `Utc::now`, `rand::any(..)` and `.elapsed()` in tokens that need not be Rust, as those of a macro.
+    fn search_for_chance(&mut self, tokens: &[TokenTree]) {
+        let mut at = 0;
+        while let Some(token) = tokens.get(at) {
+            match token {
+                TokenTree::Group(group) => self.search_for_chance(&scan::flat(group.stream())),
+                TokenTree::Ident(_) => {
+                    let name = Name::at(tokens, at);
+                    if name.is_ever_other() {
+                        let culprit: TokenStream = tokens[name.start..name.end()].iter().cloned().collect();
+                        self.ever_other(&culprit);
+                    }
+                    at = name.end;
+                    continue;
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+            }
+            at += 1;
+        }
     }
 
     fn add(&mut self, arg: Ident) {
@@ -253,6 +293,81 @@ impl Walk<'_> {
     fn fault(&mut self, culprit: &impl ToTokens, code: Code, message: &str) {
         self.errors.push(culprit, code, message);
         self.faulty = true;
+    }
+}
+
+/// Tells whether a function returns something else each time.
+fn is_ever_other(path: &Path) -> bool {
+    let is_one_of =
+        |segment: Option<&PathSegment>, names| segment.is_some_and(|segment| is_one(&segment.ident, names));
+    is_one_of(path.segments.last(), EVER_OTHER) || is_one_of(path.segments.first(), RANDOM_CRATES)
+}
+
+fn is_one(word: &Ident, names: &[&str]) -> bool {
+    names.iter().any(|name| word == name)
+}
+
+/// A name among tokens, with all that stands before it, joined by `::`.
+struct Name<'t> {
+    first: &'t Ident,
+    last: &'t Ident,
+    /// Where it begins, with its `::` if it has one.
+    start: usize,
+    /// Where it ends.
+    end: usize,
+    /// Something stands before it: `Utc::<name>`, which is `DateTime::<Utc>::now` from `now` on.
+    is_qualified: bool,
+    is_method: bool,
+    /// The arguments that it is called with, and where they end.
+    call: Option<usize>,
+}
+
+impl<'t> Name<'t> {
+    fn at(tokens: &'t [TokenTree], at: usize) -> Self {
+        let is = |at: usize, char| tokens.get(at).is_some_and(|token| scan::is_punct(token, char));
+        let is_before = |back: usize, char| at.checked_sub(back).is_some_and(|at| is(at, char));
+        let word = |at: usize| match tokens.get(at) {
+            Some(TokenTree::Ident(word)) => Some(word),
+            _ => None,
+        };
+        let first = word(at).expect("a name begins with a word");
+        let (mut last, mut end) = (first, at + 1);
+        while is(end, ':')
+            && is(end + 1, ':')
+            && let Some(next) = word(end + 2)
+        {
+            (last, end) = (next, end + 3);
+        }
+        let has_colons = is_before(1, ':') && is_before(2, ':');
+        let is_qualified =
+            has_colons && (is_before(3, '>') || at.checked_sub(3).is_some_and(|at| word(at).is_some()));
+        let generics = match is(end, ':') && is(end + 1, ':') && is(end + 2, '<') {
+            true => 2 + scan::generics(&tokens[end + 2..]),
+            false => 0,
+        };
+        let called = matches!(tokens.get(end + generics), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
+        Name {
+            first,
+            last,
+            start: if has_colons && !is_qualified { at - 2 } else { at },
+            end,
+            is_qualified,
+            is_method: is_before(1, '.') && !is_before(2, '.'),
+            call: called.then_some(end + generics + 1),
+        }
+    }
+
+    fn is_ever_other(&self) -> bool {
+        let is_path = self.first != self.last || self.is_qualified;
+        let is_of_a_crate =
+            is_path && !self.is_qualified && !self.is_method && is_one(self.first, RANDOM_CRATES);
+        // A field is no method, and a name on its own may be given to anything by the expression itself.
+        is_of_a_crate || ((is_path || self.call.is_some()) && is_one(self.last, EVER_OTHER))
+    }
+
+    /// Returns where it ends with its arguments.
+    fn end(&self) -> usize {
+        self.call.unwrap_or(self.end)
     }
 }
 

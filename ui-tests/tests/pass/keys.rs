@@ -78,6 +78,16 @@ async fn function(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String) 
     Ok(())
 }
 
+fn is_letter(letter: char) -> bool {
+    letter.is_alphabetic()
+}
+
+#[idempotent(key = email.trim_matches(is_letter))]
+async fn function_by_name(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String) -> Result<(), String> {
+    drop((id, order, email));
+    Ok(())
+}
+
 #[idempotent(key = (id % 4, email.len() + 1))]
 async fn arithmetic(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String) -> Result<(), String> {
     drop((id, order, email));
@@ -136,6 +146,7 @@ fn main() {
     assert_eq!(Element { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&("t", 7)).unwrap()));
     assert_eq!(Method { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&"a@b").unwrap()));
     assert_eq!(Function { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(1_u8, "A@b")).unwrap()));
+    assert_eq!(FunctionByName { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&"@").unwrap()));
     assert_eq!(Arithmetic { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(3, 4_u8)).unwrap()));
     assert_eq!(Constant { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(3_u8, 7)).unwrap()));
     assert_eq!(Formatted { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&"7-n").unwrap()));
