@@ -101,9 +101,12 @@ fn part(krate: &Path, expr: &Expr) -> TokenStream {
     }
 }
 
-/// Binds the arguments that an expression names to references.
+/// Binds the arguments that an expression names to references. It may give one of the names to something else.
 fn bindings(uses: &[Ident]) -> TokenStream {
-    quote_spanned!(Span::mixed_site()=> let Self { #(#uses,)* .. } = self;)
+    quote_spanned! {Span::mixed_site()=>
+        #[allow(unused_variables)]
+        let Self { #(#uses,)* .. } = self;
+    }
 }
 
 /// Returns a reference to the value of an expression, at the expression's span.

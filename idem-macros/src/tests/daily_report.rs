@@ -91,6 +91,7 @@ const _: () = {
             ::idem_runtime::key::KeyParts,
             ::idem_runtime::key::EmptyKey,
         > {
+            #[allow(unused_variables)]
             let Self { tick, .. } = self;
             ::idem_runtime::key::KeyParts::of(&::idem_runtime::key::part(&&tick))
         }

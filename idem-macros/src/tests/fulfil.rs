@@ -98,6 +98,7 @@ const _: () = {
             ::idem_runtime::key::KeyParts,
             ::idem_runtime::key::EmptyKey,
         > {
+            #[allow(unused_variables)]
             let Self { order_id, .. } = self;
             ::idem_runtime::key::KeyParts::of(&::idem_runtime::key::part(&&order_id))
         }

@@ -467,6 +467,37 @@ fn what_only_looks_like_chance_is_left_alone() {
     }
 }
 
+#[test]
+fn the_name_of_a_field_is_no_argument() {
+    let key = |key: TokenStream| {
+        expand(
+            quote!(key = #key),
+            quote!(
+                async fn ship(tx: &mut Tx<'_, Db>, id: i64, order: Order) -> Result<(), E> {}
+            ),
+        )
+    };
+    let only = |arg: &str| format!("let Self {{ {arg}, .. }} = self;");
+    assert!(key(quote!(format!("{}", order.id))).contains(&only("order")));
+    assert!(key(quote!(format!("{}", Parts { id: order }.hash))).contains(&only("order")));
+    let both = only("id, order");
+    for expr in [quote!(0..id + order), quote!(Parts { id, at: order }), quote!(json!({ id: order.at }))] {
+        assert!(key(quote!(hash!(#expr))).contains(&both), "{expr}");
+    }
+    // Whoever names only fields names no argument.
+    assert!(
+        matches!(&errors_of_key(&quote!(format!("{}", CONFIG.id)))[..], [only] if only.contains("constant_key"))
+    );
+
+    let adopted = expand(
+        quote!(key = id, adopt(E::Dup { order: at } => Receipt { order: at, at: at.id })),
+        quote!(
+            async fn ship(tx: &mut Tx<'_, Db>, id: i64, order: Order) -> Result<Receipt, E> {}
+        ),
+    );
+    assert!(!adopted.contains("Clone::clone"), "{adopted}");
+}
+
 /// Returns the errors about the steps of a body, which need not be Rust.
 fn errors_of_steps(body: TokenStream) -> Vec<String> {
     errors_of(

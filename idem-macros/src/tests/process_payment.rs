@@ -91,6 +91,7 @@ const _: () = {
             ::idem_runtime::key::KeyParts,
             ::idem_runtime::key::EmptyKey,
         > {
+            #[allow(unused_variables)]
             let Self { payment_id, .. } = self;
             ::idem_runtime::key::KeyParts::of(&::idem_runtime::key::part(&&payment_id))
         }
@@ -110,6 +111,7 @@ const _: () = {
             )
         }
         fn row(&self) -> ::core::option::Option<::idem_runtime::store::RowValue> {
+            #[allow(unused_variables)]
             let Self { payment_id, .. } = self;
             ::core::option::Option::Some(
                 ::idem_runtime::store::RowKey::row_value(&payment_id),

@@ -96,6 +96,7 @@ const _: () = {
             ::idem_runtime::key::KeyParts,
             ::idem_runtime::key::EmptyKey,
         > {
+            #[allow(unused_variables)]
             let Self { user_id, revision, .. } = self;
             ::idem_runtime::key::KeyParts::of(
                 &(
@@ -110,6 +111,7 @@ const _: () = {
             ::idem_runtime::key::KeyParts,
             ::idem_runtime::key::EmptyKey,
         > {
+            #[allow(unused_variables)]
             let Self { user_id, .. } = self;
             ::idem_runtime::key::KeyParts::of(&::idem_runtime::key::part(&&user_id))
         }

@@ -112,18 +112,36 @@ pub(crate) fn owned_form(ty: &Type) -> Option<String> {
     })
 }
 
-/// Tells whether `name` occurs as a word, also as `{name}` in a string that a macro formats.
+/// Tells whether `name` occurs as a word, also as `{name}` in a string that a macro formats; the name of a field is
+/// another one.
 pub(crate) fn mentions(tokens: TokenStream, name: &Ident) -> bool {
-    let plain = name.unraw().to_string();
-    any(tokens, &|token| match token {
-        TokenTree::Ident(ident) => ident.unraw() == plain,
-        TokenTree::Literal(literal) => {
-            literal.to_string().split('{').skip(1).any(|rest| {
-                rest.strip_prefix(plain.as_str()).is_some_and(|rest| rest.starts_with(['}', ':']))
-            })
+    mentioned(&flat(tokens), &name.unraw().to_string(), false)
+}
+
+fn mentioned(tokens: &[TokenTree], name: &str, are_fields: bool) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| match token {
+        TokenTree::Ident(ident) => ident.unraw() == name && !is_field(tokens, at, are_fields),
+        TokenTree::Literal(literal) => literal
+            .to_string()
+            .split('{')
+            .skip(1)
+            .any(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(['}', ':']))),
+        TokenTree::Group(group) => {
+            // Braces elsewhere may be a macro's, as those of `json!({ id: 1 })`, which takes the value of `id`.
+            let behind_a_name = at.checked_sub(1).is_some_and(|before| {
+                matches!(tokens[before], TokenTree::Ident(_)) || is_punct(&tokens[before], '>')
+            });
+            mentioned(&flat(group.stream()), name, is_brace(token) && behind_a_name)
         }
-        _ => false,
+        TokenTree::Punct(_) => false,
     })
+}
+
+/// Tells whether a word is a field: behind a single `.`, or before a single `:` among the fields of a struct.
+fn is_field(tokens: &[TokenTree], at: usize, are_fields: bool) -> bool {
+    let is_dot = |back: usize| at.checked_sub(back).is_some_and(|at| is_punct(&tokens[at], '.'));
+    let is_colon = matches!(tokens.get(at + 1), Some(TokenTree::Punct(punct)) if punct.as_char() == ':' && punct.spacing() == Spacing::Alone);
+    (is_dot(1) && !is_dot(2)) || (are_fields && is_colon)
 }
 
 /// Takes off the invisible groups that `macro_rules!` leaves.

@@ -130,6 +130,34 @@ async fn scheduled_and_unused(_tick: Tick) -> Result<(), Failure> {
     Ok(())
 }
 
+/// An order.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Order {
+    /// Its number.
+    pub id: u8,
+    /// Who it is for.
+    pub name: String,
+}
+
+/// A receipt.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Receipt {
+    /// The number of an order.
+    pub order: u8,
+}
+
+/// Has fields that are called as arguments are.
+#[idempotent(key = format!("{}", order.id), adopt(Failure::Declined(code) => Receipt { order: code }))]
+pub async fn place(_: &mut Tx<'_, Memory>, id: u8, order: Order) -> Result<Receipt, Failure> {
+    Ok(Receipt { order: order.id.max(id) })
+}
+
+/// Names an argument that another hides.
+#[idempotent(key = format!("{}", (|id: u8| id)(order.id)))]
+pub async fn hide(_: &mut Tx<'_, Memory>, id: u8, order: Order) -> Result<u8, Failure> {
+    Ok(order.id.max(id))
+}
+
 /// An error that says nothing of itself.
 #[derive(Clone, Copy)]
 pub struct Undescribed;
