@@ -8,7 +8,7 @@ use crate::model::{Handle, Job};
 
 pub(super) fn function(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
-    let crate::model::Attrs { docs, cfgs, outer, .. } = &function.attrs;
+    let crate::model::Attrs { docs, cfgs, outer, lints, .. } = &function.attrs;
     let (vis, ident) = (&function.vis, &function.ident);
     let (idem, state) = (own("idem"), own("__State"));
     let (args, tys): (Vec<_>, Vec<_>) =
@@ -36,6 +36,7 @@ pub(super) fn function(job: &Job) -> TokenStream {
         #(#docs)*
         #(#cfgs)*
         #(#outer)*
+        #(#lints)*
         #[allow(dead_code)]
         #vis async fn #ident<#generics>(
             #idem: &#idem_ty,

@@ -31,11 +31,12 @@ pub(crate) fn job(job: &Job) -> TokenStream {
         Kind::Leased { run, in_doubt, .. } => leased::leased_impl(job, run.as_ref(), in_doubt),
     };
     let scheduled_impl = job.spec.schedule.as_ref().map(|_| scheduled::scheduled_impl(job));
-    let cfgs = &job.function.attrs.cfgs;
+    let crate::model::Attrs { cfgs, lints, .. } = &job.function.attrs;
     quote_spanned! {Span::mixed_site()=>
         #guarded
         #value
         #(#cfgs)*
+        #(#lints)*
         const _: () = {
             #body
             #serde_impls

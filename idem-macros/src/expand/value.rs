@@ -10,12 +10,14 @@ use crate::model::{Arg, Job};
 /// Returns the struct itself, as users see it.
 pub(super) fn job_struct(job: &Job) -> TokenStream {
     let Job { function, struct_name, .. } = job;
-    let (vis, cfgs) = (&function.vis, &function.attrs.cfgs);
+    let crate::model::Attrs { cfgs, lints, .. } = &function.attrs;
+    let vis = &function.vis;
     let doc = format!(" The job [`{}`] as a value.", function.ident.unraw());
     let fields = function.args().map(|arg| field(arg, vis));
     quote_spanned! {Span::mixed_site()=>
         #[doc = #doc]
         #(#cfgs)*
+        #(#lints)*
         #[allow(dead_code, clippy::pub_underscore_fields)]
         #vis struct #struct_name { #(#fields),* }
     }

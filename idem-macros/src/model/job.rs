@@ -105,6 +105,8 @@ pub(crate) struct Attrs {
     pub(crate) outer: Vec<Attribute>,
     /// Lint levels and everything else: the body's.
     pub(crate) body: Vec<Attribute>,
+    /// Of the lint levels those that allow something, once more: every item's.
+    pub(crate) lints: Vec<Attribute>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a handful of values that live for one expansion")]

@@ -1,7 +1,9 @@
 //! Sorts the attributes of the function: whose they are once there are two functions and a struct.
 
+use proc_macro2::{Ident, Span};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, Meta, Token};
 
 use crate::model::{Attrs, RawFunction};
@@ -10,6 +12,7 @@ use crate::model::{Attrs, RawFunction};
 pub(crate) fn sort(attrs: &[Attribute]) -> Attrs {
     let mut sorted = Attrs::default();
     for attr in attrs {
+        sorted.lints.extend(allowed(attr));
         let place = match place(&attr.meta) {
             Place::Docs => &mut sorted.docs,
             Place::Everywhere => &mut sorted.cfgs,
@@ -41,9 +44,32 @@ fn place(meta: &Meta) -> Place {
 
 /// Returns the first attribute that a `cfg_attr` sets.
 fn conditional(meta: &Meta) -> Option<Meta> {
+    conditionals(meta)?.into_iter().next()
+}
+
+/// Returns the attributes that a `cfg_attr` sets.
+fn conditionals(meta: &Meta) -> Option<Vec<Meta>> {
     let list = meta.require_list().ok()?;
     let metas = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(list.tokens.clone()).ok()?;
-    metas.into_iter().nth(1)
+    Some(metas.into_iter().skip(1).collect())
+}
+
+/// Returns the attribute that allows the same lints: types of the signature, which they may be about, stand in other
+/// items too. What is expected there is expected of the body.
+fn allowed(attr: &Attribute) -> Option<Attribute> {
+    let mut attr = attr.clone();
+    let is = |meta: &Meta, name| meta.path().is_ident(name);
+    match &mut attr.meta {
+        meta if is(meta, "allow") => {}
+        Meta::List(list) if list.path.is_ident("expect") => {
+            list.path = Ident::new("allow", list.path.span().resolved_at(Span::mixed_site())).into();
+        }
+        meta if is(meta, "cfg_attr") => {
+            conditionals(meta)?.iter().all(|meta| is(meta, "allow")).then_some(())?;
+        }
+        _ => return None,
+    }
+    Some(attr)
 }
 
 /// Tells whether an attribute sets the level of lints.

@@ -158,6 +158,28 @@ pub async fn hide(_: &mut Tx<'_, Memory>, id: u8, order: Order) -> Result<u8, Fa
     Ok(order.id.max(id))
 }
 
+/// A number, once.
+#[deprecated(since = "0.1.0", note = "write `u8`")]
+pub type OldNumber = u8;
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Hidden(u8);
+
+/// Sets the levels of lints for what stands in its place.
+#[allow(deprecated, private_interfaces)]
+#[idempotent(key = id)]
+pub async fn keep(_: &mut Tx<'_, Memory>, id: OldNumber, hidden: Hidden) -> Result<u8, Failure> {
+    Ok(hidden.0.max(id))
+}
+
+/// Does so for as long as that is needed.
+#[idempotent(key = ID, in_doubt = rerun)]
+#[expect(non_snake_case, reason = "it is called so elsewhere")]
+#[cfg_attr(all(), allow(deprecated))]
+pub async fn copyNumber(ID: OldNumber) -> Result<OldNumber, Failure> {
+    Ok(ID)
+}
+
 /// An error that says nothing of itself.
 #[derive(Clone, Copy)]
 pub struct Undescribed;
