@@ -67,7 +67,12 @@ pub(super) fn method(job: &Job) -> TokenStream {
     });
     let handle = handle.map(|(name, _)| name);
     let passed = handle.iter().map(ToTokens::to_token_stream).chain(params);
-    let (value, error) = (own("value"), own("error"));
+    let value = own("value");
+    // The span of the error's type: if `Result` is an alias that has another one, that is the return type's mistake.
+    let error = match &function.returns.halves {
+        Some((_, error)) => Ident::new("error", spans::ends(error).0.resolved_at(Span::mixed_site())),
+        None => own("error"),
+    };
     let mut result = quote_spanned!(Span::mixed_site()=> __Body::#ident(#(#passed),*).await);
     if function.returns.halves.is_none() {
         let into_result = spans::projection(

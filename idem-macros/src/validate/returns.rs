@@ -69,10 +69,15 @@ fn cannot_be_result(ty: &Type) -> bool {
     }
 }
 
-/// Splits `Result<T, E>`, however it is qualified.
+/// Splits the standard library's `Result<T, E>`. Any other path is that of an alias, which may put something around
+/// its error, as `error_stack::Result<T, C>` does.
 fn halves(ty: &Type) -> Option<(Type, Type)> {
     let Type::Path(path) = scan::peel(ty) else { return None };
-    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
+    let segments = &path.path.segments;
+    let names: Vec<String> = segments.iter().map(|segment| segment.ident.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (["Result"] | ["std" | "core", "result", "Result"]) = names[..] else { return None };
+    let last = segments.last()?;
     let PathArguments::AngleBracketed(args) = &last.arguments else { return None };
     let mut args = args.args.iter();
     match (args.next(), args.next(), args.next()) {

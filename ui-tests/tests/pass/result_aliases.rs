@@ -13,6 +13,13 @@ pub mod io {
     pub type Result<T> = std::result::Result<T, String>;
 }
 
+/// Errors with what led to them, as the crate `error-stack` makes them.
+pub mod stack {
+    #[derive(Debug)]
+    pub struct Report<C>(pub C);
+    pub type Result<T, C> = std::result::Result<T, Report<C>>;
+}
+
 #[idempotent(key = id, adopt(Failure::Twice => id))]
 async fn one(_: &mut Tx<'_, Memory>, id: i64) -> R<i64> {
     match id {
@@ -55,6 +62,16 @@ async fn six(run: &mut Run<'_, Memory>, id: u8) -> io::Result<u8> {
     run.step("only", async |_| io::Result::<u8>::Err(id.to_string())).await
 }
 
+#[idempotent(key = id, adopt(stack::Report(Failure::Twice) => id))]
+async fn seven(_: &mut Tx<'_, Memory>, id: u8) -> stack::Result<u8, Failure> {
+    Err(stack::Report(if id == 0 { Failure::Down } else { Failure::Twice }))
+}
+
+#[idempotent(key = id)]
+async fn eight(_: &mut Tx<'_, Memory>, id: u8) -> std::result::Result<u8, Failure> {
+    Ok(id)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let idem = Idem::memory().build().unwrap();
@@ -71,4 +88,7 @@ async fn main() {
     for _ in 0..2 {
         assert!(matches!(six(&idem, 3).await, Err(Error::Job(text)) if text == "3"));
     }
+    assert!(matches!(seven(&idem, 0).await, Err(Error::Job(stack::Report(Failure::Down)))));
+    assert!(seven(&idem, 1).await.unwrap().is_adopted());
+    assert_eq!(*eight(&idem, 2).await.unwrap(), 2);
 }
