@@ -27,7 +27,8 @@ pub(super) fn job_struct(job: &Job) -> TokenStream {
 /// argument that serde cannot carry is then one error, at its type, instead of one for each use in them.
 pub(super) fn serde_impls(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
-    let serde = quote_spanned!(Span::mixed_site()=> #krate::__private::serde);
+    // The derives read a path out of a text, in which `$crate` would mean nothing.
+    let serde = own("__serde");
     let serde_path = serde.to_string();
     let name = struct_name.unraw().to_string();
     let names: Vec<_> = function.args().map(|arg| spans::quiet(&arg.ident)).collect();
@@ -42,6 +43,8 @@ pub(super) fn serde_impls(job: &Job) -> TokenStream {
     });
     let fields = own("__Fields");
     quote_spanned! {Span::mixed_site()=>
+        use #krate::__private::serde as #serde;
+
         #[derive(#serde::Serialize, #serde::Deserialize)]
         #[serde(crate = #serde_path, rename = #name)]
         struct #fields<#(#params),*> { #(#names: #params),* }

@@ -23,21 +23,19 @@ const _: () = {
             mailer.send(figures(tick)).await
         }
     }
-    #[derive(
-        ::idem_runtime::__private::serde::Serialize,
-        ::idem_runtime::__private::serde::Deserialize
-    )]
-    #[serde(crate = ":: idem_runtime :: __private :: serde", rename = "DailyReport")]
+    use ::idem_runtime::__private::serde as __serde;
+    #[derive(__serde::Serialize, __serde::Deserialize)]
+    #[serde(crate = "__serde", rename = "DailyReport")]
     struct __Fields<__T0> {
         tick: __T0,
     }
-    impl ::idem_runtime::__private::serde::Serialize for DailyReport {
-        fn serialize<__S: ::idem_runtime::__private::serde::Serializer>(
+    impl __serde::Serialize for DailyReport {
+        fn serialize<__S: __serde::Serializer>(
             &self,
             serializer: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let Self { tick } = self;
-            ::idem_runtime::__private::serde::Serialize::serialize(
+            __serde::Serialize::serialize(
                 &__Fields {
                     tick: <Tick as ::idem_runtime::job::JobArg<_>>::give(tick),
                 },
@@ -45,13 +43,11 @@ const _: () = {
             )
         }
     }
-    impl<'__de> ::idem_runtime::__private::serde::Deserialize<'__de> for DailyReport {
-        fn deserialize<__D: ::idem_runtime::__private::serde::Deserializer<'__de>>(
+    impl<'__de> __serde::Deserialize<'__de> for DailyReport {
+        fn deserialize<__D: __serde::Deserializer<'__de>>(
             deserializer: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
-            let __Fields { tick } = ::idem_runtime::__private::serde::Deserialize::deserialize(
-                deserializer,
-            )?;
+            let __Fields { tick } = __serde::Deserialize::deserialize(deserializer)?;
             ::core::result::Result::Ok(Self {
                 tick: <Tick as ::idem_runtime::job::JobArg<_>>::take(tick),
             })

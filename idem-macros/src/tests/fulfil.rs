@@ -33,21 +33,19 @@ const _: () = {
                 .await
         }
     }
-    #[derive(
-        ::idem_runtime::__private::serde::Serialize,
-        ::idem_runtime::__private::serde::Deserialize
-    )]
-    #[serde(crate = ":: idem_runtime :: __private :: serde", rename = "Fulfil")]
+    use ::idem_runtime::__private::serde as __serde;
+    #[derive(__serde::Serialize, __serde::Deserialize)]
+    #[serde(crate = "__serde", rename = "Fulfil")]
     struct __Fields<__T0> {
         order_id: __T0,
     }
-    impl ::idem_runtime::__private::serde::Serialize for Fulfil {
-        fn serialize<__S: ::idem_runtime::__private::serde::Serializer>(
+    impl __serde::Serialize for Fulfil {
+        fn serialize<__S: __serde::Serializer>(
             &self,
             serializer: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let Self { order_id } = self;
-            ::idem_runtime::__private::serde::Serialize::serialize(
+            __serde::Serialize::serialize(
                 &__Fields {
                     order_id: <i64 as ::idem_runtime::job::JobArg<_>>::give(order_id),
                 },
@@ -55,13 +53,11 @@ const _: () = {
             )
         }
     }
-    impl<'__de> ::idem_runtime::__private::serde::Deserialize<'__de> for Fulfil {
-        fn deserialize<__D: ::idem_runtime::__private::serde::Deserializer<'__de>>(
+    impl<'__de> __serde::Deserialize<'__de> for Fulfil {
+        fn deserialize<__D: __serde::Deserializer<'__de>>(
             deserializer: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
-            let __Fields { order_id } = ::idem_runtime::__private::serde::Deserialize::deserialize(
-                deserializer,
-            )?;
+            let __Fields { order_id } = __serde::Deserialize::deserialize(deserializer)?;
             ::core::result::Result::Ok(Self {
                 order_id: <i64 as ::idem_runtime::job::JobArg<_>>::take(order_id),
             })

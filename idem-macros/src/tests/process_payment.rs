@@ -29,21 +29,19 @@ const _: () = {
             effect(tx, payment_id, gateway).await
         }
     }
-    #[derive(
-        ::idem_runtime::__private::serde::Serialize,
-        ::idem_runtime::__private::serde::Deserialize
-    )]
-    #[serde(crate = ":: idem_runtime :: __private :: serde", rename = "ProcessPayment")]
+    use ::idem_runtime::__private::serde as __serde;
+    #[derive(__serde::Serialize, __serde::Deserialize)]
+    #[serde(crate = "__serde", rename = "ProcessPayment")]
     struct __Fields<__T0> {
         payment_id: __T0,
     }
-    impl ::idem_runtime::__private::serde::Serialize for ProcessPayment {
-        fn serialize<__S: ::idem_runtime::__private::serde::Serializer>(
+    impl __serde::Serialize for ProcessPayment {
+        fn serialize<__S: __serde::Serializer>(
             &self,
             serializer: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let Self { payment_id } = self;
-            ::idem_runtime::__private::serde::Serialize::serialize(
+            __serde::Serialize::serialize(
                 &__Fields {
                     payment_id: <i64 as ::idem_runtime::job::JobArg<_>>::give(payment_id),
                 },
@@ -51,11 +49,11 @@ const _: () = {
             )
         }
     }
-    impl<'__de> ::idem_runtime::__private::serde::Deserialize<'__de> for ProcessPayment {
-        fn deserialize<__D: ::idem_runtime::__private::serde::Deserializer<'__de>>(
+    impl<'__de> __serde::Deserialize<'__de> for ProcessPayment {
+        fn deserialize<__D: __serde::Deserializer<'__de>>(
             deserializer: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
-            let __Fields { payment_id } = ::idem_runtime::__private::serde::Deserialize::deserialize(
+            let __Fields { payment_id } = __serde::Deserialize::deserialize(
                 deserializer,
             )?;
             ::core::result::Result::Ok(Self {

@@ -29,22 +29,20 @@ const _: () = {
             update(tx, user_id, revision).await
         }
     }
-    #[derive(
-        ::idem_runtime::__private::serde::Serialize,
-        ::idem_runtime::__private::serde::Deserialize
-    )]
-    #[serde(crate = ":: idem_runtime :: __private :: serde", rename = "StoreView")]
+    use ::idem_runtime::__private::serde as __serde;
+    #[derive(__serde::Serialize, __serde::Deserialize)]
+    #[serde(crate = "__serde", rename = "StoreView")]
     struct __Fields<__T0, __T1> {
         user_id: __T0,
         revision: __T1,
     }
-    impl ::idem_runtime::__private::serde::Serialize for StoreView {
-        fn serialize<__S: ::idem_runtime::__private::serde::Serializer>(
+    impl __serde::Serialize for StoreView {
+        fn serialize<__S: __serde::Serializer>(
             &self,
             serializer: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let Self { user_id, revision } = self;
-            ::idem_runtime::__private::serde::Serialize::serialize(
+            __serde::Serialize::serialize(
                 &__Fields {
                     user_id: <i64 as ::idem_runtime::job::JobArg<_>>::give(user_id),
                     revision: <u32 as ::idem_runtime::job::JobArg<_>>::give(revision),
@@ -53,11 +51,11 @@ const _: () = {
             )
         }
     }
-    impl<'__de> ::idem_runtime::__private::serde::Deserialize<'__de> for StoreView {
-        fn deserialize<__D: ::idem_runtime::__private::serde::Deserializer<'__de>>(
+    impl<'__de> __serde::Deserialize<'__de> for StoreView {
+        fn deserialize<__D: __serde::Deserializer<'__de>>(
             deserializer: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
-            let __Fields { user_id, revision } = ::idem_runtime::__private::serde::Deserialize::deserialize(
+            let __Fields { user_id, revision } = __serde::Deserialize::deserialize(
                 deserializer,
             )?;
             ::core::result::Result::Ok(Self {

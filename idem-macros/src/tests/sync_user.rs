@@ -23,21 +23,19 @@ const _: () = {
             mailer.put(user_id).await
         }
     }
-    #[derive(
-        ::idem_runtime::__private::serde::Serialize,
-        ::idem_runtime::__private::serde::Deserialize
-    )]
-    #[serde(crate = ":: idem_runtime :: __private :: serde", rename = "SyncUser")]
+    use ::idem_runtime::__private::serde as __serde;
+    #[derive(__serde::Serialize, __serde::Deserialize)]
+    #[serde(crate = "__serde", rename = "SyncUser")]
     struct __Fields<__T0> {
         user_id: __T0,
     }
-    impl ::idem_runtime::__private::serde::Serialize for SyncUser {
-        fn serialize<__S: ::idem_runtime::__private::serde::Serializer>(
+    impl __serde::Serialize for SyncUser {
+        fn serialize<__S: __serde::Serializer>(
             &self,
             serializer: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let Self { user_id } = self;
-            ::idem_runtime::__private::serde::Serialize::serialize(
+            __serde::Serialize::serialize(
                 &__Fields {
                     user_id: <i64 as ::idem_runtime::job::JobArg<_>>::give(user_id),
                 },
@@ -45,13 +43,11 @@ const _: () = {
             )
         }
     }
-    impl<'__de> ::idem_runtime::__private::serde::Deserialize<'__de> for SyncUser {
-        fn deserialize<__D: ::idem_runtime::__private::serde::Deserializer<'__de>>(
+    impl<'__de> __serde::Deserialize<'__de> for SyncUser {
+        fn deserialize<__D: __serde::Deserializer<'__de>>(
             deserializer: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
-            let __Fields { user_id } = ::idem_runtime::__private::serde::Deserialize::deserialize(
-                deserializer,
-            )?;
+            let __Fields { user_id } = __serde::Deserialize::deserialize(deserializer)?;
             ::core::result::Result::Ok(Self {
                 user_id: <i64 as ::idem_runtime::job::JobArg<_>>::take(user_id),
             })
