@@ -114,16 +114,18 @@ impl Oracle {
         Ok(Some(oracle))
     }
 
-    /// Leaves out what another oracle of the same scenario leaves out; tells whether that is more.
+    /// Leaves out what another oracle of the same scenario leaves out, and what the clean runs of the two leave
+    /// otherwise: they are further apart than those of one. Tells whether that is more.
     pub(crate) fn learn_from(&mut self, other: Oracle) -> bool {
-        let known = self.masks.len();
-        for mask in other.masks {
+        let known = (self.masks.len(), self.answers_alike);
+        let between = masks(&self.after.tables, &other.after.tables);
+        for mask in other.masks.into_iter().chain(between) {
             if !self.masks.iter().any(|known| (&known.table, &known.column) == (&mask.table, &mask.column)) {
                 self.masks.push(mask);
             }
         }
         self.answers_alike &= other.answers_alike && other.answer.bytes == self.answer.bytes;
-        self.masks.len() > known
+        (self.masks.len(), self.answers_alike) != known
     }
 
     pub(crate) fn effects(&self) -> Vec<(String, u64)> {

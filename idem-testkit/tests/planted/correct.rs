@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use idem_runtime::prelude::*;
 use idem_testkit::Scenario;
@@ -67,6 +68,14 @@ correct! {
     one_statement { "no await before the only statement", plain(OneStatement { id: 42 }) }
     a_read_and_a_write { "a value that is read, counted up and written back under the lock", plain(ReadAndWrite { id: 42 }) }
     a_pause { "a pause between two statements", plain(Pauses { id: 42 }) }
+    an_answer_by_the_clock {
+        "an answer that is another one as soon as the clean runs are over",
+        by_the_clock(AnswerTheTime { id: 42 })
+    }
+    a_column_by_the_clock {
+        "a column that is another one as soon as the clean runs are over",
+        by_the_clock(WriteTheTime { id: 42 })
+    }
 }
 
 fn plain<J: idem_runtime::RunOn<Sqlite, ()>>(job: J) -> Scenario<J, Sqlite> {
@@ -391,6 +400,38 @@ async fn read_and_write_job(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<i64, sql
 #[idempotent(key = id, job = Pauses)]
 async fn pauses_job(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
     tables::entry(tx, id, "before").await?;
-    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    tokio::time::sleep(Duration::from_millis(3)).await;
     tables::entry(tx, id, "after").await
+}
+
+/// A clock that is read to the minute: it rolls over behind the two clean runs of a check, and stands still.
+#[derive(Clone, Default)]
+struct Clock(Arc<AtomicU32>);
+
+impl Clock {
+    fn minute(&self) -> i64 {
+        i64::from(self.0.fetch_add(1, Ordering::SeqCst) >= 2)
+    }
+}
+
+/// All trials of a check have the same clock.
+fn by_the_clock<J: idem_runtime::RunOn<Sqlite, Clock>>(job: J) -> Scenario<J, Sqlite, Clock> {
+    let clock = Clock::default();
+    Scenario::new(job).setup(tables::set_up).state(move || clock.clone())
+}
+
+#[idempotent(key = id)]
+async fn answer_the_time(
+    tx: &mut Tx<'_, Sqlite>,
+    id: i64,
+    #[state] clock: &Clock,
+) -> Result<i64, sqlx::Error> {
+    tables::post(tx, id).await?;
+    Ok(clock.minute())
+}
+
+#[idempotent(key = id)]
+async fn write_the_time(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] clock: &Clock) -> Result<(), sqlx::Error> {
+    let minute = format!("minute {}", clock.minute());
+    tables::entry(tx, id, &minute).await
 }
