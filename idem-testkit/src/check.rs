@@ -254,8 +254,9 @@ async fn examine_only<D: LabDatabase>(
         }
         report.masked.clone_from(&oracle.masks);
         report.plans.push(ran);
-        report.failure = failure;
-        if report.failure.is_some() {
+        if let Some((failure, lab)) = failure {
+            lab.keep();
+            report.failure = Some(failure);
             break;
         }
     }

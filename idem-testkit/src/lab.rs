@@ -166,6 +166,17 @@ impl<D: sqlx::Database> Lab<D> {
     }
 }
 
+/// A lab whose kind of database is forgotten.
+pub(crate) trait AnyLab: Send {
+    fn keep(&self);
+}
+
+impl<D: LabDatabase> AnyLab for Lab<D> {
+    fn keep(&self) {
+        Lab::keep(self);
+    }
+}
+
 impl<D: sqlx::Database> fmt::Debug for Lab<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lab").field("address", &self.address).finish_non_exhaustive()

@@ -24,7 +24,7 @@ pub(crate) async fn run<D: LabDatabase>(
         if only.is_some_and(|only| only != schedule) {
             continue;
         }
-        let Some(mut world) = World::new(subject).await? else { return Ok(went) };
+        let Some(world) = World::new(subject).await? else { return Ok(went) };
         went.hit += 1;
         let start = Arc::new(tokio::sync::Barrier::new(runs));
         let shared = Arc::new(world.worker('A', Stop::Never, Ack::Heard)?);
@@ -53,7 +53,7 @@ pub(crate) async fn run<D: LabDatabase>(
         if !differences.is_empty() {
             let place = if together { "in one process" } else { "in different processes" };
             let what = format!("the job ran {runs} times at once, {place}");
-            went.wrong = Some(wrong(&mut world, schedule.to_owned(), what, differences));
+            went.wrong = Some(wrong(world, schedule.to_owned(), what, differences));
             break;
         }
     }

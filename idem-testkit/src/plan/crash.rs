@@ -22,7 +22,7 @@ pub(crate) async fn run<D: LabDatabase>(
     let mut went = Went::default();
     let mut windows = Windows::of(oracle);
     while let Some(window) = windows.next(only) {
-        let Some(mut world) = World::new(subject).await? else { break };
+        let Some(world) = World::new(subject).await? else { break };
         let worker = world.worker('A', Stop::At(window.clone()), Ack::Heard)?;
         let crashed = worker.run().await.is_none();
         windows.seen(worker.watch.windows());
@@ -42,7 +42,7 @@ pub(crate) async fn run<D: LabDatabase>(
         differences.extend(judge_in_doubt(&world, oracle, &[recovered]).await?);
         if !differences.is_empty() {
             let what = format!("the worker crashed at {window}, and the job ran again");
-            went.wrong = Some(wrong(&mut world, slug(&window), what, differences));
+            went.wrong = Some(wrong(world, slug(&window), what, differences));
             break;
         }
     }

@@ -56,7 +56,7 @@ pub(crate) async fn run<D: LabDatabase>(
                     went.skipped = Some(format!("stopped after {MOST} schedules"));
                     return Ok(went);
                 }
-                let Some(mut world) = World::new(subject).await? else { return Ok(went) };
+                let Some(world) = World::new(subject).await? else { return Ok(went) };
                 let took = match before {
                     Before::Nothing => take_turns(&world, a, b).await?,
                     Before::AThird => after_a_third(&world, a, b).await?,
@@ -70,7 +70,7 @@ pub(crate) async fn run<D: LabDatabase>(
                         "two runs at once{before}: the first stood at {a_stood_at}, the second went to {b_stood_at}"
                     );
                     went.windows = went.hit;
-                    went.wrong = Some(wrong(&mut world, before.schedule(a, b), what, differences));
+                    went.wrong = Some(wrong(world, before.schedule(a, b), what, differences));
                     return Ok(went);
                 }
                 // Who has taken a key over is in the body, and that is what the other interleavings are about.

@@ -60,7 +60,7 @@ pub(crate) async fn run<D: LabDatabase>(
     let mut unseen = BTreeSet::new();
     let mut windows = Windows::of(oracle);
     while let Some(window) = windows.next(only) {
-        let Some(mut world) = World::new(subject).await? else { break };
+        let Some(world) = World::new(subject).await? else { break };
         let child = Child {
             id: call.id.clone(),
             nth: call.nth,
@@ -91,7 +91,7 @@ pub(crate) async fn run<D: LabDatabase>(
         unseen.extend(died);
         if !differences.is_empty() {
             let what = format!("the worker's process was killed at {window}, and the job ran again");
-            went.wrong = Some(wrong(&mut world, slug(&window), what, differences));
+            went.wrong = Some(wrong(world, slug(&window), what, differences));
             break;
         }
     }

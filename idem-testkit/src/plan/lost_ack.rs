@@ -21,7 +21,7 @@ pub(crate) async fn run<D: LabDatabase>(
             if only.is_some_and(|only| only != schedule) {
                 continue;
             }
-            let Some(mut world) = World::new(subject).await? else { return Ok(went) };
+            let Some(world) = World::new(subject).await? else { return Ok(went) };
             let worker = world.worker('A', Stop::Never, ack)?;
             let ended = worker.run_through().await;
             commits = worker.watch.commits();
@@ -33,7 +33,7 @@ pub(crate) async fn run<D: LabDatabase>(
             let ended = world.deliver_again(ended, 'B').await?;
             let differences = judge_in_doubt(&world, oracle, &[ended]).await?;
             if !differences.is_empty() {
-                went.wrong = Some(wrong(&mut world, schedule, what.to_owned(), differences));
+                went.wrong = Some(wrong(world, schedule, what.to_owned(), differences));
                 return Ok(went);
             }
         }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::check::Trouble;
 use crate::hint;
-use crate::lab::LabDatabase;
+use crate::lab::{AnyLab, LabDatabase};
 use crate::oracle::Oracle;
 use crate::report::{Difference, Failure, PlanReport};
 use crate::subject::Subject;
@@ -110,7 +110,7 @@ pub(crate) fn parse(named: &str) -> Result<(Plan, String), Trouble> {
 }
 
 /// How far a plan came.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Went {
     /// How many windows, or schedules, exist.
     pub(crate) windows: usize,
@@ -124,14 +124,15 @@ pub(crate) struct Went {
 }
 
 /// A schedule that had another effect than a clean run.
-#[derive(Debug)]
 pub(crate) struct Wrong {
     /// The schedule, without the plan's name.
     pub(crate) schedule: String,
     pub(crate) what: String,
     pub(crate) differences: Vec<Difference>,
     pub(crate) timeline: Vec<crate::report::Moment>,
-    pub(crate) kept: String,
+    /// Where its database is.
+    pub(crate) address: String,
+    pub(crate) lab: Box<dyn AnyLab>,
 }
 
 /// idem's own laws, as differences name them.
@@ -148,6 +149,9 @@ pub(crate) mod law {
         "after a crash an unrelated write on the worker's pool is done and lasts";
 }
 
+/// A failure, unless more clean runs explain it, and the database that is kept then.
+pub(crate) type Suspicion = (Failure, Box<dyn AnyLab>);
+
 /// Runs one plan, or one schedule of it.
 pub(crate) async fn run<D: LabDatabase>(
     plan: Plan,
@@ -155,7 +159,7 @@ pub(crate) async fn run<D: LabDatabase>(
     oracle: &Oracle,
     call: &kill::Call,
     only: Option<&str>,
-) -> Result<(PlanReport, Option<Failure>), Trouble> {
+) -> Result<(PlanReport, Option<Suspicion>), Trouble> {
     let began = Instant::now();
     let mut went = match plan {
         Plan::Repeat => repeat::run(subject, oracle, only).await?,
@@ -174,7 +178,7 @@ pub(crate) async fn run<D: LabDatabase>(
     }
     let failure = went.wrong.take().map(|wrong| {
         let schedule = format!("{plan}/{}", wrong.schedule);
-        Failure {
+        let failure = Failure {
             plan,
             replay: replay(&schedule, call.test()),
             schedule,
@@ -182,8 +186,9 @@ pub(crate) async fn run<D: LabDatabase>(
             what: wrong.what,
             differences: wrong.differences,
             timeline: wrong.timeline,
-            kept: Some(wrong.kept),
-        }
+            kept: Some(wrong.address),
+        };
+        (failure, wrong.lab)
     });
     let Went { windows, hit, bound, skipped, .. } = went;
     Ok((PlanReport { plan, windows, hit, took: began.elapsed(), bound, skipped }, failure))
@@ -262,14 +267,14 @@ fn did_it(ended: &Ended) -> bool {
     matches!(ended, Ended::Answered(Answer { how: "executed" | "adopted", .. }))
 }
 
-/// Reports a trial that went wrong, and keeps its database.
+/// Reports a trial that went wrong. Its database stays until it is known whether that is to be kept.
 pub(crate) fn wrong<D: LabDatabase>(
-    world: &mut World<'_, D>,
+    world: World<'_, D>,
     schedule: String,
     what: String,
     differences: Vec<Difference>,
 ) -> Wrong {
-    world.lab.keep();
-    let (timeline, kept) = (world.timeline.moments(), world.lab.address());
-    Wrong { schedule, what, differences, timeline, kept }
+    let World { lab, timeline, .. } = world;
+    let (timeline, address) = (timeline.moments(), lab.address());
+    Wrong { schedule, what, differences, timeline, address, lab: Box::new(lab) }
 }

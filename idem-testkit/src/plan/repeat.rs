@@ -16,7 +16,7 @@ pub(crate) async fn run<D: LabDatabase>(
     only: Option<&str>,
 ) -> Result<Went, Trouble> {
     let mut went = Went { windows: TIMES - 1, ..Went::default() };
-    let Some(mut world) = World::new(subject).await? else { return Ok(went) };
+    let Some(world) = World::new(subject).await? else { return Ok(went) };
     let times = match only {
         Some(schedule) => schedule.parse().ok().filter(|times| (2..=TIMES).contains(times)).unwrap_or(0),
         None => TIMES,
@@ -31,7 +31,7 @@ pub(crate) async fn run<D: LabDatabase>(
         let differences = judge(&world, oracle, &ended).await?;
         if !differences.is_empty() {
             let what = format!("the job ran {time} times, one after the other");
-            went.wrong = Some(wrong(&mut world, time.to_string(), what, differences));
+            went.wrong = Some(wrong(world, time.to_string(), what, differences));
             break;
         }
     }

@@ -48,7 +48,7 @@ pub(crate) async fn run<D: LabDatabase>(
         if only.is_some_and(|only| only != schedule) {
             continue;
         }
-        let Some(mut world) = World::new(subject).await? else { break };
+        let Some(world) = World::new(subject).await? else { break };
         let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
         let mut run = worker.start();
         let mut planted = false;
@@ -86,7 +86,7 @@ pub(crate) async fn run<D: LabDatabase>(
         differences.extend(oracle.differences_from(&expected, &left));
         if !differences.is_empty() {
             let what = format!("somebody else recorded the key {window}");
-            went.wrong = Some(wrong(&mut world, schedule, what, differences));
+            went.wrong = Some(wrong(world, schedule, what, differences));
             break;
         }
     }

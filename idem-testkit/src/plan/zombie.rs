@@ -51,7 +51,7 @@ pub(crate) async fn run<D: LabDatabase>(
     // The awaits of a run are not the same each time, so windows go by their names: each trial takes a new one.
     let mut hit = BTreeSet::new();
     while hit.len() < MOST {
-        let Some(mut world) = World::new(subject).await? else { break };
+        let Some(world) = World::new(subject).await? else { break };
         let Some((proxy, options)) = D::proxy(&world.lab.options(), Duration::ZERO).await else {
             let why = "there is no server to lose the connection to: the lock lasts exactly as long as the \
                        process, see `kill`";
@@ -110,7 +110,7 @@ pub(crate) async fn run<D: LabDatabase>(
             let what = format!(
                 "the worker stood still {at}, lost its connection and woke up after another one had done the job"
             );
-            went.wrong = Some(wrong(&mut world, slug(&at), what, differences));
+            went.wrong = Some(wrong(world, slug(&at), what, differences));
             break;
         }
         if only.is_some() {
@@ -137,7 +137,7 @@ async fn leased<D: LabDatabase>(
         };
         let mut hit = BTreeSet::new();
         while hit.len() < MOST {
-            let Some(mut world) = World::new(subject).await? else { return Ok(went) };
+            let Some(world) = World::new(subject).await? else { return Ok(went) };
             let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
             let mut run = worker.start();
             let wanted = |at: &str| match only {
@@ -168,7 +168,7 @@ async fn leased<D: LabDatabase>(
             if !differences.is_empty() {
                 let what =
                     format!("the worker stood still {at}, its lease passed, and it woke up {successor}");
-                went.wrong = Some(wrong(&mut world, successor.schedule(&at), what, differences));
+                went.wrong = Some(wrong(world, successor.schedule(&at), what, differences));
                 return Ok(went);
             }
             if only.is_some() {

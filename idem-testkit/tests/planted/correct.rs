@@ -1,11 +1,12 @@
 //! Jobs that are right: no check of them may raise an alarm.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use idem_runtime::prelude::*;
-use idem_testkit::Scenario;
+use idem_testkit::plan::Plan;
+use idem_testkit::{Scenario, examine};
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
 
@@ -434,4 +435,23 @@ async fn answer_the_time(
 async fn write_the_time(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] clock: &Clock) -> Result<(), sqlx::Error> {
     let minute = format!("minute {}", clock.minute());
     tables::entry(tx, id, &minute).await
+}
+
+/// A trial that more clean runs have explained is no failure, and leaves no database behind.
+#[tokio::test]
+async fn a_check_that_passes_leaves_no_database_behind() {
+    let files = Arc::new(Mutex::new(Vec::new()));
+    let (clock, seen) = (Clock::default(), Arc::clone(&files));
+    let scenario = Scenario::new(WriteTheTime { id: 42 })
+        .setup(async move |lab: &idem_testkit::Lab<Sqlite>| {
+            seen.lock().unwrap().push(lab.options().get_filename().to_path_buf());
+            tables::set_up(lab).await
+        })
+        .state(move || clock.clone());
+    let report = examine(&scenario, &[Plan::Repeat]).await.expect("the scenario is sound");
+    let report = report.expect("SQLite is there");
+    assert!(report.failure.is_none(), "{report}");
+    assert!(!report.masked.is_empty(), "nothing had to be explained: {report}");
+    let left: Vec<_> = files.lock().unwrap().iter().filter(|file| file.exists()).cloned().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
 }
