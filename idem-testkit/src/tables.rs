@@ -35,7 +35,18 @@ impl Tables {
         self.0.iter().map(|(name, table)| (name.as_str(), table))
     }
 
-    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
+    /// Takes over some columns of a table.
+    pub(crate) fn insert_of(&mut self, from: &Tables, name: &str, columns: &[&str]) {
+        let Some(table) = from.get(name) else { return };
+        let places: Vec<usize> = columns
+            .iter()
+            .filter_map(|column| table.columns.iter().position(|other| other == column))
+            .collect();
+        let picked = |row: &Vec<Option<String>>| places.iter().map(|at| row[*at].clone()).collect();
+        let names = places.iter().map(|at| table.columns[*at].clone()).collect();
+        self.insert(name.to_owned(), names, table.rows.iter().map(picked).collect());
+    }
+
     fn insert(&mut self, name: String, columns: Vec<String>, mut rows: Vec<Vec<Option<String>>>) {
         rows.sort_unstable();
         self.0.insert(name, Table { columns, rows });

@@ -21,6 +21,12 @@ use crate::watched::WatchedStore;
 /// What idem's own tables begin with, and those of the testkit.
 pub(crate) const OWN_TABLES: &str = "idem_";
 
+/// The table of tasks, of which what they are is compared.
+const OUTBOX: &str = "idem_outbox";
+
+/// What a task is: not where in the queue it stands, and when it got there.
+const OF_A_TASK: [&str; 3] = ["job", "key", "payload"];
+
 /// How long effects that a run left behind in a task of its own may take to show.
 const SETTLING: Duration = Duration::from_millis(400);
 
@@ -40,6 +46,7 @@ pub(crate) struct World<'s, D: LabDatabase> {
 /// What a trial left.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Left {
+    /// The job's, and the tasks in the outbox, if there are any.
     pub(crate) tables: Tables,
     /// By observer.
     pub(crate) effects: Vec<u64>,
@@ -195,9 +202,13 @@ impl<'s, D: LabDatabase> World<'s, D> {
     pub(crate) async fn left(&self) -> Result<Left, Trouble> {
         self.settle().await;
         let mut outside = self.outside().await;
-        let tables = D::tables(&mut outside, OWN_TABLES).await.map_err(Trouble::database)?;
+        let mut tables = D::tables(&mut outside, OWN_TABLES).await.map_err(Trouble::database)?;
         let records = D::rows(&mut outside, "SELECT 1 FROM idem_records").await.map_err(Trouble::database)?;
         let tasks = D::rows(&mut outside, "SELECT 1 FROM idem_outbox").await.map_err(Trouble::database)?;
+        if tasks > 0 {
+            let own = D::tables(&mut outside, "").await.map_err(Trouble::database)?;
+            tables.insert_of(&own, OUTBOX, &OF_A_TASK);
+        }
         Ok(Left { tables, effects: self.effects().await, records, tasks })
     }
 

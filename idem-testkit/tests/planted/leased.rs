@@ -121,6 +121,12 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "what a step returns",
         scenario: charged(CutAResult { id: 42 }),
     }
+    a_task_made_of_a_variable {
+        what: "a step leaves what it found in a variable; whoever skips the step enqueues a task that lacks it",
+        origin: "acidic_job: state between steps is kept in the job, and what is set past it is gone (records-and-steps 3.1)",
+        plan: Crash, at: "crashed at", hint: "what a step returns",
+        scenario: charged(EnqueueAVariable { id: 42 }),
+    }
     a_step_that_depends_on_the_world {
         what: "a step is taken only if the provider has no charge yet, so whoever resumes comes to other steps",
         origin: "airbyte#13973, PostHog PR#60956: one call that is not there any more, and the workflow is stuck",
@@ -363,6 +369,30 @@ async fn keep_in_a_variable(
     .await?;
     let note = format!("receipt {}", receipt.load(Ordering::SeqCst));
     run.tx_step("post", async |tx| tables::entry(tx, id, &note).await).await
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn enqueue_a_variable(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    let receipt = AtomicU32::new(0);
+    run.step("charge", async |key| {
+        charge(gateway, key).await?;
+        receipt.store(7, Ordering::SeqCst);
+        Ok::<_, sqlx::Error>(())
+    })
+    .await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
+    run.enqueue(MailReceipt { id, receipt: receipt.load(Ordering::SeqCst) }).await;
+    Ok(())
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn mail_receipt(id: i64, receipt: u32) -> Result<(), sqlx::Error> {
+    let _ = (id, receipt);
+    Ok(())
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
