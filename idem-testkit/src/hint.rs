@@ -4,16 +4,23 @@ use std::collections::BTreeMap;
 
 use idem_runtime::job::{JobSpec, Lock, Retain};
 
-use crate::oracle::{DRIFTED, NO_ANSWER, PARKED};
+use crate::oracle::{A_PANIC, AN_ERROR, DRIFTED, NO_ANSWER, PARKED};
 use crate::plan::{Plan, law};
 use crate::report::Difference;
 
 const RECORD_DOES_NOT_ANSWER: &str = "the record of a run does not answer the next one: is `retain` shorter than deliveries are apart? in a \
          store, a live record is neither lost, replaced nor swept";
 
+const FAILS_AFTER_A_KILL: &str = "a killed process takes its memory with it and runs no `drop`: a fake in memory is \
+         empty for the next run, so let it be a server or a file that is shared with `Scenario::state_with`; or does the \
+         job hold a lock file, tidy up on drop, or keep in memory what the next run needs?";
+
 /// Guesses the mistake from what was left.
 pub(crate) fn of(plan: Plan, spec: &JobSpec, differences: &[Difference]) -> Option<String> {
     let seen = Seen::of(plan, differences);
+    if plan == Plan::Kill && seen.fails() && !seen.broken(law::UNRELATED_WORK) {
+        return Some(String::from(FAILS_AFTER_A_KILL));
+    }
     let leased = matches!(spec.lock, Lock::Lease(_)).then(|| leased(&seen, spec.steps)).flatten();
     leased.or_else(|| any_job(&seen, spec.retain != Retain::None)).map(str::to_owned)
 }
@@ -54,6 +61,11 @@ impl<'a> Seen<'a> {
     fn answered(&self, beginning: &str) -> bool {
         let begins_so = |difference: &Difference| matches!(difference, Difference::Answer { found, .. } if found.starts_with(beginning));
         self.differences.iter().any(begins_so)
+    }
+
+    /// Some run ended with an error, or in a panic.
+    fn fails(&self) -> bool {
+        self.answered(AN_ERROR) || self.answered(A_PANIC)
     }
 
     fn is_interrupted(&self) -> bool {

@@ -27,6 +27,12 @@ const NEXT_SECOND: Duration = Duration::from_millis(1_050);
 /// What a run that hangs is said to answer.
 pub(crate) const NO_ANSWER: &str = "no answer within the limit";
 
+/// What a run is said to answer that fails.
+pub(crate) const AN_ERROR: &str = "an error";
+
+/// What a run is said to answer that panics.
+pub(crate) const A_PANIC: &str = "a panic";
+
 /// What a run is said to answer whose recorded steps are not those of the job.
 pub(crate) const DRIFTED: &str = "the steps are not those that are recorded";
 
@@ -220,10 +226,10 @@ impl Oracle {
             }
             Ended::Answered(answer) if answer.bytes == expected.bytes => return None,
             Ended::Answered(answer) => format!("{}: {}", answer.how, answer.text),
-            Ended::Again(why) | Ended::Failed(why) => format!("an error: {why}"),
+            Ended::Again(why) | Ended::Failed(why) => format!("{AN_ERROR}: {why}"),
             Ended::Drifted(why) => format!("{DRIFTED}: {why}"),
             Ended::Parked(why) => format!("{PARKED}: {why}"),
-            Ended::Panicked(why) => format!("a panic: {why}"),
+            Ended::Panicked(why) => format!("{A_PANIC}: {why}"),
             Ended::Hung(at) => format!("{NO_ANSWER}; it hung at {at}"),
         };
         Some(Difference::Answer { expected: expected.text.clone(), found })

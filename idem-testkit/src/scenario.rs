@@ -128,6 +128,10 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     ///
     /// All workers of a trial get clones of one state, so what they share must be behind an `Arc`. See
     /// [`worker_state`](Scenario::worker_state) for what they do not share.
+    ///
+    /// The plan [`Kill`](crate::plan::Plan::Kill) runs the job in a process of its own, with whose death a fake in
+    /// memory forgets what it was told. One that a later run must find as it was left, such as a bank that captures
+    /// what it has authorized, is for [`state_with`](Scenario::state_with).
     pub fn state<T>(self, make: impl Fn() -> T + Send + Sync + 'static) -> Scenario<J, D, T>
     where
         J: RunOn<D, T>,
@@ -203,9 +207,10 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
         self
     }
 
-    /// Counts an effect outside the database: charges, mails, calls.
+    /// Counts an effect outside the database: charges, mails.
     ///
-    /// `count` returns how often the effect has happened in the trial whose state it is given, as any integer.
+    /// `count` returns how often the effect has happened in the trial whose state it is given, as any integer. Count what
+    /// the callee has done, not how often it was called: a job that is right calls again under the same key after a crash.
     ///
     /// A killed process takes with it what it counted in its own memory. The plan
     /// [`Kill`](crate::plan::Plan::Kill) therefore judges an observer only where it counts outside the

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use idem_runtime::RunOn;
@@ -356,6 +356,40 @@ async fn what_only_a_destructor_tidies_up_passes_the_crash_plan_and_is_caught_by
     let failure = report.failure.expect("the lock file is found");
     assert_eq!(failure.plan, Plan::Kill);
     assert!(failure.hint.expect("there is a hint").contains("drop"));
+}
+
+/// A bank in memory, which captures what it has authorized.
+#[derive(Clone, Default)]
+struct Bank(Arc<Mutex<Vec<String>>>);
+
+impl Bank {
+    fn authorize(&self, key: String) -> String {
+        self.0.lock().unwrap().push(key.clone());
+        key
+    }
+
+    fn capture(&self, authorization: &String) -> Result<(), sqlx::Error> {
+        let is_known = self.0.lock().unwrap().contains(authorization);
+        is_known.then_some(()).ok_or_else(|| sqlx::Error::Configuration("no such authorization".into()))
+    }
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn capture(run: &mut Run<'_, Sqlite>, id: i64, #[state] bank: &Bank) -> Result<(), sqlx::Error> {
+    let authorized = run.step("authorize", async |key| Ok::<_, sqlx::Error>(bank.authorize(key))).await?;
+    run.step("capture", async |_| bank.capture(&authorized)).await?;
+    let sql = "INSERT INTO members (id) VALUES (?)";
+    run.tx_step("member", async |tx| sqlx::query(sql).bind(id).execute(&mut **tx).await.map(drop)).await
+}
+
+#[tokio::test]
+async fn a_fake_in_memory_that_died_with_its_process_is_named_in_the_hint() {
+    let scenario = Scenario::new(Capture { id: 42 }).setup(members).state(Bank::default);
+    let report = examined(&scenario, &[Plan::Crash, Plan::Kill]).await;
+    let failure = report.failure.expect("the bank of this process has authorized nothing");
+    assert_eq!(failure.plan, Plan::Kill);
+    let hint = failure.hint.expect("there is a hint");
+    assert!(hint.contains("`Scenario::state_with`"), "{hint}");
 }
 
 #[test]
