@@ -324,7 +324,7 @@ checks! {
     check_lost_ack: &[Plan::LostAck];
     /// Checks that somebody else's record answers, and the own effect is undone.
     check_rival: &[Plan::Rival];
-    /// Checks that two runs have a single effect in every order of their steps.
+    /// Checks that two runs have a single effect in every order of their steps with at most two changes of turn.
     check_interleavings: &[Plan::Interleavings];
     /// Checks that a worker that lost its claim changes nothing.
     check_zombie: &[Plan::Zombie];

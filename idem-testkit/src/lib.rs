@@ -9,7 +9,7 @@
 //! | `check_crash` | a crash at every window, then recovery. A window is an await of the run, or a side of a call of the store |
 //! | `check_lost_ack` | the answer to `COMMIT` is lost |
 //! | `check_rival` | somebody else's record appears while the job runs |
-//! | `check_interleavings` | two runs, step by step, in every order |
+//! | `check_interleavings` | two runs, step by step, in every order with at most two changes of turn |
 //! | `check_zombie` | a worker that stands still, loses its claim and wakes up |
 //! | `check_kill` | a process that is killed at every window, then recovery |
 //!

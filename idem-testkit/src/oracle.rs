@@ -51,6 +51,8 @@ pub(crate) struct Oracle {
     pub(crate) masks: Vec<Mask>,
     /// The windows of a clean run.
     pub(crate) windows: Vec<String>,
+    /// How long the slowest step of a clean run takes.
+    pub(crate) slowest_step: Duration,
     observers: Vec<String>,
     /// Observers that cannot be judged, by number.
     blind: Vec<usize>,
@@ -65,6 +67,7 @@ struct Clean {
     answer: Answer,
     record: Option<Vec<u8>>,
     windows: Vec<String>,
+    slowest_step: Duration,
 }
 
 impl Oracle {
@@ -104,6 +107,7 @@ impl Oracle {
             record: first.record,
             masks,
             windows: first.windows,
+            slowest_step: first.slowest_step.max(second.slowest_step),
             observers,
             blind: Vec::new(),
             keeps_records,
@@ -266,7 +270,7 @@ async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<O
     // At no window of this name: its windows are counted as those of a run that is to crash.
     let worker = world.worker('A', Stop::At(String::new()), Ack::Heard)?;
     let ended = worker.run().await;
-    let windows = worker.watch.windows();
+    let (windows, slowest_step) = (worker.watch.windows(), worker.watch.slowest_step());
     drop(worker);
     let answer = match ended {
         Some(Ended::Answered(answer)) => answer,
@@ -279,7 +283,7 @@ async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<O
     };
     let after = world.left().await?;
     let record = world.record().await?.map(|record| record.result);
-    Ok(Some(Clean { before, after, answer, record, windows }))
+    Ok(Some(Clean { before, after, answer, record, windows, slowest_step }))
 }
 
 /// Finds the columns in which two clean runs differ.

@@ -154,6 +154,10 @@ struct State {
     permits: usize,
     /// How many times the run has committed.
     commits: usize,
+    /// When the step began that the run is at.
+    step_began: Instant,
+    /// How long the slowest step took.
+    slowest: Duration,
     /// The run was told that another one has the key, and looks again by itself.
     is_turned_away: bool,
     /// The whole worker stands still, its heartbeat too.
@@ -167,6 +171,12 @@ impl State {
             1 + self.windows.iter().filter(|window| window.strip_prefix(&name).is_some_and(is_again)).count();
         let name = if times == 1 { name } else { format!("{name}, time {times}") };
         self.windows.push(name.clone());
+        // The awaits of the store's calls end no step.
+        if self.phase == BODY || !name.starts_with("await") {
+            let now = Instant::now();
+            self.slowest = self.slowest.max(now - self.step_began);
+            self.step_began = now;
+        }
         name
     }
 
@@ -201,6 +211,8 @@ impl Watch {
             waiting: false,
             permits: 0,
             commits: 0,
+            step_began: Instant::now(),
+            slowest: Duration::ZERO,
             is_turned_away: false,
             is_frozen: false,
         };
@@ -263,6 +275,11 @@ impl Watch {
     /// Returns the windows that the run has passed or reached.
     pub(crate) fn windows(&self) -> Vec<String> {
         self.state().windows.clone()
+    }
+
+    /// Returns how long the slowest step took from one window to the next.
+    pub(crate) fn slowest_step(&self) -> Duration {
+        self.state().slowest
     }
 
     /// Returns the window that the run was at last.

@@ -2,13 +2,27 @@
 
 #![cfg(all(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 
-use std::sync::{Arc, Mutex, PoisonError};
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the broken stores of the conformance suite, of which one kind is used"
+)]
+mod faults;
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use idem_runtime::StoreError;
 use idem_runtime::prelude::*;
+use idem_runtime::store::{Begun, Claim, Database};
+use idem_testkit::lab::LabDatabase;
 use idem_testkit::plan::Plan;
-use idem_testkit::report::Report;
-use idem_testkit::{Lab, Scenario, SetUpError, check_single_effect};
+use idem_testkit::report::{Difference, Report};
+use idem_testkit::{Lab, Scenario, SetUpError, check_single_effect, examine};
 use sqlx::AssertSqlSafe;
+
+use self::faults::{BrokenStore, Fault, Good};
 
 macro_rules! orders_on {
     ($module:ident, $db:ident, id: $id:literal, now: $now:literal, skipped: $skipped:expr) => {
@@ -78,6 +92,37 @@ macro_rules! orders_on {
                 Ok(number)
             }
 
+            /// Charges unless that was done: who stands in between does not see who comes meanwhile.
+            #[idempotent(key = customer, lock = none)]
+            async fn charge_unseen(
+                _: &mut Tx<'_, $db>,
+                customer: i64,
+                #[state] provider: &Provider,
+            ) -> Result<i64, sqlx::Error> {
+                if provider.charges() == 0 {
+                    provider.send().await?;
+                }
+                Ok(customer)
+            }
+
+            #[tokio::test]
+            async fn a_race_behind_a_slow_begin_is_found() {
+                if !<$db as LabDatabase>::MANY_WRITERS {
+                    return;
+                }
+                let scenario = Scenario::new(ChargeUnseen { customer: 7 })
+                    .state(Provider::default)
+                    .observe("charges", Provider::charges)
+                    .store(|good| Arc::new(BrokenStore { good, fault: Arc::new(BeginsSlowly) }));
+                let report = examine(&scenario, &[Plan::Interleavings]).await.expect("the scenario is sound");
+                let Some(report) = report else { return };
+                let failure = report.failure.as_ref().expect("both runs charge");
+                let effects =
+                    Difference::Effects { observer: String::from("charges"), expected: 1, found: 2 };
+                assert!(failure.differences.contains(&effects), "{report}");
+                println!("{report}");
+            }
+
             #[tokio::test]
             async fn a_leased_job_passes_every_plan() {
                 let scenario = Scenario::new(Fulfil { customer: 7, number: 1 })
@@ -121,6 +166,17 @@ macro_rules! orders_on {
             }
         }
     };
+}
+
+/// Takes longer to begin than a step of a quick job may that waits for another run, as a server far away does.
+struct BeginsSlowly;
+
+#[async_trait]
+impl<D: Database> Fault<D> for BeginsSlowly {
+    async fn begin(&self, good: &Good<D>, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        good.begin(claim).await
+    }
 }
 
 /// Somebody elsewhere, who charges once for every key.

@@ -17,12 +17,18 @@ use crate::subject::Subject;
 use crate::watch::{Ack, Step, Stop};
 use crate::world::{Ended, World};
 
-/// How long a step may take before it counts as waiting for the other run.
+/// How long a step may take at least before it counts as waiting for the other run.
 const PATIENCE: Duration = Duration::from_millis(15);
 
 /// The same for leased runs, which say that another run has their key, so that a slow one is not taken for one that
 /// waits.
 const LEASED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The same while the other run has not begun or is over, so that there is nothing to wait for.
+const PATIENCE_ALONE: Duration = Duration::from_secs(2);
+
+/// How many times as long as the slowest step of a clean run it may take at least.
+const PATIENCE_STEPS: u32 = 2;
 
 /// The most schedules that are tried on one job.
 const MOST: usize = 400;
@@ -32,8 +38,7 @@ pub(crate) async fn run<D: LabDatabase>(
     oracle: &Oracle,
     only: Option<&str>,
 ) -> Result<Went, Trouble> {
-    let bound = String::from("every order with at most 2 changes of turn");
-    let mut went = Went { bound: Some(bound), ..Went::default() };
+    let mut went = Went { bound: Some(bound(0)), ..Went::default() };
     let only = match only.map(parse) {
         Some(None) => return Ok(went),
         Some(Some(schedule)) => Some(schedule),
@@ -44,6 +49,7 @@ pub(crate) async fn run<D: LabDatabase>(
         false => &[Before::Nothing],
     };
     let last = oracle.windows.len() + 2;
+    let mut waits = 0;
     for &before in before {
         for a in 0..=last {
             let mut a_is_far_enough = false;
@@ -58,10 +64,12 @@ pub(crate) async fn run<D: LabDatabase>(
                 }
                 let Some(world) = World::new(subject).await? else { return Ok(went) };
                 let took = match before {
-                    Before::Nothing => take_turns(&world, a, b).await?,
-                    Before::AThird => after_a_third(&world, a, b).await?,
+                    Before::Nothing => take_turns(&world, oracle, before, a, b).await?,
+                    Before::AThird => after_a_third(&world, oracle, a, b).await?,
                 };
                 went.hit += 1;
+                waits += usize::from(took.waits);
+                went.bound = Some(bound(waits));
                 // The third run has done nothing, so nobody is in doubt.
                 let differences = judge(&world, oracle, &took.ended).await?;
                 if !differences.is_empty() {
@@ -90,6 +98,15 @@ pub(crate) async fn run<D: LabDatabase>(
     }
     went.windows = went.hit;
     Ok(went)
+}
+
+/// Says how far the plan goes, and where a turn was over early.
+fn bound(waits: usize) -> String {
+    let every = "every order with at most 2 changes of turn";
+    match waits {
+        0 => every.to_owned(),
+        waits => format!("{every}, {waits} of them cut short where a run waited for the other"),
+    }
 }
 
 /// What has happened before the two runs begin.
@@ -126,10 +143,17 @@ struct Turns {
     stood_at: [String; 2],
     got_no_further: [bool; 2],
     was_over: [bool; 2],
+    /// A run waited for the other one before its turn was over.
+    waits: bool,
 }
 
 /// The same when a run was cut off with the key, before its body began.
-async fn after_a_third<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize) -> Result<Turns, Trouble> {
+async fn after_a_third<D: LabDatabase>(
+    world: &World<'_, D>,
+    oracle: &Oracle,
+    a: usize,
+    b: usize,
+) -> Result<Turns, Trouble> {
     let third = world.worker('C', Stop::At(String::from(CLAIMED)), Ack::Heard)?;
     if third.run().await.is_some() {
         return Err(Trouble::Store(String::from("a leased run ended without a claim")));
@@ -137,25 +161,38 @@ async fn after_a_third<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize)
     drop(third);
     // It frees the key in a task of its own.
     world.settle().await;
-    take_turns(world, a, b).await
+    take_turns(world, oracle, Before::AThird, a, b).await
 }
 
 /// Lets A take `a` steps, B `b` steps, A all others, and then B.
-async fn take_turns<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize) -> Result<Turns, Trouble> {
+async fn take_turns<D: LabDatabase>(
+    world: &World<'_, D>,
+    oracle: &Oracle,
+    before: Before,
+    a: usize,
+    b: usize,
+) -> Result<Turns, Trouble> {
     let workers =
         [world.worker('A', Stop::Everywhere, Ack::Heard)?, world.worker('B', Stop::Everywhere, Ack::Heard)?];
     let mut runs = [workers[0].start(), workers[1].start()];
     let mut ended: [Option<Ended>; 2] = [None, None];
     let mut stood_at = [String::new(), String::new()];
     let mut got_no_further = [false, false];
-    let patience = if world.subject.is_leased() { LEASED_PATIENCE } else { PATIENCE };
+    let mut waits = false;
     for (n, steps) in [(0, a), (1, b)] {
+        let is_alone = before == Before::Nothing && (n == 0 || a == 0 || ended[0].is_some());
+        let at_least = match world.subject.is_leased() {
+            _ if is_alone => PATIENCE_ALONE,
+            true => LEASED_PATIENCE,
+            false => PATIENCE,
+        };
+        let patience = at_least.max(oracle.slowest_step * PATIENCE_STEPS);
         for _ in 0..steps {
             match workers[n].watch.step(&mut runs[n], patience).await {
                 Step::Window(_) => {}
                 Step::Blocked => {
                     workers[n].watch.note("waits");
-                    got_no_further[n] = true;
+                    (got_no_further[n], waits) = (true, true);
                     break;
                 }
                 Step::Ended(ran) => {
@@ -189,7 +226,7 @@ async fn take_turns<D: LabDatabase>(world: &World<'_, D>, a: usize, b: usize) ->
     for ended in ended.into_iter().flatten() {
         answers.push(world.deliver_again(ended, 'R').await?);
     }
-    Ok(Turns { ended: answers, stood_at, got_no_further, was_over })
+    Ok(Turns { ended: answers, stood_at, got_no_further, was_over, waits })
 }
 
 /// Reads a schedule such as `A3B2`.

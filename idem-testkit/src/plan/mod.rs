@@ -39,7 +39,7 @@ pub enum Plan {
     LostAck,
     /// Somebody else's record appears while the job runs.
     Rival,
-    /// Two runs, step by step, in every order.
+    /// Two runs, step by step, in every order with at most two changes of turn.
     Interleavings,
     /// A worker that stands still, loses its claim and wakes up.
     Zombie,
