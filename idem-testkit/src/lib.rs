@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `check_repeat` | the same run again and again |
 //! | `check_concurrent` | many runs at once |
-//! | `check_crash` | a crash at every window, then recovery. A window is an await of the run, or a side of a call of the store |
+//! | `check_crash` | a crash at every window, then recovery. A window is an await of the run, or a side of a call of the store. At the first await of the body the next run crashes too |
 //! | `check_lost_ack` | the answer to `COMMIT` is lost |
 //! | `check_rival` | somebody else's record appears while the job runs |
 //! | `check_interleavings` | two runs, step by step, in every order with at most two changes of turn |

@@ -1,4 +1,7 @@
 //! A crash at every window of a run: a deploy, a dropped future, an aborted task.
+//!
+//! At the first await of the body the run after it crashes as well: what a job does in its third attempt shows nowhere
+//! else.
 
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::subject::Subject;
-use crate::watch::{Ack, Stop, slug};
+use crate::watch::{Ack, BODY, Stop, slug};
 use crate::world::World;
 
 /// How long unrelated work may take after a crash.
@@ -20,6 +23,9 @@ pub(crate) async fn run<D: LabDatabase>(
     only: Option<&str>,
 ) -> Result<Went, Trouble> {
     let mut went = Went::default();
+    if let Some(window) = only.and_then(|only| only.strip_prefix(TWICE)) {
+        return twice(subject, oracle, window, went).await;
+    }
     let mut windows = Windows::of(oracle);
     while let Some(window) = windows.next(only) {
         let Some(world) = World::new(subject).await? else { break };
@@ -47,6 +53,44 @@ pub(crate) async fn run<D: LabDatabase>(
         }
     }
     (went.windows, went.hit) = windows.count();
+    let body = format!("await 1 of {BODY}");
+    if only.is_none() && went.wrong.is_none() && oracle.windows.contains(&body) {
+        return twice(subject, oracle, &body, went).await;
+    }
+    Ok(went)
+}
+
+/// What a schedule begins with in which two runs crash.
+const TWICE: &str = "twice-";
+
+/// Lets two runs crash at a window, one after the other.
+async fn twice<D: LabDatabase>(
+    subject: &dyn Subject<D>,
+    oracle: &Oracle,
+    window: &str,
+    mut went: Went,
+) -> Result<Went, Trouble> {
+    let Some(world) = World::new(subject).await? else { return Ok(went) };
+    for name in ['A', 'B'] {
+        let worker = world.worker(name, Stop::At(window.to_owned()), Ack::Heard)?;
+        if worker.run().await.is_some() {
+            // Whoever comes second may park, or have another way to go.
+            return Ok(went);
+        }
+        drop(worker);
+        if subject.is_leased() {
+            world.settle().await;
+            world.let_leases_lapse().await;
+        }
+    }
+    (went.windows, went.hit) = (went.windows + 1, went.hit + 1);
+    let recovered = world.recover_after_a_death('C').await?;
+    let differences = judge_in_doubt(&world, oracle, &[recovered]).await?;
+    if !differences.is_empty() {
+        let what = format!("the worker crashed twice, at {window}, and the job ran again");
+        let schedule = format!("{TWICE}{}", slug(window));
+        went.wrong = Some(wrong(world, schedule, what, differences));
+    }
     Ok(went)
 }
 

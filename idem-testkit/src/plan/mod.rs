@@ -33,7 +33,7 @@ pub enum Plan {
     Repeat,
     /// Many runs at once.
     Concurrent,
-    /// A crash at every window, then recovery.
+    /// A crash at every window, then recovery; at one window two crashes.
     Crash,
     /// The answer to COMMIT is lost.
     LostAck,

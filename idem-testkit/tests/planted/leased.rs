@@ -127,6 +127,12 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "what a step returns",
         scenario: charged(EnqueueAVariable { id: 42 }),
     }
+    a_guard_against_poison_that_says_done {
+        what: "the third attempt is taken for one that will never succeed, and answered as if the work were done",
+        origin: "sidekiq's poison pill, que-rb's maximum of retries: a job that two deploys cut off is dropped as done",
+        plan: Crash, at: "crashed twice", hint: "takes for done what is not",
+        scenario: charged(GiveUpAsDone { id: 42 }),
+    }
     a_step_that_depends_on_the_world {
         what: "a step is taken only if the provider has no charge yet, so whoever resumes comes to other steps",
         origin: "airbyte#13973, PostHog PR#60956: one call that is not there any more, and the workflow is stuck",
@@ -393,6 +399,19 @@ async fn enqueue_a_variable(
 async fn mail_receipt(id: i64, receipt: u32) -> Result<(), sqlx::Error> {
     let _ = (id, receipt);
     Ok(())
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn give_up_as_done(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    if run.attempt() > 2 {
+        return Ok(());
+    }
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

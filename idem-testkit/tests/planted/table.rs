@@ -85,6 +85,10 @@ const NOT_FOUND: &[(&str, &str)] = &[
          that observers count",
     ),
     (
+        "a guard that takes a job for done after three attempts or more",
+        "one trial crashes a job twice, none more often",
+    ),
+    (
         "a body that blocks its thread for longer than its lease",
         "the workers of a trial share a thread, so nobody takes the key meanwhile",
     ),
