@@ -69,6 +69,7 @@ impl<D: Database> Store<D> for WatchedStore<D> {
             Ok(Begun::Open { found: Found::Absent, .. }) => self.watch.note("finds no record"),
             Ok(Begun::Open { found: Found::NoRow, .. }) => self.watch.note("finds no business row"),
             Ok(Begun::Busy) => self.watch.note("the key is held by another run"),
+            Ok(Begun::RowBusy) => self.watch.note("the business row is held by another transaction"),
             Err(error) => self.watch.note(format!("BEGIN fails: {error}")),
         }
         // From here on the transaction is a local of this function: a run that ends at this window drops it.
@@ -80,7 +81,7 @@ impl<D: Database> Store<D> for WatchedStore<D> {
                 let watch = Arc::clone(&self.watch);
                 Begun::Open { tx: Box::new(WatchedTx { inner: tx, watch }), found }
             }
-            Begun::Busy => Begun::Busy,
+            held @ (Begun::Busy | Begun::RowBusy) => held,
         })
     }
 

@@ -77,7 +77,7 @@ async fn begin_step<D: SqlDatabase>(store: &dyn Store<D>, key: &Key) -> Box<dyn 
         Claim { key, lock: KeyLock::None, wait: Duration::ZERO, records: false, row: None, undo: false };
     match store.begin(&claim).await.unwrap() {
         Begun::Open { tx, .. } => tx,
-        Begun::Busy => panic!("no lock was asked for"),
+        Begun::Busy | Begun::RowBusy => panic!("no lock was asked for"),
     }
 }
 

@@ -72,8 +72,9 @@ __codes! {
     pub enum Code with "";
 
     Busy "busy":
-        "Another run has the key, and this one has waited for as long as the job's `on_busy` says. This run has done nothing.",
-        "Run the job again later: `Error::is_retryable` is `true`, but for `on_busy = skip`, which leaves the work to the other run. \
+        "Another run has the key, or another transaction the row of `lock = row(table.column = argument)`, and this run has waited for as long as the job's `on_busy` says. \
+         It has done nothing.",
+        "Run the job again later: `Error::is_retryable` is `true`, but for a key that is held and `on_busy = skip`, which leaves the work to the other run. \
          Wait longer with `on_busy = wait(\"30s\")`; let an engine deliver the task again with `on_busy = reschedule(\"5s\")`.";
     KeyReused "key_reused":
         "The key has been used with other arguments: what is recorded for it has another fingerprint. The job did not run, and the record is as it was.",

@@ -43,7 +43,7 @@ pub enum Error<E> {
     /// `replay(...)` declares the error final: then it was recorded, and this may be its replay.
     #[error(transparent)]
     Job(E),
-    /// Another run holds the key.
+    /// Another run holds the key, or another transaction the business row of `lock = row(table.column = arg)`.
     #[error(transparent)]
     Busy(Busy),
     /// The key was used before with other arguments.
@@ -126,7 +126,7 @@ impl<E> From<StoreError> for Error<E> {
     }
 }
 
-/// Another run holds the key.
+/// Another run holds the key, or another transaction the business row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Busy {
@@ -136,8 +136,11 @@ pub struct Busy {
     pub key: String,
     /// How long this run waited.
     pub waited: Duration,
-    /// Whether the job leaves the work to the other run (`on_busy = skip`): then there is nothing to retry.
+    /// Whether the job leaves the work to the other run (`on_busy = skip`): then there is nothing to retry. Only of a
+    /// key: who holds a row need not be a run of this work.
     pub skipped: bool,
+    /// The table of `lock = row(table.column = arg)`, where not the key is held but the row.
+    pub row_of: Option<&'static str>,
     /// When to deliver the job again, counted from now (`on_busy = reschedule("5s")`).
     pub again_in: Option<Duration>,
 }
@@ -145,21 +148,27 @@ pub struct Busy {
 impl Busy {
     /// Returns what it says, without its code.
     pub(crate) fn says(&self) -> String {
-        let Busy { job, key, waited, skipped, again_in } = self;
+        let Busy { job, key, waited, skipped, row_of, again_in } = self;
         let then = if let Some(again_in) = again_in {
             format!("; nothing was done; deliver it again in {again_in:?}")
         } else if *skipped {
             String::from("; that run does the work, and this one has done nothing")
         } else if waited.is_zero() {
-            String::from(
-                "; nothing was done; run it again when that run has ended, or wait with `on_busy = wait(\"10s\")`",
+            let other = if row_of.is_some() { "transaction" } else { "run" };
+            format!(
+                "; nothing was done; run it again when that {other} has ended, or wait with `on_busy = wait(\"10s\")`"
             )
         } else {
             format!(
                 " and did not end within {waited:?}; nothing was done; run it again later, or write a longer `on_busy = wait(...)`"
             )
         };
-        format!("job `{job}` is running for key `{key}`{then}")
+        match row_of {
+            None => format!("job `{job}` is running for key `{key}`{then}"),
+            Some(table) => format!(
+                "job `{job}` cannot lock its row of `{table}` for key `{key}`: another transaction has it{then}"
+            ),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ fn example(code: Code) -> (String, Option<Code>) {
             key: key(),
             waited: Duration::ZERO,
             skipped: false,
+            row_of: None,
             again_in: None,
         })),
         Code::KeyReused => of(Error::KeyReused(KeyReused {

@@ -68,6 +68,7 @@ where
                     None => Err(self.call.busy(wait).into()),
                 };
             }
+            Begun::RowBusy => return Err(self.call.row_busy(wait).into()),
         };
         match found {
             Found::Record(record) => {
@@ -222,7 +223,7 @@ where
             Claim { row: None, undo: false, wait: Duration::from_secs(10), ..self.claim(Duration::ZERO) };
         match self.context.store.begin(&claim).await {
             Err(error) => Err(unknown(Some(error))),
-            Ok(Begun::Busy) => Err(unknown(None)),
+            Ok(Begun::Busy | Begun::RowBusy) => Err(unknown(None)),
             Ok(Begun::Open { tx, found }) => {
                 release(tx);
                 match found {

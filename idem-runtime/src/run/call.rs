@@ -227,13 +227,32 @@ impl<'a, J: Job> Call<'a, J> {
 
     pub(super) fn busy(&self, waited: Duration) -> Error<J::Error> {
         let skipped = J::SPEC.on_busy == OnBusy::Skip;
+        info!(job = J::SPEC.name, key = self.key.readable(), skipped, "duplicate: another run holds the key");
+        Error::Busy(Busy { skipped, ..self.held(waited) })
+    }
+
+    /// The business row is held. Whoever holds it need not do this work, so nothing is left to it.
+    pub(super) fn row_busy(&self, waited: Duration) -> Error<J::Error> {
+        let table = match J::SPEC.lock {
+            Lock::BusinessRow { table, .. } => table,
+            Lock::Row | Lock::Advisory | Lock::None | Lock::Lease(_) => "",
+        };
+        info!(
+            job = J::SPEC.name,
+            key = self.key.readable(),
+            table,
+            "another transaction holds the business row"
+        );
+        Error::Busy(Busy { row_of: Some(table), ..self.held(waited) })
+    }
+
+    fn held(&self, waited: Duration) -> Busy {
         let again_in = match J::SPEC.on_busy {
             OnBusy::Reschedule(again_in) => Some(again_in),
             OnBusy::Wait(_) | OnBusy::Skip | OnBusy::Error => None,
         };
-        info!(job = J::SPEC.name, key = self.key.readable(), skipped, "duplicate: another run holds the key");
         let key = self.key.readable().to_owned();
-        Error::Busy(Busy { job: J::SPEC.name, key, waited, skipped, again_in })
+        Busy { job: J::SPEC.name, key, waited, skipped: false, row_of: None, again_in }
     }
 
     pub(super) fn timeout(&self, limit: Duration) -> Error<J::Error> {

@@ -135,7 +135,7 @@ impl<'r, D: Database> Run<'r, D> {
         };
         let mut tx = match core.store.begin(&claim).await {
             Ok(Begun::Open { tx, .. }) => tx,
-            Ok(Begun::Busy) => {
+            Ok(Begun::Busy | Begun::RowBusy) => {
                 let text = format!(
                     "step `{}` could not begin its transaction, and was not taken; run the job again",
                     place.name

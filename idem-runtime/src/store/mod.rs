@@ -82,7 +82,8 @@ pub trait Store<D: Database>: LeaseStore + QueueStore<D> + ScheduleStore + Opera
 
     /// Opens a transaction, locks the key and reads what is recorded for it.
     ///
-    /// The lock is held until the transaction ends, however it ends. The read happens under it.
+    /// The lock is held until the transaction ends, however it ends. The read happens under it. The business row is
+    /// locked only by who has the key: a begin that ends as [`Busy`](Begun::Busy) must not be in a run's way.
     async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<D>, StoreError>;
 
     /// Deletes records that have expired, looking at no more than `limit` of those after `cursor`.
@@ -201,8 +202,11 @@ pub enum Begun<D: Database> {
         /// What is recorded for the key.
         found: Found,
     },
-    /// Another transaction held the lock all the time.
+    /// Another transaction held the lock of the key all the time: a run of this very key.
     Busy,
+    /// The key was to be had, but another transaction held the business row all the time. It may be that of a run of
+    /// another key, or of somebody who knows nothing of idem.
+    RowBusy,
 }
 
 impl<D: Database> fmt::Debug for Begun<D> {
@@ -210,6 +214,7 @@ impl<D: Database> fmt::Debug for Begun<D> {
         match self {
             Begun::Open { found, .. } => f.debug_struct("Open").field("found", found).finish_non_exhaustive(),
             Begun::Busy => f.write_str("Busy"),
+            Begun::RowBusy => f.write_str("RowBusy"),
         }
     }
 }

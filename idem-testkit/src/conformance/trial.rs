@@ -208,6 +208,7 @@ pub(super) async fn begin<D: Database>(
     match store.begin(&claim).await? {
         Begun::Open { tx, found } => Ok((tx, found)),
         Begun::Busy => Err(format!("the key was busy for {:?}", claim.wait).into()),
+        Begun::RowBusy => Err(format!("the business row was busy for {:?}", claim.wait).into()),
     }
 }
 

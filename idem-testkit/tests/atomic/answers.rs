@@ -126,6 +126,31 @@ macro_rules! tests {
             assert_eq!((effects(&lab).await, world.bodies()), (0, 0));
         }
 
+        /// Whoever holds the row does other work, so there is nobody to leave this one to.
+        #[tokio::test]
+        async fn a_run_leaves_nothing_to_whoever_holds_its_row() {
+            use sqlx::Connection as _;
+
+            if <Db as crate::answers::Waits>::WAITING.is_none() {
+                return;
+            }
+            let Some(lab) = lab().await else { return };
+            let idem = idem(&lab, &world()).await;
+            idem.enrol::<ChargeRowOrSkip>().await.unwrap();
+            let mut other = lab.connect().await;
+            let mut by_hand = other.begin().await.unwrap();
+            let sql = "UPDATE payments SET charge = 'by hand' WHERE id = 42";
+            sqlx::query(sql).execute(&mut *by_hand).await.unwrap();
+            let error = charge_row_or_skip(&idem, 42).await.unwrap_err();
+            assert!(error.is_retryable(), "{error}");
+            let Error::Busy(busy) = &error else { panic!("{error}") };
+            assert_eq!((busy.skipped, busy.row_of), (false, Some("payments")));
+            assert!(error.to_string().contains("another transaction has it; nothing was done"), "{error}");
+            by_hand.commit().await.unwrap();
+            assert!(charge_row_or_skip(&idem, 42).await.unwrap().is_executed());
+            assert_eq!(effects(&lab).await, 1);
+        }
+
         #[tokio::test]
         async fn a_business_row_that_does_not_exist_is_named() {
             let Some(lab) = lab().await else { return };

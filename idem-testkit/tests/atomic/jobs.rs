@@ -196,6 +196,15 @@ macro_rules! define_jobs {
             Ok(receipt)
         }
 
+        /// The same with the business row.
+        #[idempotent(key = payment, lock = row(payments.id = payment), on_busy = skip)]
+        pub(crate) async fn charge_row_or_skip(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+        ) -> Result<Receipt, sqlx::Error> {
+            effect(tx, payment).await
+        }
+
         /// The same for runs that wait a moment.
         #[idempotent(key = payment, on_busy = wait("150ms"))]
         pub(crate) async fn charge_or_wait(

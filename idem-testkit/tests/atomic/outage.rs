@@ -276,6 +276,22 @@ mod postgres_server {
         Ok(())
     }
 
+    /// A limit on statements says nothing of who holds what.
+    #[tokio::test]
+    async fn a_begin_that_is_cut_off_is_not_skipped() {
+        let Some(lab) = lab().await else { return };
+        let options = lab.options().options([("statement_timeout", "100ms")]);
+        let idem =
+            idem_on(PgPoolOptions::new().connect_lazy_with(options), &Arc::new(World::default())).await;
+        idem.enrol::<ChargeRowOrSkip>().await.unwrap();
+        let mut other = lab.connect().await;
+        sqlx::raw_sql("BEGIN; LOCK TABLE payments").execute(&mut other).await.unwrap();
+        let error = charge_row_or_skip(&idem, 42).await.unwrap_err();
+        assert!(error.is_retryable() && matches!(error, Error::Store(_)), "{error}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        assert!(charge_row_or_skip(&idem, 42).await.unwrap().is_executed());
+    }
+
     #[tokio::test]
     async fn the_bodys_own_lock_timeout_is_left_alone() {
         let Some(lab) = lab().await else { return };

@@ -313,7 +313,7 @@ impl<D: Database> Store<D> for BrokenStore<D> {
 
     async fn begin(&self, claim: &Claim<'_>) -> Result<Begun<D>, StoreError> {
         Ok(match self.fault.begin(&self.good, claim).await? {
-            Begun::Busy => Begun::Busy,
+            held @ (Begun::Busy | Begun::RowBusy) => held,
             Begun::Open { tx, found } => {
                 let (good, fault) = (Arc::clone(&self.good), Arc::clone(&self.fault));
                 Begun::Open { tx: Box::new(BrokenTx { tx: Some(tx), good, fault }), found }

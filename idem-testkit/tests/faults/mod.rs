@@ -221,9 +221,9 @@ impl<D: Database> Fault<D> for LocksEverything {
         let parts = KeyParts::of("the one lock").expect("it is not blank");
         let all = Key::new("all", "all", &parts);
         Ok(match good.begin(&Claim { key: &all, row: None, ..*claim }).await? {
-            Begun::Busy => Begun::Busy,
+            held @ (Begun::Busy | Begun::RowBusy) => held,
             Begun::Open { tx: lock, .. } => match good.begin(claim).await? {
-                Begun::Busy => Begun::Busy,
+                held @ (Begun::Busy | Begun::RowBusy) => held,
                 Begun::Open { tx, found } => {
                     Begun::Open { tx: Box::new(WithLock { tx, _lock: lock }), found }
                 }
@@ -720,7 +720,9 @@ pub(super) async fn open<D: Database>(
     let claim = Claim { key, lock, wait: Duration::from_secs(5), records: true, row: None, undo: false };
     match good.begin(&claim).await? {
         Begun::Open { tx, .. } => Ok(tx),
-        Begun::Busy => Err(StoreError::new(StoreErrorKind::Conflict, "the key is busy").temporary()),
+        Begun::Busy | Begun::RowBusy => {
+            Err(StoreError::new(StoreErrorKind::Conflict, "the key is busy").temporary())
+        }
     }
 }
 

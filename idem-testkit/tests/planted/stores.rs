@@ -278,7 +278,7 @@ impl Fault<Sqlite> for Overwrites {
     async fn begin(&self, good: &Good<Sqlite>, claim: &Claim<'_>) -> Result<Begun<Sqlite>, StoreError> {
         Ok(match good.begin(claim).await? {
             Begun::Open { tx, .. } => Begun::Open { tx, found: Found::Absent },
-            Begun::Busy => Begun::Busy,
+            held @ (Begun::Busy | Begun::RowBusy) => held,
         })
     }
 
@@ -371,7 +371,7 @@ impl Fault<Sqlite> for RecordsFirst {
     async fn begin(&self, good: &Good<Sqlite>, claim: &Claim<'_>) -> Result<Begun<Sqlite>, StoreError> {
         let (tx, found) = match good.begin(claim).await? {
             Begun::Open { tx, found } => (tx, found),
-            Begun::Busy => return Ok(Begun::Busy),
+            held @ (Begun::Busy | Begun::RowBusy) => return Ok(held),
         };
         if found != Found::Absent {
             return Ok(Begun::Open { tx, found });
@@ -392,7 +392,7 @@ impl Fault<Sqlite> for RecordsFirst {
         recorded.await.expect("the task does not panic")?;
         Ok(match good.begin(claim).await? {
             Begun::Open { tx, .. } => Begun::Open { tx, found: Found::Absent },
-            Begun::Busy => Begun::Busy,
+            held @ (Begun::Busy | Begun::RowBusy) => held,
         })
     }
 

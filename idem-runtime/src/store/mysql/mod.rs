@@ -260,7 +260,7 @@ impl Store<MySql> for MySqlStore {
                         let end = self.statements.rollback_row(lock, claim.wait);
                         message(&mut connection, end).await.map_err(failed)?;
                         connection.give_back();
-                        return Ok(Begun::Busy);
+                        return Ok(Begun::RowBusy);
                     }
                     Err(error) => return Err(failed(error)),
                 }

@@ -151,6 +151,35 @@ impl PostgresStore {
         script.send(connection).await
     }
 
+    /// Ends a transaction that could not lock all that it had to, and tells which lock was held.
+    async fn given_up(
+        &self,
+        mut connection: Leased<Postgres>,
+        claim: &Claim<'_>,
+    ) -> Result<Begun<Postgres>, sqlx::Error> {
+        let number = self.lock_in(connection.session(), claim).number;
+        let begun = match claim.row {
+            None => {
+                message(&mut connection, "ROLLBACK").await?;
+                Begun::Busy
+            }
+            // What does not wait asks for the row only where it has the key.
+            Some(_) if claim.wait.is_zero() || claim.lock == KeyLock::None => {
+                message(&mut connection, "ROLLBACK").await?;
+                Begun::RowBusy
+            }
+            // Of a message that has failed nobody sees how far it came. If the key is free now, it was had.
+            Some(_) => {
+                let sql = format!("ROLLBACK; SELECT pg_try_advisory_xact_lock({number}) AS idem_locked");
+                let rows = message(&mut connection, sql).await?;
+                let is_free = rows.last().map_or(Ok(false), |row| row.try_get::<bool, _>("idem_locked"))?;
+                if is_free { Begun::RowBusy } else { Begun::Busy }
+            }
+        };
+        connection.give_back();
+        Ok(begun)
+    }
+
     fn stop_preparing(&self, error: &sqlx::Error) {
         info!(%error, "prepared statements do not stay with their session here; going on without them");
         self.unprepared.store(true, Ordering::Relaxed);
@@ -366,10 +395,9 @@ impl Store<Postgres> for PostgresStore {
                     connection.session().claimed = None;
                     continue;
                 }
-                Err(error) if is_lock_timeout(&error) => {
-                    message(&mut connection, "ROLLBACK").await.map_err(failed)?;
-                    connection.give_back();
-                    return Ok(Begun::Busy);
+                // Where there is no row, nothing that was sent waits for a lock of idem's.
+                Err(error) if claim.row.is_some() && is_wait_over(&error, claim) => {
+                    return self.given_up(connection, claim).await.map_err(failed);
                 }
                 Err(error) => return Err(failed(error)),
             };
@@ -387,10 +415,8 @@ impl Store<Postgres> for PostgresStore {
                     let read = read_rows(&rows, claim).map_err(failed)?;
                     Ok(self.open(connection, claim, read))
                 }
-                Err(error) if is_lock_timeout(&error) => {
-                    message(&mut connection, "ROLLBACK").await.map_err(failed)?;
-                    connection.give_back();
-                    Ok(Begun::Busy)
+                Err(error) if is_wait_over(&error, claim) => {
+                    self.given_up(connection, claim).await.map_err(failed)
                 }
                 Err(error) => Err(failed(error)),
             };
@@ -511,6 +537,16 @@ fn is_prepared_elsewhere(error: &sqlx::Error) -> bool {
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
     // The second is the session's own limit on a statement.
     matches!(sqlstate(error).as_deref(), Some("55P03" | "57014"))
+}
+
+/// Tells whether a begin has ended because a lock was not to be had in time.
+///
+/// A begin that does not wait is cut off by a limit on its statements, or by hand, for reasons that say nothing of a lock.
+fn is_wait_over(error: &sqlx::Error, claim: &Claim<'_>) -> bool {
+    match claim.wait.is_zero() {
+        true => sqlstate(error).as_deref() == Some("55P03"),
+        false => is_lock_timeout(error),
+    }
 }
 
 /// Writes a duration as PostgreSQL's `lock_timeout` takes it; never zero, which would mean for ever.

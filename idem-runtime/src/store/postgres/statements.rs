@@ -104,7 +104,13 @@ impl Statements {
                     script.call(&self.try_lock, &[&Quoted(lock.number)]);
                 }
                 self.push_get(script, claim);
-                self.push_row(script, claim, row, " NOWAIT");
+                // The key is asked for again, which is free for who has it: a run that has not must leave the row to
+                // the one that has, or each would find the other in its way.
+                let has_key = match key_lock {
+                    KeyLock::Key => format!(" AND (SELECT pg_try_advisory_xact_lock({}))", lock.number),
+                    KeyLock::None => String::new(),
+                };
+                self.push_row(script, claim, row, &has_key, " NOWAIT");
             }
             // With a business row the locks are taken in one order by everybody, key before row, so
             // that two runs cannot wait for each other.
@@ -218,14 +224,21 @@ impl Statements {
         }
         self.push_get(script, claim);
         if let Some(row) = claim.row {
-            self.push_row(script, claim, row, "");
+            self.push_row(script, claim, row, "", "");
         }
         // The body runs under the timeout that the session came with.
         script.push(format_args!("SET LOCAL lock_timeout='{}';", lock.lock_timeout));
     }
 
-    /// Locks the business row, unless a record answers.
-    fn push_row(&self, script: &mut Script, claim: &Claim<'_>, row: RowLock<'_>, nowait: &str) {
+    /// Locks the business row, unless a record answers or `has_key` says otherwise.
+    fn push_row(
+        &self,
+        script: &mut Script,
+        claim: &Claim<'_>,
+        row: RowLock<'_>,
+        has_key: &str,
+        nowait: &str,
+    ) {
         let RowLock { table, column, value } = row;
         let value = match value {
             RowValue::Int(value) => format!("'{value}'"),
@@ -241,7 +254,7 @@ impl Statements {
             false => String::new(),
         };
         script.push(format_args!(
-            "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value}{unrecorded} FOR UPDATE{nowait};"
+            "SELECT 1 AS idem_row FROM {table} WHERE {column} = {value}{unrecorded}{has_key} FOR UPDATE{nowait};"
         ));
     }
 }

@@ -114,7 +114,7 @@ async fn runs_alone<D: Database>(trial: &Trial<D>, (mut tx, found): Opened<D>, u
 async fn ensure_held<D: Database>(trial: &Trial<D>, key: &Key) -> Outcome {
     match trial.one.begin(&Claim { wait: Duration::ZERO, ..claim(key) }).await {
         Ok(Begun::Busy) => Ok(()),
-        Ok(Begun::Open { found, .. }) => Err(format!("a key that is held was opened, with {found:?}").into()),
+        Ok(begun) => Err(format!("a begin of a key that is held ended as {begun:?}").into()),
         Err(error) if error.is_temporary() && !trial.tells_busy => Ok(()),
         Err(error) => Err(format!("a held key is no error, but: {error}").into()),
     }

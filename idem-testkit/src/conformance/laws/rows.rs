@@ -31,8 +31,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             runs_of_one_row_take_turns,
-            "A run of another key with the same business row is busy while the row is held, and runs after \
-             it.",
+            "A run of another key with the same business row is told that the row is busy while it is held, and \
+             runs after it; a run whose own key is held is told of the key, and leaves the row alone.",
             needs BusinessRows
         ),
         law!(
@@ -120,10 +120,21 @@ async fn runs_of_one_row_take_turns<D: Database>(trial: Trial<D>) -> Outcome {
     for wait in [Duration::ZERO, Duration::from_secs(1)] {
         let begun = trial.two.begin(&Claim { wait, ..with_row(&second, &row, &value) }).await;
         match begun {
-            Ok(Begun::Busy) => {}
+            Ok(Begun::RowBusy) => {}
             Err(error) if error.is_temporary() && !trial.tells_busy => {}
             other => return Err(format!("a run whose row is held for {wait:?} ended with {other:?}").into()),
         }
+    }
+    if trial.tells_busy {
+        let (holder, _) = trial.begin(&second).await?;
+        for wait in [Duration::ZERO, Duration::from_millis(50)] {
+            let begun = trial.two.begin(&Claim { wait, ..with_row(&second, &row, &value) }).await?;
+            ensure!(
+                matches!(begun, Begun::Busy),
+                "with a wait of {wait:?} a run whose key and row are held is {begun:?}"
+            );
+        }
+        holder.rollback().await?;
     }
     ensure_eq!(tx.commit(Some(&record(&first, b"r"))).await?, Committed::Yes, "the commit ended with");
     let (mut tx, found) = begin(&trial.two, with_row(&second, &row, &value)).await?;
