@@ -50,7 +50,7 @@ pub struct Explanation {
     pub key: String,
     /// Where the key stands; [`Absent`](State::Absent) if what is recorded has expired.
     pub state: State,
-    /// The last claim; [`Epoch::NONE`] if an atomic job made the record.
+    /// The last claim; [`Epoch::NONE`] if an atomic job made the record, in place of no other.
     pub epoch: Epoch,
     /// How many runs have begun.
     pub attempts: u32,
@@ -295,7 +295,7 @@ impl<D: Database, S> Idem<D, S> {
     /// The key is one of `J`, and is failed, parked or completed, or has a final error. A result that is recorded
     /// answers no more, recorded steps are gone, and what is in doubt is in doubt for nobody: whoever calls this says
     /// that the effects may be had again. `epoch` is that of the listing, the error or the [explanation](Explanation) that the person
-    /// acts on ([`Epoch::NONE`] for a record of an atomic job): if anything has happened to the key since, nothing is changed.
+    /// acts on ([`Epoch::NONE`] for the first record that an atomic job made): if anything has happened to the key since, nothing is changed.
     ///
     /// # Errors
     ///

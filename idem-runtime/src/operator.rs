@@ -183,7 +183,7 @@ pub struct KnownKey {
     pub hash: KeyHash,
     /// Where the key stands; [`Absent`](State::Absent) if what is recorded has expired.
     pub state: State,
-    /// The last claim; [`Epoch::NONE`] if an atomic job made the record.
+    /// The last claim; [`Epoch::NONE`] if an atomic job made the record, in place of no other.
     pub epoch: Epoch,
     /// How many runs have begun; 0 if an atomic job made the record.
     pub attempts: u32,

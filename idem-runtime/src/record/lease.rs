@@ -54,7 +54,7 @@ pub struct Hold {
 pub struct Entry {
     /// Where the key stands, by the store's clock: [`Absent`](State::Absent) for a record that has expired.
     pub state: State,
-    /// The last claim; [`Epoch::NONE`] if an atomic job made the record.
+    /// The last claim; [`Epoch::NONE`] if an atomic job made the record, in place of no other.
     pub epoch: Epoch,
     /// The run of the last claim.
     pub token: Token,

@@ -286,7 +286,7 @@ pub struct Forget<'a> {
     pub job: JobId,
     /// Where it stands: failed, parked, completed or rejected.
     pub state: State,
-    /// Its last claim; [`Epoch::NONE`] of a record that an atomic job made.
+    /// Its last claim; [`Epoch::NONE`] of a record that an atomic job made in place of no other.
     pub epoch: Epoch,
     /// What was done, for the audit.
     pub action: &'a str,

@@ -254,6 +254,9 @@ pub trait StoreTx<D: Database>: Send {
     ) -> Result<bool, StoreError>;
 
     /// Writes the record, if there is one, and commits; a live record of the key is never replaced.
+    ///
+    /// The epoch of a first record is [`Epoch::NONE`](crate::record::Epoch::NONE); one in place of a record whose time is
+    /// over gets the epoch behind that one's, so that nobody takes it for that one.
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError>;
 
     /// Writes a step of a leased run and commits, if the run still has the key; undoes everything if not.

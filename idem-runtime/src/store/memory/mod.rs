@@ -291,13 +291,16 @@ impl StoreTx<Memory> for MemoryTx {
         let MemoryTx { connection: MemoryConnection { store, staged }, lock } = *self;
         let mut data = store.data();
         if let Some(new) = record {
-            let entry = data.entry(new.key.hash());
-            if entry.is_some_and(|entry| entry.state != State::Absent) {
-                return Ok(Committed::LostRace);
-            }
+            // In place of one whose time is over it gets the next epoch: who has seen that one must not take the new
+            // one for it.
+            let epoch = match data.entry(new.key.hash()) {
+                None => Epoch::NONE,
+                Some(entry) if entry.state == State::Absent => entry.epoch.next(),
+                Some(_) => return Ok(Committed::LostRace),
+            };
             let stored = Stored {
                 state: new.outcome.state(),
-                epoch: Epoch::NONE,
+                epoch,
                 token: Token(0),
                 attempts: 0,
                 fingerprint: new.fingerprint,

@@ -32,7 +32,7 @@ use super::sql::{
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{JobId, Record};
+use crate::record::{Epoch, JobId, Record};
 
 /// Records in MySQL or MariaDB.
 pub struct MySqlStore {
@@ -312,14 +312,14 @@ async fn message(
 /// What the rows of a begin say.
 struct Read {
     found: Found,
-    /// A record is there, but its time is over.
-    expired: bool,
+    /// The epoch of a record that is there, but whose time is over.
+    expired: Option<Epoch>,
     /// The lock of the key is held.
     locked: bool,
 }
 
 fn read_rows(rows: &[MySqlRow]) -> Result<Read, sqlx::Error> {
-    let mut read = Read { found: Found::Absent, expired: false, locked: false };
+    let mut read = Read { found: Found::Absent, expired: None, locked: false };
     for row in rows {
         match row.column(0).name() {
             "idem_locked" => read.locked = row.try_get::<Option<i64>, _>(0)? == Some(1),
@@ -329,11 +329,14 @@ fn read_rows(rows: &[MySqlRow]) -> Result<Read, sqlx::Error> {
     Ok(read)
 }
 
-/// Reads a record, and whether its time is over.
-fn read_row(row: &MySqlRow) -> Result<(Found, bool), sqlx::Error> {
+/// Reads a record, or the epoch of one whose time is over.
+fn read_row(row: &MySqlRow) -> Result<(Found, Option<Epoch>), sqlx::Error> {
     let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
     let expired = row.try_get::<Option<i64>, _>("expired")? == Some(1);
-    Ok((if expired { Found::Absent } else { Found::Record(record) }, expired))
+    Ok(match expired {
+        true => (Found::Absent, Some(Epoch(row.try_get("epoch")?))),
+        false => (Found::Record(record), None),
+    })
 }
 
 /// Returns the server's number of an error.

@@ -7,14 +7,14 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use super::{lease_statements, queue};
 use crate::key::{self, KeyHash};
-use crate::record::{JobId, NewRecord};
+use crate::record::{Epoch, JobId, NewRecord};
 use crate::schedule::Tick;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
 
 /// The SQL of a store, with its tables' names.
 pub(super) struct Statements {
-    /// The columns `outcome, fingerprint, result, expired` of the record with key `?`.
+    /// The columns `outcome, fingerprint, result, epoch, expired` of the record with key `?`.
     pub(super) get: SqlStr,
     pub(super) migrations: Vec<Migration>,
     pub(super) history: String,
@@ -120,13 +120,14 @@ impl Statements {
         )
     }
 
-    /// Writes the record and commits.
-    pub(super) fn commit(&self, new: &NewRecord<'_>, replaces_expired: bool, lock: KeyHash) -> String {
+    /// Writes the record and commits. In place of one whose time is over it gets the next epoch: who has seen that one
+    /// must not take the new one for it.
+    pub(super) fn commit(&self, new: &NewRecord<'_>, expired: Option<Epoch>, lock: KeyHash) -> String {
         let Statements { records, .. } = self;
         let key = new.key.hash();
         let mut sql = String::with_capacity(512 + new.result.len() * 2);
         push(&mut sql, format_args!("{CHECK_OPEN};"));
-        if replaces_expired {
+        if expired.is_some() {
             push(
                 &mut sql,
                 format_args!("DELETE FROM {records} WHERE `key` = x'{key}' AND expires_at <= {NOW};"),
@@ -136,11 +137,15 @@ impl Statements {
             retain_millis(new.retain).map_or_else(|| String::from("NULL"), |millis| millis.to_string());
         let readable = literal(new.key.readable());
         let (job, fingerprint, outcome) = (new.job, new.fingerprint.to_bits(), new.outcome.code());
+        let (column, epoch) = match expired {
+            Some(expired) => (" epoch,", format!("{},", expired.next())),
+            None => ("", String::new()),
+        };
         push(
             &mut sql,
             format_args!(
-                "INSERT INTO {records} (`key`, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
-                 VALUES (x'{key}',{job},{fingerprint},{outcome},{NOW},{NOW} + {retain},{readable},"
+                "INSERT INTO {records} (`key`, job, fingerprint, outcome, completed_at, expires_at, readable,{column} result) \
+                 VALUES (x'{key}',{job},{fingerprint},{outcome},{NOW},{NOW} + {retain},{readable},{epoch}"
             ),
         );
         push_bytes(&mut sql, new.result);
@@ -249,7 +254,8 @@ const MIGRATION_LOCK: &str = "idem:migrate";
 
 fn get(records: &str, key: &str) -> String {
     format!(
-        "SELECT outcome, fingerprint, result, expires_at <= {NOW} AS expired FROM {records} WHERE `key` = {key}"
+        "SELECT outcome, fingerprint, result, COALESCE(epoch, 0) AS epoch, expires_at <= {NOW} AS expired FROM {records} \
+         WHERE `key` = {key}"
     )
 }
 

@@ -13,7 +13,7 @@ use super::statements::Statements;
 use super::{message, number};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{Hold, NewRecord};
+use crate::record::{Epoch, Hold, NewRecord};
 use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
 use crate::store::{Committed, Held, StoreTx, TxStep};
 
@@ -23,8 +23,8 @@ pub(super) struct MySqlTx {
     pub(super) lease_statements: Arc<LeaseStatements>,
     /// The name of the key's lock.
     pub(super) lock: KeyHash,
-    /// A record of the key is there whose time is over.
-    pub(super) expired: bool,
+    /// The epoch of the record of the key that is there, but whose time is over.
+    pub(super) expired: Option<Epoch>,
 }
 
 #[async_trait]

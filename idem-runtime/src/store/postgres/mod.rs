@@ -37,7 +37,7 @@ use super::sql::{
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{JobId, Record};
+use crate::record::{Epoch, JobId, Record};
 
 /// Records in PostgreSQL.
 pub struct PostgresStore {
@@ -457,21 +457,21 @@ async fn message(connection: &mut PgConnection, sql: impl Into<Text>) -> Result<
 /// What the rows of a begin say.
 struct Read {
     found: Found,
-    /// A record is there, but its time is over.
-    expired: bool,
+    /// The epoch of a record that is there, but whose time is over.
+    expired: Option<Epoch>,
     /// The lock of the key is held.
     locked: bool,
 }
 
 impl Read {
-    fn of(record: Record, expired: bool) -> Self {
-        let found = if expired { Found::Absent } else { Found::Record(record) };
+    fn of(record: Record, expired: Option<Epoch>) -> Self {
+        let found = if expired.is_some() { Found::Absent } else { Found::Record(record) };
         Read { found, expired, locked: false }
     }
 }
 
 fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
-    let mut read = Read { found: Found::Absent, expired: false, locked: claim.lock == KeyLock::None };
+    let mut read = Read { found: Found::Absent, expired: None, locked: claim.lock == KeyLock::None };
     let mut has_row = claim.row.is_none();
     for row in rows {
         match row.column(0).name() {
@@ -495,7 +495,8 @@ fn read_rows(rows: &[PgRow], claim: &Claim<'_>) -> Result<Read, sqlx::Error> {
 fn read_row(row: &PgRow) -> Result<Read, sqlx::Error> {
     let record = read_record(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)?;
     let expired = row.try_get::<Option<bool>, _>(3)?.unwrap_or(false);
-    Ok(Read::of(record, expired))
+    // Nothing is written over what is read without a transaction.
+    Ok(Read::of(record, expired.then_some(Epoch::NONE)))
 }
 
 /// Reads what [`Statements::get_text`] asks for.
@@ -505,7 +506,8 @@ fn read_packed(text: &str) -> Result<Read, sqlx::Error> {
         let outcome = fields.next()?.parse().ok()?;
         let fingerprint = fields.next()?.parse().ok()?;
         let result = bytes_of_hex(fields.next()?)?;
-        Some((outcome, fingerprint, result, fields.next() == Some("t")))
+        let epoch = Epoch(fields.next()?.parse().ok()?);
+        Some((outcome, fingerprint, result, (fields.next() == Some("t")).then_some(epoch)))
     };
     let (outcome, fingerprint, result, expired) =
         record().ok_or_else(|| sqlx::Error::Decode("a record is not in idem's own form".into()))?;

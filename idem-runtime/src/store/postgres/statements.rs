@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::{SessionLock, lease_statements, lock_timeout_millis, queue};
 use crate::key::{self, KeyHash};
-use crate::record::{JobId, NewRecord};
+use crate::record::{Epoch, JobId, NewRecord};
 use crate::schedule::Tick;
 use crate::store::sql::Migration;
 use crate::store::{Claim, KeyLock, RowLock, RowValue, Settings, retain_millis};
@@ -22,11 +22,13 @@ pub(super) struct Statements {
     schema: Option<String>,
     records: String,
     jobs: String,
-    /// Reads the record of key `$1` as one text, `outcome fingerprint result expired`, the last only for one that
+    /// Reads the record of key `$1` as one text, `outcome fingerprint result epoch expired`, the last only for one that
     /// expires: in a message of text the server describes every column anew.
     get_packed: Saved,
     try_lock: Saved,
     put: Saved,
+    /// The same under epoch `$8`.
+    put_over_expired: Saved,
 }
 
 const COLUMNS: &str = "key, job, fingerprint, outcome, completed_at, expires_at, readable, result";
@@ -41,13 +43,19 @@ impl Statements {
             "SELECT outcome, fingerprint, result, expires_at <= clock_timestamp() AS expired FROM {records} WHERE key = $1"
         );
         let get_packed = format!(
-            "SELECT concat_ws(' ', outcome, fingerprint, encode(result, 'hex'), expires_at <= clock_timestamp()) \
+            "SELECT concat_ws(' ', outcome, fingerprint, encode(result, 'hex'), coalesce(epoch, 0), \
+             expires_at <= clock_timestamp()) \
              AS idem_record FROM {records} WHERE key = $1"
         );
         let try_lock = String::from("SELECT pg_try_advisory_xact_lock($1) AS idem_locked");
         let put = format!(
             "INSERT INTO {records} ({COLUMNS}) VALUES ($1, $2, $3, $4, clock_timestamp(), \
              clock_timestamp() + $5 * interval '1 millisecond', $6, $7)"
+        );
+
+        let put_over_expired = format!(
+            "INSERT INTO {records} ({COLUMNS}, epoch) VALUES ($1, $2, $3, $4, clock_timestamp(), \
+             clock_timestamp() + $5 * interval '1 millisecond', $6, $7, $8)"
         );
 
         let constraint = format!("{}records_pkey", settings.table_prefix);
@@ -79,6 +87,11 @@ impl Statements {
             get_packed: Saved::new("get", &["uuid"], get_packed),
             try_lock: Saved::new("lock", &["bigint"], try_lock),
             put: Saved::new("put", &["uuid", "int", "bigint", "smallint", "bigint", "text", "bytea"], put),
+            put_over_expired: Saved::new(
+                "put_over",
+                &["uuid", "int", "bigint", "smallint", "bigint", "text", "bytea", "bigint"],
+                put_over_expired,
+            ),
         }
     }
 
@@ -125,27 +138,38 @@ impl Statements {
         push_savepoint(script, claim);
     }
 
-    /// Writes the record and commits.
-    pub(super) fn commit(&self, script: &mut Script, new: &NewRecord<'_>, replaces_expired: bool) {
-        let key = new.key.hash();
-        if replaces_expired {
-            script.push(format_args!(
-                "DELETE FROM {} WHERE key = '{key}' AND expires_at <= clock_timestamp();",
-                self.records
-            ));
+    /// Writes the record and commits. In place of one whose time is over it gets the next epoch: who has seen that one
+    /// must not take the new one for it.
+    pub(super) fn commit(&self, script: &mut Script, new: &NewRecord<'_>, expired: Option<Epoch>) {
+        let key = Quoted(new.key.hash());
+        let (job, fingerprint, outcome) =
+            (Quoted(new.job), Quoted(new.fingerprint.to_bits()), Quoted(new.outcome.code()));
+        let (retain, readable, result) =
+            (quoted(retain_millis(new.retain)), literal(new.key.readable()), Bytes(new.result));
+        match expired {
+            None => {
+                script.call(&self.put, &[&key, &job, &fingerprint, &outcome, &retain, &readable, &result])
+            }
+            Some(expired) => {
+                script.push(format_args!(
+                    "DELETE FROM {} WHERE key = {key} AND expires_at <= clock_timestamp();",
+                    self.records
+                ));
+                // As text: most sessions never need it, and to prepare it here, in the message, saves nothing.
+                let epoch = Quoted(expired.next());
+                let put = self.put_over_expired.text(&[
+                    &key,
+                    &job,
+                    &fingerprint,
+                    &outcome,
+                    &retain,
+                    &readable,
+                    &result,
+                    &epoch,
+                ]);
+                script.push(format_args!("{put};"));
+            }
         }
-        script.call(
-            &self.put,
-            &[
-                &Quoted(key),
-                &Quoted(new.job),
-                &Quoted(new.fingerprint.to_bits()),
-                &Quoted(new.outcome.code()),
-                &quoted(retain_millis(new.retain)),
-                &literal(new.key.readable()),
-                &Bytes(new.result),
-            ],
-        );
         // The savepoint costs no round trip and no transaction number, and it fails where there is no
         // transaction any more, which undoes the record: the body has ended it then.
         script.push_str("SAVEPOINT idem_end;COMMIT");

@@ -32,7 +32,7 @@ use super::sql::{
 use super::{Begun, Claim, Database, Found, RowValue, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
-use crate::record::{JobId, Record};
+use crate::record::{Epoch, JobId, Record};
 
 /// How many connections read beside the one that writes.
 const READERS: u32 = 4;
@@ -295,9 +295,9 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
-fn read_rows(rows: &[SqliteRow], claim: &Claim<'_>) -> Result<(Found, bool), sqlx::Error> {
+fn read_rows(rows: &[SqliteRow], claim: &Claim<'_>) -> Result<(Found, Option<Epoch>), sqlx::Error> {
     let mut has_row = claim.row.is_none();
-    let mut read = (Found::Absent, false);
+    let mut read = (Found::Absent, None);
     for row in rows {
         match row.column(0).name() {
             "outcome" if claim.records => read = read_row(row)?,
@@ -311,11 +311,14 @@ fn read_rows(rows: &[SqliteRow], claim: &Claim<'_>) -> Result<(Found, bool), sql
     Ok(read)
 }
 
-/// Reads a record, and whether its time is over.
-fn read_row(row: &SqliteRow) -> Result<(Found, bool), sqlx::Error> {
+/// Reads a record, or the epoch of one whose time is over.
+fn read_row(row: &SqliteRow) -> Result<(Found, Option<Epoch>), sqlx::Error> {
     let record = read_record(row.try_get("outcome")?, row.try_get("fingerprint")?, row.try_get("result")?)?;
     let expired = row.try_get::<Option<bool>, _>("expired")?.unwrap_or(false);
-    Ok((if expired { Found::Absent } else { Found::Record(record) }, expired))
+    Ok(match expired {
+        true => (Found::Absent, Some(Epoch(row.try_get("epoch")?))),
+        false => (Found::Record(record), None),
+    })
 }
 
 /// Ends the transaction of a leased connection in order.

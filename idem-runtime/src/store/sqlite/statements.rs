@@ -9,11 +9,12 @@ use crate::store::{RowLock, Settings};
 
 /// The SQL of a store, with its tables' names.
 pub(super) struct Statements {
-    /// The columns `outcome, fingerprint, result, expired` of the record with key `?1`.
+    /// The columns `outcome, fingerprint, result, epoch, expired` of the record with key `?1`.
     pub(super) get: SqlStr,
     /// Writes the record and commits.
     pub(super) commit: SqlStr,
-    /// The same in place of a record whose time is over.
+    /// The same in place of a record whose time is over, under epoch `?8`: who has seen that one must not take the new
+    /// one for it.
     pub(super) commit_over_expired: SqlStr,
     pub(super) job_select: SqlStr,
     pub(super) job_insert: SqlStr,
@@ -44,12 +45,17 @@ impl Statements {
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
 
         let get = format!(
-            "SELECT outcome, fingerprint, result, expires_at <= unixepoch() AS expired FROM {records} WHERE key = ?1"
+            "SELECT outcome, fingerprint, result, coalesce(epoch, 0) AS epoch, expires_at <= unixepoch() AS expired \
+             FROM {records} WHERE key = ?1"
         );
         let begin_text = format!("BEGIN IMMEDIATE; {get}");
         let put = format!(
             "INSERT INTO {records} (key, job, fingerprint, outcome, completed_at, expires_at, readable, result) \
              VALUES (?1, ?2, ?3, ?4, unixepoch(), unixepoch() + ?5, ?6, ?7); COMMIT"
+        );
+        let put_over_expired = format!(
+            "INSERT INTO {records} (key, job, fingerprint, outcome, completed_at, expires_at, readable, result, epoch) \
+             VALUES (?1, ?2, ?3, ?4, unixepoch(), unixepoch() + ?5, ?6, ?7, ?8); COMMIT"
         );
         let delete_expired = format!("DELETE FROM {records} WHERE key = ?1 AND expires_at <= unixepoch()");
         // Clustered by key and strict: a record is 16 bytes of key, some small numbers, and the result.
@@ -63,7 +69,7 @@ impl Statements {
         Statements {
             get: safe(get),
             commit: safe(format!("{CHECK_OPEN}; {put}")),
-            commit_over_expired: safe(format!("{CHECK_OPEN}; {delete_expired}; {put}")),
+            commit_over_expired: safe(format!("{CHECK_OPEN}; {delete_expired}; {put_over_expired}")),
             job_select: safe(format!("SELECT id FROM {jobs} WHERE namespace = ?1 AND name = ?2")),
             job_insert: safe(format!("INSERT OR IGNORE INTO {jobs} (namespace, name) VALUES (?1, ?2)")),
             now: safe(format!("SELECT {NOW}")),

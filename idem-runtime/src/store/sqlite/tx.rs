@@ -13,7 +13,7 @@ use super::lease_statements::LeaseStatements;
 use super::statements::Statements;
 use crate::error::StoreError;
 use crate::job::Retain;
-use crate::record::{Hold, NewRecord};
+use crate::record::{Epoch, Hold, NewRecord};
 use crate::store::sql::{Leased, driver_error, ended_by_body, violated_constraint};
 use crate::store::{Committed, Held, StoreTx, TxStep};
 
@@ -21,8 +21,8 @@ pub(super) struct SqliteTx {
     pub(super) connection: Leased<Sqlite>,
     pub(super) statements: Arc<Statements>,
     pub(super) lease_statements: Arc<LeaseStatements>,
-    /// A record of the key is there whose time is over.
-    pub(super) expired: bool,
+    /// The epoch of the record of the key that is there, but whose time is over.
+    pub(super) expired: Option<Epoch>,
 }
 
 #[async_trait]
@@ -71,20 +71,22 @@ impl StoreTx<Sqlite> for SqliteTx {
         let ended = match record {
             Some(new) => {
                 let sql = match self.expired {
-                    false => self.statements.commit.clone(),
-                    true => self.statements.commit_over_expired.clone(),
+                    None => self.statements.commit.clone(),
+                    Some(_) => self.statements.commit_over_expired.clone(),
                 };
-                sqlx::query(sql)
+                let query = sqlx::query(sql)
                     .bind(&new.key.hash().as_bytes()[..])
                     .bind(new.job.0)
                     .bind(new.fingerprint.to_bits())
                     .bind(new.outcome.code())
                     .bind(retain_seconds(new.retain))
                     .bind(new.key.readable())
-                    .bind(new.result)
-                    .execute(&mut *self.connection)
-                    .await
-                    .map(|_| ())
+                    .bind(new.result);
+                let query = match self.expired {
+                    None => query,
+                    Some(expired) => query.bind(expired.next().0),
+                };
+                query.execute(&mut *self.connection).await.map(|_| ())
             }
             None => end(&mut self.connection, "RELEASE idem_body; COMMIT").await,
         };

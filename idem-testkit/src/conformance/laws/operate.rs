@@ -51,7 +51,8 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         ),
         law!(
             a_forgotten_key_begins_as_absent,
-            "A key that is forgotten has no steps and no result; a run with other arguments takes it, under the next epoch."
+            "A key that is forgotten has no steps and no result; a run with other arguments takes it, under the next epoch, \
+             and who has seen the old record forgets no new one."
         ),
         law!(a_forgotten_key_is_swept, "What is forgotten is deleted by the next sweep."),
         law!(
@@ -300,7 +301,15 @@ async fn a_forgotten_key_begins_as_absent<D: Database>(trial: Trial<D>) -> Outco
     ensure_eq!(found, Found::Absent, "of a forgotten record `begin` finds");
     tx.rollback().await?;
     trial.complete(&key, "e", b"again").await?;
-    trial.ensure_recorded(&key, Some(b"again")).await
+    // Somebody else has looked at the first record as well, and says so only now.
+    ensure!(
+        !trial.one.forget(&forget(&key, State::Completed, 0)).await?,
+        "a record was forgotten by who has seen the one before it"
+    );
+    trial.ensure_recorded(&key, Some(b"again")).await?;
+    ensure_eq!(entry(&trial, &key).await?.epoch, Epoch(1), "the epoch of a record over a forgotten one is");
+    ensure!(trial.two.forget(&forget(&key, State::Completed, 1)).await?, "a record was not forgotten");
+    Ok(())
 }
 
 async fn a_forgotten_key_is_swept<D: Database>(trial: Trial<D>) -> Outcome {
