@@ -25,7 +25,7 @@ use sqlx::AssertSqlSafe;
 use self::faults::{BrokenStore, Fault, Good};
 
 macro_rules! orders_on {
-    ($module:ident, $db:ident, id: $id:literal, now: $now:literal, skipped: $skipped:expr) => {
+    ($module:ident, $db:ident, id: $id:literal, now: $now:literal, later: $later:literal, skipped: $skipped:expr) => {
         mod $module {
             use super::*;
 
@@ -121,6 +121,42 @@ macro_rules! orders_on {
                     Difference::Effects { observer: String::from("charges"), expected: 1, found: 2 };
                 assert!(failure.differences.contains(&effects), "{report}");
                 println!("{report}");
+            }
+
+            /// An hour for the clock is an hour for what it is compared with.
+            #[tokio::test]
+            async fn what_is_not_kept_stays_gone_when_the_clock_is_set_back() {
+                let Some(lab) = $db::lab().await else { return };
+                let idem = Idem::builder(lab.pool(4)).build().unwrap();
+                idem.migrate().await.unwrap();
+                let mut by_hand = lab.connect().await;
+                sqlx::raw_sql("CREATE TABLE looks (id BIGINT NOT NULL)").execute(&mut by_hand).await.unwrap();
+                assert!(glance(&idem, 1).await.unwrap().is_executed());
+                assert!(look(&idem, 1).await.unwrap().is_executed());
+                let forgotten = idem.explain(&Look { id: 1 }).await.unwrap().unwrap();
+                idem.forget::<Look>(forgotten.hash, forgotten.epoch, "a test").await.unwrap();
+                let set_back = concat!("UPDATE idem_records SET expires_at = expires_at + ", $later);
+                sqlx::raw_sql(set_back).execute(&mut by_hand).await.unwrap();
+                assert!(glance(&idem, 1).await.unwrap().is_executed());
+                assert!(look(&idem, 1).await.unwrap().is_executed());
+                assert_eq!($db::rows(&mut by_hand, "SELECT id FROM looks").await.unwrap(), 4);
+            }
+
+            #[idempotent(key = id, retain = none, in_doubt = rerun)]
+            async fn glance(run: &mut Run<'_, $db>, id: i64) -> Result<i64, sqlx::Error> {
+                run.tx_step("look", async |tx| note(tx, id).await).await?;
+                Ok(id)
+            }
+
+            #[idempotent(key = id, in_doubt = rerun)]
+            async fn look(run: &mut Run<'_, $db>, id: i64) -> Result<i64, sqlx::Error> {
+                run.tx_step("look", async |tx| note(tx, id).await).await?;
+                Ok(id)
+            }
+
+            async fn note(tx: &mut Tx<'_, $db>, id: i64) -> Result<(), sqlx::Error> {
+                let insert = format!("INSERT INTO looks (id) VALUES ({id})");
+                sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await.map(drop)
             }
 
             #[tokio::test]
@@ -220,17 +256,20 @@ orders_on!(
     sqlite, Sqlite,
     id: "INTEGER PRIMARY KEY AUTOINCREMENT",
     now: "TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    later: "3600",
     skipped: &[Plan::Rival, Plan::Zombie]
 );
 orders_on!(
     postgres, Postgres,
     id: "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     now: "TIMESTAMPTZ NOT NULL DEFAULT now()",
+    later: "interval '1 hour'",
     skipped: &[]
 );
 orders_on!(
     mysql, MySql,
     id: "BIGINT AUTO_INCREMENT PRIMARY KEY",
     now: "DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    later: "3600000",
     skipped: &[]
 );

@@ -157,7 +157,7 @@ pub enum Change<'a> {
         outcome: Outcome,
         /// The result or the final error, encoded.
         result: &'a [u8],
-        /// How long it answers; [`Retain::None`] expires at once.
+        /// How long it answers; [`Retain::None`] expires at once, and stays so if the clock is set back.
         retain: Retain,
         /// What the run enqueued.
         tasks: &'a [NewTask],

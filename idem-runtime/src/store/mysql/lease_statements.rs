@@ -378,7 +378,8 @@ impl LeaseStatements {
         condition: &str,
     ) {
         let expires_at = match retain.map(|retain| (retain, retain_millis(retain))) {
-            Some((Retain::None, _)) => String::from(NOW),
+            // Not the time of now: the clock may be set back, and what was not kept must not answer until it is there again.
+            Some((Retain::None, _)) => String::from("0"),
             Some((_, Some(millis))) => format!("{NOW} + {millis}"),
             Some((_, None)) | None => String::from("NULL"),
         };

@@ -467,10 +467,13 @@ fn held(records: &str, condition: &str) -> String {
 }
 
 /// Gives a record its state, and tells whether it did.
+///
+/// What is not kept expires in 1970, not now: the clock may be set back, and it must not answer until it is there again.
 fn end(records: &str, state: &str, payload: &str, millis: &str, condition: &str) -> String {
     format!(
         "UPDATE {records} SET outcome = {state}, result = {payload}, completed_at = clock_timestamp(), lease_until = NULL, \
-         expires_at = clock_timestamp() + {millis} * interval '1 millisecond' WHERE {condition} RETURNING 1 AS idem_held"
+         expires_at = CASE {millis}::bigint WHEN 0 THEN to_timestamp(0) \
+         ELSE clock_timestamp() + {millis} * interval '1 millisecond' END WHERE {condition} RETURNING 1 AS idem_held"
     )
 }
 

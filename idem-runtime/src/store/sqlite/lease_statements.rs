@@ -212,8 +212,7 @@ impl LeaseStatements {
         AssertSqlSafe(format!(
             "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $3, $4, $5, unixepoch() WHERE {exists}; \
              DELETE FROM {steps} WHERE key = $1 AND {exists}; \
-             UPDATE {records} SET outcome = {}, result = x'', completed_at = unixepoch(), expires_at = unixepoch() \
-             WHERE {is_so}; COMMIT",
+             UPDATE {records} SET outcome = {}, result = x'', completed_at = unixepoch(), expires_at = 0 WHERE {is_so}; COMMIT",
             begin_held(records, &is_so),
             state_code(State::Absent)
         ))
