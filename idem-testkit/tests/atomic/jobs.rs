@@ -196,7 +196,51 @@ macro_rules! define_jobs {
             Ok(receipt)
         }
 
-        /// The same with the business row.
+        /// Keeps no record: what the business row says is all that is known.
+        #[idempotent(key = payment, retain = none, check = has_charge)]
+        pub(crate) async fn charge_checked(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            #[state] world: &State,
+        ) -> Result<Receipt, sqlx::Error> {
+            let receipt = effect(tx, payment).await?;
+            world.pass_gate().await;
+            Ok(receipt)
+        }
+
+        /// The same with the business row locked.
+        #[idempotent(key = payment, lock = row(payments.id = payment), retain = none, check = has_charge_too)]
+        pub(crate) async fn charge_row_checked(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            #[state] world: &State,
+        ) -> Result<Receipt, sqlx::Error> {
+            let receipt = effect(tx, payment).await?;
+            world.pass_gate().await;
+            Ok(receipt)
+        }
+
+        async fn has_charge(
+            tx: &mut Tx<'_, $db>,
+            job: &ChargeChecked,
+        ) -> Result<Option<Receipt>, sqlx::Error> {
+            charge_of(tx, job.payment).await
+        }
+
+        async fn has_charge_too(
+            tx: &mut Tx<'_, $db>,
+            job: &ChargeRowChecked,
+        ) -> Result<Option<Receipt>, sqlx::Error> {
+            charge_of(tx, job.payment).await
+        }
+
+        async fn charge_of(c: &mut $connection, payment: i64) -> Result<Option<Receipt>, sqlx::Error> {
+            let sql = concat!("SELECT charge FROM payments WHERE id = ", $p1);
+            let charge: Option<String> = sqlx::query_scalar(sql).bind(payment).fetch_one(c).await?;
+            Ok(charge.map(|charge| Receipt { charge }))
+        }
+
+        /// Locks the business row as well, and leaves the work to another run.
         #[idempotent(key = payment, lock = row(payments.id = payment), on_busy = skip)]
         pub(crate) async fn charge_row_or_skip(
             tx: &mut Tx<'_, $db>,

@@ -276,6 +276,74 @@ mod postgres_server {
         Ok(())
     }
 
+    /// Whatever isolation the sessions come with, and although no record would refuse the second effect.
+    #[tokio::test]
+    async fn a_check_sees_what_the_run_before_it_has_committed() {
+        for isolation in ["read committed", "repeatable read", "serializable"] {
+            let Some(lab) = lab().await else { return };
+            let name = format!("idem check {isolation}");
+            let options = lab.options().options([("default_transaction_isolation", isolation)]);
+            let options = options.application_name(&name);
+            for with_row in [false, true] {
+                let world = Arc::new(World::gated());
+                let connect = || PgPoolOptions::new().connect_lazy_with(options.clone());
+                let (one, two) = (idem_on(connect(), &world).await, idem_on(connect(), &world).await);
+                let payment = if with_row { 43 } else { 42 };
+                let charge = async |idem| match with_row {
+                    false => charge_checked(idem, payment).await.unwrap(),
+                    true => charge_row_checked(idem, payment).await.unwrap(),
+                };
+                let (first, second, ()) = tokio::join!(
+                    charge(&one),
+                    async {
+                        world.reached().await;
+                        charge(&two).await
+                    },
+                    async {
+                        while advisory_locks(&lab, &name, false).await == 0 {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
+                        world.open_gate();
+                    },
+                );
+                assert!(first.is_executed() && second.is_adopted(), "{isolation}: {first:?}, {second:?}");
+                // Who does not have to wait is told the same, and nobody keeps a lock.
+                assert!(charge(&one).await.is_adopted());
+            }
+            assert_eq!(effects(&lab).await, 2, "{isolation}");
+            assert_eq!(advisory_locks(&lab, &name, true).await, 0, "{isolation}");
+        }
+    }
+
+    /// Counts the advisory locks that sessions of this name have, or those that they wait for.
+    async fn advisory_locks(lab: &idem_testkit::Lab<Db>, name: &str, granted: bool) -> i64 {
+        let sql = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                   WHERE locktype = 'advisory' AND granted = $1 AND application_name = $2";
+        let count = sqlx::query_scalar(sql).bind(granted).bind(name);
+        count.fetch_one(&mut lab.connect().await).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn migrations_at_once_see_each_other_under_any_isolation() {
+        let Some(lab) = lab().await else { return };
+        let name = "idem migrations at once";
+        let options = lab.options().options([("default_transaction_isolation", "repeatable read")]);
+        let options = options.application_name(name);
+        let pool = PgPoolOptions::new().connect_lazy_with(options);
+        let [one, two] = [(); 2].map(|()| Idem::builder(pool.clone()).build().unwrap());
+        // The other one has begun when this one waits for its turn.
+        let mut turn = lab.connect().await;
+        sqlx::raw_sql("SELECT pg_advisory_lock(1768187245)").execute(&mut turn).await.unwrap();
+        let (first, second, ()) = tokio::join!(one.migrate(), two.migrate(), async {
+            while advisory_locks(&lab, name, false).await < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            sqlx::raw_sql("SELECT pg_advisory_unlock(1768187245)").execute(&mut turn).await.unwrap();
+        });
+        first.unwrap();
+        second.unwrap();
+    }
+
     /// A limit on statements says nothing of who holds what.
     #[tokio::test]
     async fn a_begin_that_is_cut_off_is_not_skipped() {

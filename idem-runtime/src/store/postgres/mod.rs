@@ -123,9 +123,12 @@ impl PostgresStore {
     /// Returns how the key is locked in this session.
     fn lock_in<'s>(&self, session: &'s mut Session, claim: &Claim<'_>) -> SessionLock<'s> {
         let number = claim.key.hash().at(self.place_in(session)).lock_number();
-        let Session { lock_timeout, claimed, .. } = session;
+        let Session { lock_timeout, claimed, snapshots, .. } = session;
         *claimed = self.has_sessions().then_some(number);
-        SessionLock { number, lock_timeout }
+        // A statement that waits for the lock fixes what such a transaction sees, and so before it has the lock. Where there
+        // is a record, its primary key refuses a run that has seen too little; where none is kept, nothing would.
+        let ahead = *snapshots && claim.lock == KeyLock::Key && !claim.records;
+        SessionLock { number, lock_timeout, ahead }
     }
 
     /// Returns the place of the records in this session.
@@ -157,7 +160,7 @@ impl PostgresStore {
         mut connection: Leased<Postgres>,
         claim: &Claim<'_>,
     ) -> Result<Begun<Postgres>, sqlx::Error> {
-        let number = self.lock_in(connection.session(), claim).number;
+        let SessionLock { number, ahead, .. } = self.lock_in(connection.session(), claim);
         let begun = match claim.row {
             None => {
                 message(&mut connection, "ROLLBACK").await?;
@@ -176,7 +179,10 @@ impl PostgresStore {
                 if is_free { Begun::RowBusy } else { Begun::Busy }
             }
         };
-        connection.give_back();
+        // Cut off between its two transactions, the session may still have the lock.
+        if !ahead {
+            connection.give_back();
+        }
         Ok(begun)
     }
 
@@ -214,12 +220,17 @@ struct SessionLock<'s> {
     number: i64,
     /// The `lock_timeout` to put back.
     lock_timeout: &'s str,
+    /// The key is locked before the transaction of the run begins.
+    ahead: bool,
 }
 
 /// What the store knows about a session.
 pub(super) struct Session {
     /// The `lock_timeout` that the session came with, as PostgreSQL writes it.
     lock_timeout: String,
+    /// A transaction sees the database as of its first statement all the time: the session came with an isolation
+    /// stricter than READ COMMITTED.
+    snapshots: bool,
     /// The statements that it has prepared.
     prepared: Vec<u32>,
     /// The schema that unqualified names are in.
@@ -242,12 +253,14 @@ impl Driver for Postgres {
         let rows = message(
             connection,
             "COMMIT; SELECT current_setting('lock_timeout') AS idem_lock_timeout, \
+             current_setting('default_transaction_isolation') IN ('repeatable read', 'serializable') AS idem_snapshots, \
              coalesce(current_schema(), '') AS idem_schema, pg_backend_pid() AS idem_pid",
         )
         .await?;
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Session {
             lock_timeout: row.try_get("idem_lock_timeout")?,
+            snapshots: row.try_get("idem_snapshots")?,
             prepared: Vec::new(),
             schema: row.try_get("idem_schema")?,
             place: None,

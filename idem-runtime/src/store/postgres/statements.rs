@@ -109,12 +109,12 @@ impl Statements {
         match (claim.lock, claim.row) {
             (KeyLock::None, None) => self.push_get(script, claim),
             (KeyLock::Key, None) => {
-                script.call(&self.try_lock, &[&Quoted(lock.number)]);
+                self.push_try_lock(script, lock);
                 self.push_get(script, claim);
             }
             (key_lock, Some(row)) if claim.wait.is_zero() => {
                 if key_lock == KeyLock::Key {
-                    script.call(&self.try_lock, &[&Quoted(lock.number)]);
+                    self.push_try_lock(script, lock);
                 }
                 self.push_get(script, claim);
                 // The key is asked for again, which is free for who has it: a run that has not must leave the row to
@@ -186,9 +186,12 @@ impl Statements {
         }
     }
 
-    /// `BEGIN` of a migration; one at a time.
+    /// `BEGIN` of a migration; one at a time, and each sees what the one before it has done.
     pub(super) fn migrate_begin(&self) -> String {
-        format!("BEGIN; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); {}", self.history)
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({MIGRATION_LOCK}); {}",
+            self.history
+        )
     }
 
     pub(super) fn migrated_version(&self) -> String {
@@ -241,10 +244,34 @@ impl Statements {
         )
     }
 
+    /// Locks the key if it is free, and tells whether it was.
+    fn push_try_lock(&self, script: &mut Script, lock: SessionLock<'_>) {
+        let number = lock.number;
+        if !lock.ahead {
+            return script.call(&self.try_lock, &[&Quoted(number)]);
+        }
+        // The session takes the lock in a transaction of its own and hands it to the one of the run, which sees what was
+        // committed until then. The setting carries on whether it was free, so that nobody frees what he does not have.
+        script.push(format_args!(
+            "SELECT set_config('idem.ahead', pg_try_advisory_lock({number})::text, FALSE)::boolean AS idem_locked;\
+             COMMIT;BEGIN;SELECT pg_try_advisory_xact_lock({number}), pg_advisory_unlock({number}) \
+             WHERE current_setting('idem.ahead')::boolean;"
+        ));
+    }
+
     fn push_wait(&self, script: &mut Script, claim: &Claim<'_>, lock: SessionLock<'_>) {
-        script.push(format_args!("SET LOCAL lock_timeout={};", lock_timeout_millis(claim.wait)));
-        if claim.lock == KeyLock::Key {
-            script.push(format_args!("SELECT pg_advisory_xact_lock({})::text AS idem_locked;", lock.number));
+        let (number, timeout) = (lock.number, lock_timeout_millis(claim.wait));
+        script.push(format_args!("SET LOCAL lock_timeout={timeout};"));
+        match claim.lock {
+            KeyLock::None => {}
+            KeyLock::Key if lock.ahead => script.push(format_args!(
+                "SELECT pg_advisory_lock({number})::text AS idem_locked;COMMIT;\
+                 BEGIN;SELECT pg_try_advisory_xact_lock({number}), pg_advisory_unlock({number});\
+                 SET LOCAL lock_timeout={timeout};"
+            )),
+            KeyLock::Key => {
+                script.push(format_args!("SELECT pg_advisory_xact_lock({number})::text AS idem_locked;"));
+            }
         }
         self.push_get(script, claim);
         if let Some(row) = claim.row {
