@@ -664,6 +664,37 @@ mod mysql {
     }
 
     #[tokio::test]
+    async fn the_clock_goes_on_where_local_clocks_go_back() {
+        let Some(lab) = MySql::lab().await else { return };
+        // A zone of one autumn night: servers come without zones.
+        let mut by_hand = lab.connect().await;
+        let remove = "DELETE FROM mysql.time_zone WHERE Time_zone_id = 900001; \
+                      DELETE FROM mysql.time_zone_name WHERE Time_zone_id = 900001; \
+                      DELETE FROM mysql.time_zone_transition WHERE Time_zone_id = 900001; \
+                      DELETE FROM mysql.time_zone_transition_type WHERE Time_zone_id = 900001";
+        execute(&mut by_hand, remove).await;
+        let zone = "INSERT INTO mysql.time_zone VALUES (900001, 'N'); \
+                    INSERT INTO mysql.time_zone_name VALUES ('idem/autumn', 900001); \
+                    INSERT INTO mysql.time_zone_transition_type VALUES (900001, 0, 3600, 0, 'CET'), (900001, 1, 7200, 1, 'CEST'); \
+                    INSERT INTO mysql.time_zone_transition VALUES (900001, 1743296400, 1), (900001, 1761440400, 0)";
+        execute(&mut by_hand, zone).await;
+        // Half past two comes twice.
+        for now in [1_761_438_600, 1_761_442_200] {
+            let pool = sqlx::mysql::MySqlPoolOptions::new()
+                .after_connect(move |connection, _| {
+                    let sql = format!("SET time_zone = 'idem/autumn', timestamp = {now}");
+                    Box::pin(
+                        async move { sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop) },
+                    )
+                })
+                .connect_lazy_with(lab.options());
+            let store = Arc::clone(Idem::<MySql>::builder(pool).build().unwrap().store());
+            assert_eq!(store.now().await.unwrap(), Duration::from_secs(now));
+        }
+        execute(&mut by_hand, remove).await;
+    }
+
+    #[tokio::test]
     async fn everything_is_one_round_trip_but_a_first_claim() {
         let Some(server) = Server::<MySql>::start().await else { return };
         check_round_trips(&server, 2).await;

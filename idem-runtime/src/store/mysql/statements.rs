@@ -24,8 +24,9 @@ pub(super) struct Statements {
     jobs: String,
 }
 
-/// Milliseconds since 1970 by the server's clock, whatever the session's time zone.
-pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)";
+/// Milliseconds since 1970 by the server's clock, whatever the session's time zone: where clocks go back, a local time
+/// is that of two moments.
+pub(super) const NOW: &str = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)";
 
 /// A body may end the transaction behind idem's back: with a COMMIT of its own, with a statement that
 /// commits implicitly, or by a deadlock, after which the server rolls back and goes on without a
