@@ -694,6 +694,27 @@ mod mysql {
         execute(&mut by_hand, remove).await;
     }
 
+    /// A server may have its sessions begin so.
+    #[tokio::test]
+    async fn sessions_that_do_not_commit_by_themselves_are_told_to() {
+        let Some(lab) = MySql::lab().await else { return };
+        let pool = sqlx::mysql::MySqlPoolOptions::new()
+            .after_connect(|connection, _| {
+                let sql = "SET autocommit = 0, innodb_lock_wait_timeout = 1";
+                Box::pin(async move { sqlx::raw_sql(sql).execute(connection).await.map(drop) })
+            })
+            .connect_lazy_with(lab.options());
+        let store = store_on(pool).await;
+        let key = key("k");
+        let hold = claim_new(&*store, &key, 1, HOUR).await;
+        // The heartbeat has a connection of its own, and keeps no record locked.
+        assert_eq!(store.renew(&[Lease { hold, length: HOUR }]).await.unwrap(), vec![]);
+        assert_eq!(store.change(&hold, &settle(b"r", &[])).await.unwrap(), Held::Yes);
+        let job = store.enrol("default", "job").await.unwrap();
+        let sql = "SELECT 1 FROM idem_jobs WHERE name = 'job'";
+        assert_eq!(MySql::rows(&mut lab.connect().await, sql).await.unwrap(), 1, "{job:?} is not committed");
+    }
+
     #[tokio::test]
     async fn everything_is_one_round_trip_but_a_first_claim() {
         let Some(server) = Server::<MySql>::start().await else { return };

@@ -93,7 +93,8 @@ impl Driver for MySql {
         std::mem::forget(connection.begin().await?);
         let rows = message(
             connection,
-            "COMMIT; SELECT CONNECTION_ID() AS id, DATABASE() AS db; \
+            // What idem sends without a BEGIN is to be committed by itself, whatever the server's default.
+            "COMMIT; SET autocommit = 1; SELECT CONNECTION_ID() AS id, DATABASE() AS db; \
              SHOW VARIABLES WHERE Variable_name = 'innodb_snapshot_isolation' AND Value = 'ON'",
         )
         .await?;
