@@ -30,7 +30,7 @@ use super::sql::{
     print_migrations, read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
 use crate::record::{Epoch, JobId, Record};
 
@@ -157,7 +157,10 @@ impl Store<MySql> for MySqlStore {
             }
         }
         // The server commits every CREATE TABLE by itself; the lock keeps two migrations apart.
-        message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
+        let rows = message(&mut connection, self.statements.migrate_begin()).await.map_err(failed)?;
+        let locked = rows.first().map(|row| row.try_get("idem_locked")).transpose().map_err(failed)?;
+        has_turn(locked.flatten())?;
+        message(&mut connection, self.statements.history.clone()).await.map_err(failed)?;
         let rows = message(&mut connection, self.statements.migrated_version()).await.map_err(failed)?;
         let applied: i64 = rows[0].try_get("version").map_err(failed)?;
         for (version, migration) in (1..).zip(&self.statements.migrations) {
@@ -302,6 +305,16 @@ impl std::fmt::Debug for MySqlStore {
     }
 }
 
+/// Checks what the lock of migrations was: 1 if it is had, 0 or null if not.
+fn has_turn(locked: Option<i64>) -> Result<(), StoreError> {
+    if locked == Some(1) {
+        return Ok(());
+    }
+    let text = "migrating idem's tables has waited a minute for another migration, and was given up; nothing was changed; run it \
+                again when that one is through";
+    Err(StoreError::new(StoreErrorKind::Conflict, text).temporary())
+}
+
 /// Sends SQL text, which may be several statements, as one message, and returns all its rows.
 async fn message(
     connection: &mut MySqlConnection,
@@ -348,4 +361,19 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
     matches!(number(error), Some(1205 | 3572))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_turn;
+    use crate::error::StoreErrorKind;
+
+    #[test]
+    fn a_migration_goes_on_under_its_lock_alone() {
+        assert!(has_turn(Some(1)).is_ok());
+        for locked in [Some(0), None] {
+            let error = has_turn(locked).expect_err("it has no turn");
+            assert!(error.is_temporary() && error.kind() == StoreErrorKind::Conflict, "{error}");
+        }
+    }
 }

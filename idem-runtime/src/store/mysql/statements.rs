@@ -173,7 +173,7 @@ impl Statements {
     }
 
     pub(super) fn migrate_begin(&self) -> String {
-        format!("SELECT GET_LOCK('{MIGRATION_LOCK}', 60); {}", self.history)
+        format!("SELECT GET_LOCK('{MIGRATION_LOCK}', 60) AS idem_locked")
     }
 
     pub(super) fn migrate_end(&self) -> String {
