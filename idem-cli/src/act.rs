@@ -7,7 +7,7 @@ use idem_runtime::engine::TaskId;
 use idem_runtime::job::Retain;
 use idem_runtime::record::{Epoch, State};
 use idem_runtime::store::Database;
-use idem_runtime::{Idem, KeyQuery, KeyReport, Resolution};
+use idem_runtime::{Idem, KeyReport, Resolution};
 use serde::Serialize;
 
 use crate::args::{Change, KeyArg, state_name};
@@ -61,17 +61,14 @@ impl<D: Database> Desk<'_, D> {
             self.output.raw(&self.idem.migration_sql());
             return Ok(());
         }
-        // Tables of an older version lack a column, and whatever else is wrong shows again.
-        let one = KeyQuery::new().limit(1);
-        let was_there = self.idem.operator().keys(&one).await.is_ok();
-        self.idem.migrate().await?;
+        let migrated = self.idem.store().migrate().await?;
         if self.output.json {
-            self.output.value(&MigratedJson { migrated: !was_there });
+            self.output.value(&MigratedJson { migrated });
             return Ok(());
         }
-        self.output.line(match was_there {
-            true => "idem's tables were up to date; nothing was changed",
-            false => "idem's tables are made and up to date",
+        self.output.line(match migrated {
+            false => "idem's tables were up to date; nothing was changed",
+            true => "idem's tables are made and up to date",
         });
         Ok(())
     }

@@ -126,7 +126,7 @@ impl<D: Database, S> Idem<D, S> {
     ///
     /// The database cannot be reached or refuses; then nothing has changed.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.inner.store.migrate().await
+        self.inner.store.migrate().await.map(drop)
     }
 
     /// Returns the SQL that [`migrate`](Self::migrate) runs on an empty database, for a migration tool.

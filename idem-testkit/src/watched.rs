@@ -30,7 +30,7 @@ impl<D: Database> Store<D> for WatchedStore<D> {
         self.inner.name()
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<bool, StoreError> {
         self.inner.migrate().await
     }
 

@@ -5,6 +5,7 @@ mod world;
 use idem_runtime::prelude::*;
 
 use serde_json::Value;
+use sqlx::Connection as _;
 
 use self::world::{Failure, Jobs, Letter, Way, World, command, idem};
 
@@ -386,6 +387,17 @@ fn a_database_that_cannot_be_is_told_what_to_do() {
     let made = idem(&["--database-url", &url, "migrate"]);
     assert!(made.code == 0 && made.stdout.contains("made"), "{}{}", made.stdout, made.stderr);
     assert!(idem(&["--database-url", &url, "migrate"]).stdout.contains("nothing was changed"));
+    // What a listing of keys does not look at may be what is missing.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut file = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let older =
+            "ALTER TABLE idem_jobs DROP COLUMN last_tick; DELETE FROM idem_migrations WHERE version = 4";
+        sqlx::raw_sql(older).execute(&mut file).await.unwrap();
+        file.close().await.unwrap();
+    });
+    let upgraded = idem(&["--database-url", &url, "--json", "migrate"]);
+    assert!(upgraded.code == 0 && upgraded.stdout.contains("true"), "{}{}", upgraded.stdout, upgraded.stderr);
     assert_eq!(idem(&["--database-url", &url, "jobs"]).code, 0);
     assert_eq!(idem(&["--database-url", &url, "--table-prefix", "other_", "jobs"]).code, 1);
 }

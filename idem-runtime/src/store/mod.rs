@@ -65,8 +65,8 @@ pub trait Store<D: Database>: LeaseStore + QueueStore<D> + ScheduleStore + Opera
     /// Returns the name of the store, for messages.
     fn name(&self) -> &'static str;
 
-    /// Creates or upgrades the store's tables; does nothing if they are up to date.
-    async fn migrate(&self) -> Result<(), StoreError>;
+    /// Creates or upgrades the store's tables; does nothing if they are up to date. Tells whether it has done anything.
+    async fn migrate(&self) -> Result<bool, StoreError>;
 
     /// Returns the SQL that [`migrate`](Self::migrate) runs on an empty database.
     fn migration_sql(&self) -> String;

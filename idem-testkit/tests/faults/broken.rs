@@ -21,7 +21,7 @@ use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 /// What a store does wrong. Every default does it right.
 #[async_trait]
 pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
-    async fn migrate(&self, good: &Good<D>) -> Result<(), StoreError> {
+    async fn migrate(&self, good: &Good<D>) -> Result<bool, StoreError> {
         good.migrate().await
     }
 
@@ -291,7 +291,7 @@ impl<D: Database> Store<D> for BrokenStore<D> {
         self.good.name()
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<bool, StoreError> {
         self.fault.migrate(&self.good).await
     }
 

@@ -678,7 +678,7 @@ pub(super) struct MigratesOnlyOnce(AtomicBool);
 
 #[async_trait]
 impl<D: Database> Fault<D> for MigratesOnlyOnce {
-    async fn migrate(&self, good: &Good<D>) -> Result<(), StoreError> {
+    async fn migrate(&self, good: &Good<D>) -> Result<bool, StoreError> {
         match self.0.swap(true, Ordering::Relaxed) {
             true => Err(StoreError::new(StoreErrorKind::Refused, "table already exists")),
             false => good.migrate().await,

@@ -175,8 +175,8 @@ impl Store<Memory> for MemoryStore {
         "memory"
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn migrate(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     fn migration_sql(&self) -> String {

@@ -145,7 +145,7 @@ impl Store<MySql> for MySqlStore {
         "mysql"
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<bool, StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
         let mut connection = self.connections.lease_alive().await?;
         // A user that may not make tables can still find out that none are to be made.
@@ -153,7 +153,7 @@ impl Store<MySql> for MySqlStore {
             let applied = rows.first().and_then(|row| row.try_get::<i64, _>("version").ok()).unwrap_or(0);
             if is_up_to_date(applied, &self.statements.migrations) {
                 connection.give_back();
-                return Ok(());
+                return Ok(false);
             }
         }
         // The server commits every CREATE TABLE by itself; the lock keeps two migrations apart.
@@ -176,7 +176,8 @@ impl Store<MySql> for MySqlStore {
         }
         message(&mut connection, self.statements.migrate_end()).await.map_err(failed)?;
         connection.give_back();
-        Ok(())
+        // Another process may have done it meanwhile.
+        Ok(!is_up_to_date(applied, &self.statements.migrations))
     }
 
     fn migration_sql(&self) -> String {

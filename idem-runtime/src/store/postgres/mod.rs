@@ -300,7 +300,7 @@ impl Store<Postgres> for PostgresStore {
         "postgres"
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<bool, StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
         let mut connection = self.connections.lease_alive().await?;
         // A user that may not make tables can still find out that none are to be made.
@@ -308,7 +308,7 @@ impl Store<Postgres> for PostgresStore {
             let applied = rows.first().and_then(|row| row.try_get::<i32, _>(0).ok()).unwrap_or(0);
             if is_up_to_date(applied.into(), &self.statements.migrations) {
                 connection.give_back();
-                return Ok(());
+                return Ok(false);
             }
         }
         // A connection that fails anywhere in here is closed, which undoes everything.
@@ -328,7 +328,8 @@ impl Store<Postgres> for PostgresStore {
         }
         message(&mut connection, "COMMIT").await.map_err(failed)?;
         connection.give_back();
-        Ok(())
+        // Another process may have done it meanwhile.
+        Ok(!is_up_to_date(applied.into(), &self.statements.migrations))
     }
 
     fn migration_sql(&self) -> String {

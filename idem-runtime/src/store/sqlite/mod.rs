@@ -127,10 +127,10 @@ impl Store<Sqlite> for SqliteStore {
         "sqlite"
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
+    async fn migrate(&self) -> Result<bool, StoreError> {
         let failed = |error| driver_error("migrating idem's tables", error);
         if self.is_migrated().await? {
-            return Ok(());
+            return Ok(false);
         }
         let mut connection = self.writer.lease().await?;
         // Kept in the file from now on: readers and the writer do not wait for each other.
@@ -154,7 +154,8 @@ impl Store<Sqlite> for SqliteStore {
         }
         sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map_err(failed)?;
         connection.give_back();
-        Ok(())
+        // Another process may have done it meanwhile.
+        Ok(!is_up_to_date(applied, &self.statements.migrations))
     }
 
     fn migration_sql(&self) -> String {

@@ -66,7 +66,7 @@ async fn killed_connections_spoil_no_other_call<D: Database>(trial: Trial<D>) ->
             ("sweep", _) => store.sweep(None, 100).await.map(|_| ()),
             ("enrol", _) => store.enrol("a", "job").await.map(|_| ()),
             ("check_row", Some(BusinessRow { table, column })) => store.check_row(table, column).await,
-            _ => store.migrate().await,
+            _ => store.migrate().await.map(|_| ()),
         };
         answer.map_err(|error| format!("after the kill `{call}` failed: {error}"))?;
     }
