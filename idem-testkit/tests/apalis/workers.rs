@@ -5,7 +5,8 @@ use std::time::Duration;
 use apalis::layers::retry::RetryPolicy;
 use apalis::prelude::*;
 use idem_runtime::engine::apalis::{Every, POLL, PayloadCodec};
-use idem_runtime::engine::{Enqueue, Enqueued};
+use idem_runtime::engine::{Engine, Enqueue, Enqueued};
+use idem_runtime::store::Attempt;
 use tokio::time::Instant;
 
 use super::world::{Running, World, config};
@@ -40,6 +41,44 @@ async fn what_a_worker_says_of_a_task_that_was_put_back_has_no_effect() {
     drop(working);
 }
 
+/// While a worker has tasks in its buffer, apalis writes nothing of those that it has ended: another worker may have
+/// taken one that was put back by then.
+#[tokio::test]
+async fn what_a_worker_says_late_of_a_task_that_it_put_back_takes_it_from_nobody() {
+    let Some(world) = World::new().await else { return };
+    let due = async |task| {
+        world.sql(format!("UPDATE {TASKS} SET run_at = {AN_HOUR_AGO} WHERE id = '{task}'")).await;
+    };
+    let says_nothing = async |task, status: &str, has: &str| {
+        assert_eq!(world.say_begun(task, "w1").await, 0, "while it is {status}");
+        assert!(!world.say_ended(task, "w1", "Done").await, "while it is {status}");
+        let row = world.task(task).await;
+        assert_eq!((row.status.as_str(), row.lock_by.as_deref()), (status, Some(has)));
+        assert_eq!(world.claims().await, [task], "while it is {status}");
+    };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    let put_back = world.idem.store().put_off(Engine::Apalis, task, "w1", Duration::ZERO, Attempt::Unspent);
+    assert!(put_back.await.unwrap());
+    due(task).await;
+
+    world.take(task, "w2").await;
+    says_nothing(task, "Queued", "w2").await;
+    assert_eq!(world.say_begun(task, "w2").await, 1);
+    says_nothing(task, "Running", "w2").await;
+    assert!(world.say_ended(task, "w2", "Failed").await);
+    says_nothing(task, "Failed", "w2").await;
+
+    // Who takes it in its turn has it: after a failure, and after a rescue.
+    world.take(task, "w3").await;
+    assert_eq!(world.say_begun(task, "w3").await, 1);
+    assert_eq!(world.rescue("w3").await, 1);
+    world.take(task, "w4").await;
+    assert_eq!(world.say_begun(task, "w4").await, 1);
+    assert!(world.say_ended(task, "w4", "Done").await);
+    assert_eq!(world.claims().await, []);
+}
+
 #[tokio::test]
 async fn a_task_that_a_worker_has_taken_can_begin() {
     let Some(world) = World::new().await else { return };
@@ -48,6 +87,17 @@ async fn a_task_that_a_worker_has_taken_can_begin() {
     world.take(task, "w1").await;
     assert_eq!(world.say_begun(task, "w1").await, 1);
     assert_eq!(world.task(task).await.status, "Running");
+}
+
+#[tokio::test]
+async fn a_task_that_was_taken_without_a_name_can_begin() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    let taken = format!("UPDATE {TASKS} SET lock_by = NULL, run_at = {AN_HOUR_AGO} WHERE id = '{task}'");
+    world.sql(taken).await;
+    assert_eq!(world.say_begun(task, "w1").await, 1);
+    assert_eq!(world.task(task).await.lock_by.as_deref(), Some("w1"));
 }
 
 #[tokio::test]

@@ -256,8 +256,9 @@ impl QueueStatements {
     }
 
     /// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up,
-    /// be it done, out of attempts, killed by hand or deleted. A task that was put back while its worker was still to say
-    /// that it had begun stays put back.
+    /// be it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it
+    /// had begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken
+    /// without a name, as storages that share one poll do it, begins in any hands.
     fn prepare(&self, schema: &str) -> String {
         let QueueStatements { tables: Tables { claims, .. }, prefix, .. } = self;
         let (claims, place) = match claims.split_once('.') {
@@ -280,7 +281,8 @@ impl QueueStatements {
              CREATE TRIGGER {prefix}task_deleted AFTER DELETE ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION {release}(); \
              DROP TRIGGER IF EXISTS {prefix}task_put_back ON apalis.jobs; \
              CREATE TRIGGER {prefix}task_put_back BEFORE UPDATE OF status ON apalis.jobs FOR EACH ROW \
-             WHEN (NEW.status = 'Running' AND OLD.status = 'Pending' AND OLD.lock_by IS NULL) \
+             WHEN (NEW.status = 'Running' AND OLD.lock_by IS DISTINCT FROM NEW.lock_by \
+             AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)) \
              EXECUTE FUNCTION {put_back}(); COMMIT"
         )
     }

@@ -129,8 +129,9 @@ impl QueueStatements {
 }
 
 /// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up, be
-/// it done, out of attempts, killed by hand or deleted. A task that was put back while its worker was still to say that it
-/// had begun stays put back.
+/// it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it had
+/// begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken without a
+/// name, as storages that share one poll do it, begins in any hands.
 fn prepare(prefix: &str, claims: &str) -> String {
     let release = format!("BEGIN DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; END");
     format!(
@@ -139,7 +140,8 @@ fn prepare(prefix: &str, claims: &str) -> String {
          WHEN NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts {release}; \
          CREATE TRIGGER IF NOT EXISTS {prefix}task_deleted AFTER DELETE ON Jobs {release}; \
          CREATE TRIGGER IF NOT EXISTS {prefix}task_put_back BEFORE UPDATE OF status ON Jobs \
-         WHEN NEW.status = 'Running' AND OLD.status = 'Pending' AND OLD.lock_by IS NULL \
+         WHEN NEW.status = 'Running' AND OLD.lock_by IS NOT NEW.lock_by \
+         AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL) \
          BEGIN SELECT RAISE(IGNORE); END; COMMIT"
     )
 }
