@@ -127,3 +127,55 @@ pub(crate) const MAY_BEGIN: &str = "run_at < now()";
 
 /// Reads the tasks in the order in which they came.
 pub(crate) const IN_ORDER: &str = "SELECT id FROM apalis.jobs ORDER BY run_at";
+
+/// What an older version of idem has made of the triggers.
+pub(crate) const OLDER_TRIGGERS: &str = "DO $$ DECLARE name text; BEGIN \
+     FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'apalis.jobs'::regclass AND tgname LIKE 'idem%' \
+     LOOP EXECUTE format('DROP TRIGGER %I ON apalis.jobs', name); END LOOP; END $$; \
+     CREATE TRIGGER idem_task_ended AFTER UPDATE OF status ON apalis.jobs FOR EACH ROW \
+     WHEN (NEW.status = 'Done') EXECUTE FUNCTION idem_release_claim(); \
+     CREATE TRIGGER idem_task_deleted AFTER DELETE ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION idem_release_claim(); \
+     CREATE TRIGGER idem_task_put_back BEFORE UPDATE OF status ON apalis.jobs FOR EACH ROW \
+     WHEN (FALSE) EXECUTE FUNCTION idem_keep_put_back()";
+
+/// Counts the triggers of idem.
+pub(crate) const TRIGGERS: &str =
+    "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'apalis.jobs'::regclass AND tgname LIKE 'idem%'";
+
+/// Two applications with tables of their own, by `schema(...)` or by the path of their connections, have one apalis.
+#[tokio::test]
+async fn the_claims_of_each_schema_end_with_their_tasks() {
+    use idem_runtime::Idem;
+    use idem_runtime::engine::{Engine, Enqueued};
+
+    let Some(place) = Place::empty().await else { return };
+    place.set_up_apalis().await;
+    let mut connection = place.connect().await;
+    let schemas = "CREATE SCHEMA one; CREATE SCHEMA two; CREATE SCHEMA three";
+    sqlx::raw_sql(schemas).execute(&mut connection).await.unwrap();
+    let by_path = place.server.clone().database(&place.name).options([("search_path", "three,public")]);
+    let by_path = sqlx::pool::PoolOptions::new().max_connections(4).connect_lazy_with(by_path);
+    let builders = [
+        Idem::builder(place.pool(4)).schema("one").namespace("one"),
+        Idem::builder(place.pool(4)).schema("two").namespace("two"),
+        Idem::builder(by_path).namespace("three"),
+    ];
+    let mut apps = Vec::new();
+    for builder in builders {
+        let idem = builder.state(crate::desk::Desk::default()).build().unwrap();
+        idem.migrate().await.unwrap();
+        assert!(!idem.store().is_prepared(Engine::Apalis).await.unwrap(), "{}", idem.namespace());
+        idem.queue(Engine::Apalis).set_up().await.unwrap();
+        apps.push(idem);
+    }
+    for idem in apps {
+        let (queue, namespace) = (idem.queue(Engine::Apalis), idem.namespace());
+        let job = || crate::jobs::UntilEnd { id: 1, note: 1 };
+        let first = queue.push(job()).await.unwrap();
+        assert!(matches!(first, Enqueued::New(_)), "{namespace}: {first:?}");
+        let done = format!("UPDATE apalis.jobs SET status = 'Done' WHERE id = '{}'", first.task().unwrap());
+        sqlx::raw_sql(AssertSqlSafe(done)).execute(&mut connection).await.unwrap();
+        let second = queue.push(job()).await.unwrap();
+        assert!(matches!(second, Enqueued::New(_)), "{namespace}: {second:?}");
+    }
+}

@@ -1,11 +1,11 @@
 //! What is said when something was not prepared.
 
-use idem_runtime::StoreErrorKind;
-use idem_runtime::engine::PushError;
+use idem_runtime::engine::{Engine, PushError};
+use idem_runtime::{Idem, StoreErrorKind};
 use sqlx::Connection as _;
 
 use super::world::World;
-use super::{Place, SETUP, TASKS};
+use super::{AN_HOUR_AGO, OLDER_TRIGGERS, Place, SETUP, TASKS, TRIGGERS};
 use crate::jobs::*;
 
 fn store_error(error: PushError) -> idem_runtime::StoreError {
@@ -79,6 +79,25 @@ async fn set_up_twice_and_at_once_is_set_up() {
     world.take(task, "w1").await;
     assert!(world.say_ended(task, "w1", "Done").await);
     assert_eq!(world.claims().await, []);
+}
+
+#[tokio::test]
+async fn set_up_takes_the_place_of_what_another_version_has_made() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.sql(OLDER_TRIGGERS).await;
+    let idem = Idem::builder(world.pool.clone()).build().unwrap();
+    assert!(!idem.store().is_prepared(Engine::Apalis).await.unwrap());
+    idem.queue(Engine::Apalis).set_up().await.unwrap();
+    assert!(idem.store().is_prepared(Engine::Apalis).await.unwrap());
+    // The older one has let every worker begin it.
+    world.sql(format!("UPDATE {TASKS} SET run_at = {AN_HOUR_AGO} WHERE id = '{task}'")).await;
+    assert_eq!(world.say_begun(task, "w1").await, 0);
+    world.take(task, "w2").await;
+    assert!(world.say_ended(task, "w2", "Done").await);
+    assert_eq!(world.claims().await, []);
+    let left = sqlx::query_scalar::<_, i64>(TRIGGERS).fetch_one(&mut world.place.connect().await).await;
+    assert_eq!(left.unwrap(), 3);
 }
 
 #[tokio::test]

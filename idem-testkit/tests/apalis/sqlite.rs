@@ -88,3 +88,11 @@ pub(crate) const MAY_BEGIN: &str = "TRUE";
 
 /// Reads the tasks in the order in which they came.
 pub(crate) const IN_ORDER: &str = "SELECT id FROM Jobs ORDER BY rowid";
+
+/// What an older version of idem has made of the triggers.
+pub(crate) const OLDER_TRIGGERS: &str = "DROP TRIGGER idem_task_put_back; \
+     CREATE TRIGGER idem_task_put_back BEFORE UPDATE OF status ON Jobs WHEN FALSE BEGIN SELECT RAISE(IGNORE); END";
+
+/// Counts the triggers of idem.
+pub(crate) const TRIGGERS: &str =
+    "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'idem%'";

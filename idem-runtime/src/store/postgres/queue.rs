@@ -14,7 +14,7 @@ use super::{PostgresStore, Session, key_of_uuid, message};
 use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
-use crate::key::{Key, KeyHash};
+use crate::key::{self, Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
@@ -259,33 +259,59 @@ impl QueueStatements {
     /// be it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it
     /// had begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken
     /// without a name, as storages that share one poll do it, begins in any hands.
-    fn prepare(&self, schema: &str) -> String {
+    ///
+    /// All applications of a database have one table of tasks, so a trigger's name tells its place, and what it does: of
+    /// another place, or another version, it has another name.
+    fn triggers(&self, schema: &str) -> Triggers {
         let QueueStatements { tables: Tables { claims, .. }, prefix, .. } = self;
         let (claims, place) = match claims.split_once('.') {
             Some((schema, _)) => (claims.clone(), schema.to_owned()),
             None => (format!("\"{schema}\".{claims}"), format!("\"{schema}\"")),
         };
         let [release, put_back] =
-            ["release_claim", "keep_put_back"].map(|name| format!("{place}.{prefix}{name}"));
-        format!(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('idem prepares apalis')); SELECT 1 FROM {claims} LIMIT 0; \
-             CREATE OR REPLACE FUNCTION {release}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
+            ["release_claim", "keep_put_back"].map(|name| format!("{place}.{prefix}{name}()"));
+        let functions = format!(
+            "CREATE OR REPLACE FUNCTION {release} RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
              DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; RETURN NULL; END $idem$; \
-             CREATE OR REPLACE FUNCTION {put_back}() RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
-             RETURN NULL; END $idem$; \
-             DROP TRIGGER IF EXISTS {prefix}task_ended ON apalis.jobs; \
-             CREATE TRIGGER {prefix}task_ended AFTER UPDATE OF status ON apalis.jobs FOR EACH ROW \
-             WHEN (NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts) \
-             EXECUTE FUNCTION {release}(); \
-             DROP TRIGGER IF EXISTS {prefix}task_deleted ON apalis.jobs; \
-             CREATE TRIGGER {prefix}task_deleted AFTER DELETE ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION {release}(); \
-             DROP TRIGGER IF EXISTS {prefix}task_put_back ON apalis.jobs; \
-             CREATE TRIGGER {prefix}task_put_back BEFORE UPDATE OF status ON apalis.jobs FOR EACH ROW \
-             WHEN (NEW.status = 'Running' AND OLD.lock_by IS DISTINCT FROM NEW.lock_by \
-             AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)) \
-             EXECUTE FUNCTION {put_back}(); COMMIT"
-        )
+             CREATE OR REPLACE FUNCTION {put_back} RETURNS trigger LANGUAGE plpgsql AS $idem$ BEGIN \
+             RETURN NULL; END $idem$; "
+        );
+        let ended =
+            "NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts";
+        let late = "NEW.status = 'Running' AND OLD.lock_by IS DISTINCT FROM NEW.lock_by \
+                    AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)";
+        let triggers = [
+            ("task_ended", "AFTER UPDATE OF status", format!("WHEN ({ended}) EXECUTE FUNCTION {release}")),
+            ("task_deleted", "AFTER DELETE", format!("EXECUTE FUNCTION {release}")),
+            (
+                "task_put_back",
+                "BEFORE UPDATE OF status",
+                format!("WHEN ({late}) EXECUTE FUNCTION {put_back}"),
+            ),
+        ];
+        let whole = format!("{functions}{triggers:?}");
+        let [a, b, c, d, ..] = key::hash(b"idem triggers v1", &[whole.as_bytes()]);
+        let version = u32::from_be_bytes([a, b, c, d]);
+        let names = triggers.each_ref().map(|(name, ..)| format!("{prefix}{name}_{version:08x}"));
+        let mut sql = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('idem prepares apalis')); SELECT 1 FROM {claims} LIMIT 0; \
+             {functions}DO $idem$ DECLARE other text; BEGIN FOR other IN SELECT tgname FROM pg_trigger \
+             WHERE tgrelid = to_regclass('apalis.jobs') \
+             AND tgfoid IN ('{release}'::regprocedure, '{put_back}'::regprocedure) \
+             LOOP EXECUTE format('DROP TRIGGER %I ON apalis.jobs', other); END LOOP; END $idem$; "
+        );
+        for (name, (_, when, does)) in names.iter().zip(&triggers) {
+            sql += &format!("CREATE TRIGGER {name} {when} ON apalis.jobs FOR EACH ROW {does}; ");
+        }
+        Triggers { names, prepare: sql + "COMMIT" }
     }
+}
+
+/// The triggers on the tasks of apalis.
+struct Triggers {
+    names: [String; 3],
+    /// Makes them, in the place of those of another version.
+    prepare: String,
 }
 
 fn claim_of(task: &Push<'_>) -> KeyHash {
@@ -512,20 +538,25 @@ impl QueueStore<Postgres> for PostgresStore {
         let failed = |error| engine_error("preparing the tables of apalis", engine, "PostgresStorage", error);
         let mut connection = self.connections.lease_alive().await?;
         let schema = connection.session().schema.clone();
-        message(&mut connection, self.queue_statements.prepare(&schema)).await.map_err(failed)?;
+        message(&mut connection, self.queue_statements.triggers(&schema).prepare).await.map_err(failed)?;
         connection.give_back();
         Ok(())
     }
 
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(true) };
-        let prefix = &self.queue_statements.prefix;
-        let sql = format!(
-            "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass('apalis.jobs') \
-             AND tgname IN ('{prefix}task_ended', '{prefix}task_deleted', '{prefix}task_put_back')"
-        );
         let failed = |error| driver_error("looking at the triggers on the tables of apalis", error);
-        Ok(self.send_on_either(None, sql, failed).await?.len() == 3)
+        let mut connection = self.connections.lease_alive().await?;
+        let schema = connection.session().schema.clone();
+        let names = self.queue_statements.triggers(&schema).names;
+        // A name without quotes is in small letters there.
+        let sql = format!(
+            "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass('apalis.jobs') AND tgname IN ({})",
+            names.map(|name| literal(&name.to_ascii_lowercase())).join(", ")
+        );
+        let found = message(&mut connection, sql).await.map_err(failed)?.len();
+        connection.give_back();
+        Ok(found == 3)
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {

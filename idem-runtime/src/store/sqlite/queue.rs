@@ -52,8 +52,7 @@ pub(super) struct QueueStatements {
     put_back: SqlStr,
     put_off: SqlStr,
     sweep: SqlStr,
-    /// Counts the triggers.
-    prepared: SqlStr,
+    triggers: [Trigger; 3],
     prepare: String,
 }
 
@@ -72,6 +71,7 @@ impl QueueStatements {
             ))
         };
         let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
+        let triggers = triggers(prefix, &claims);
         QueueStatements {
             is_there: safe(format!("SELECT 1 FROM {outbox} WHERE number = $1")),
             take_out: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
@@ -119,11 +119,8 @@ impl QueueStatements {
                 "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
                  AND expires_at <= {NOW}"
             )),
-            prepared: safe(format!(
-                "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'Jobs' \
-                 AND name IN ('{prefix}task_ended', '{prefix}task_deleted', '{prefix}task_put_back')"
-            )),
-            prepare: prepare(prefix, &claims),
+            prepare: prepare(&claims, &triggers),
+            triggers,
         }
     }
 }
@@ -132,18 +129,40 @@ impl QueueStatements {
 /// it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it had
 /// begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken without a
 /// name, as storages that share one poll do it, begins in any hands.
-fn prepare(prefix: &str, claims: &str) -> String {
+fn triggers(prefix: &str, claims: &str) -> [Trigger; 3] {
     let release = format!("BEGIN DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; END");
-    format!(
-        "BEGIN IMMEDIATE; SELECT 1 FROM {claims} LIMIT 0; \
-         CREATE TRIGGER IF NOT EXISTS {prefix}task_ended AFTER UPDATE OF status ON Jobs \
-         WHEN NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts {release}; \
-         CREATE TRIGGER IF NOT EXISTS {prefix}task_deleted AFTER DELETE ON Jobs {release}; \
-         CREATE TRIGGER IF NOT EXISTS {prefix}task_put_back BEFORE UPDATE OF status ON Jobs \
-         WHEN NEW.status = 'Running' AND OLD.lock_by IS NOT NEW.lock_by \
-         AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL) \
-         BEGIN SELECT RAISE(IGNORE); END; COMMIT"
-    )
+    let ended =
+        "NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts";
+    let late = "NEW.status = 'Running' AND OLD.lock_by IS NOT NEW.lock_by \
+                AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)";
+    [
+        ("task_ended", format!("AFTER UPDATE OF status ON Jobs WHEN {ended} {release}")),
+        ("task_deleted", format!("AFTER DELETE ON Jobs {release}")),
+        (
+            "task_put_back",
+            format!("BEFORE UPDATE OF status ON Jobs WHEN {late} BEGIN SELECT RAISE(IGNORE); END"),
+        ),
+    ]
+    .map(|(name, does)| {
+        let name = format!("{prefix}{name}");
+        Trigger { sql: format!("CREATE TRIGGER {name} {does}"), name }
+    })
+}
+
+/// A trigger on the tasks of apalis.
+struct Trigger {
+    name: String,
+    /// What makes it, letter for letter as SQLite keeps it.
+    sql: String,
+}
+
+/// Makes the triggers anew: those that are there may be of another version.
+fn prepare(claims: &str, triggers: &[Trigger]) -> String {
+    let mut sql = format!("BEGIN IMMEDIATE; SELECT 1 FROM {claims} LIMIT 0; ");
+    for Trigger { name, sql: create } in triggers {
+        sql += &format!("DROP TRIGGER IF EXISTS {name}; {create}; ");
+    }
+    sql + "COMMIT"
 }
 
 /// The transaction that a push is part of.
@@ -509,12 +528,13 @@ impl QueueStore<Sqlite> for SqliteStore {
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(true) };
         let mut reader = self.readers.lease().await?;
-        let count: i64 = sqlx::query_scalar(self.queue_statements.prepared.clone())
-            .fetch_one(&mut *reader)
+        let sql = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'Jobs'";
+        let there: Vec<String> = sqlx::query_scalar(sql)
+            .fetch_all(&mut *reader)
             .await
             .map_err(|error| driver_error("looking at the triggers on the tables of apalis", error))?;
         reader.give_back();
-        Ok(count == 3)
+        Ok(self.queue_statements.triggers.iter().all(|trigger| there.contains(&trigger.sql)))
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
