@@ -33,6 +33,7 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 #[idempotent(
     key = (user_id, version),
     lock = row(profiles.id = user_id),
+    on_busy = reschedule("1s"),
     unique = until_executing,
     unique_by = user_id,
     retain = "1d",

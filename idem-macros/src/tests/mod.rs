@@ -201,18 +201,23 @@ fn a_default_of_a_scheduled_job_is_written_out() {
 }
 
 #[test]
-fn a_run_that_is_unique_comes_again_later_by_default() {
+fn a_run_that_is_unique_or_frees_its_claim_comes_again_later_by_default() {
     let job = quote!(
         async fn ship(tx: &mut Tx<'_, Db>, id: i64) -> Result<(), E> {}
     );
-    for mode in [quote!(while_executing), quote!(until_and_while_executing), quote!(keep_latest)] {
+    for mode in [
+        quote!(until_executing),
+        quote!(while_executing),
+        quote!(until_and_while_executing),
+        quote!(keep_latest),
+    ] {
         let short = expand(quote!(key = id, unique = #mode), job.clone());
         let later = expand(quote!(key = id, unique = #mode, on_busy = reschedule("5s")), job.clone());
         let wait = expand(quote!(key = id, unique = #mode, on_busy = wait("10s")), job.clone());
         assert_eq!(short, later);
         assert_ne!(short, wait);
     }
-    for mode in [quote!(until_executing), quote!(until_executed), quote!(until_expired("1h"))] {
+    for mode in [quote!(until_executed), quote!(until_expired("1h"))] {
         let short = expand(quote!(key = id, unique = #mode), job.clone());
         assert_eq!(short, expand(quote!(key = id, unique = #mode, on_busy = wait("10s")), job.clone()));
     }

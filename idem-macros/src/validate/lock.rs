@@ -14,7 +14,7 @@ use super::unique::MODES;
 use super::{scan, value};
 use crate::codes::Code;
 use crate::errors::Errors;
-use crate::model::{Lock, OnBusy, RowLock, Unique};
+use crate::model::{Lock, OnBusy, RowLock, Unique, UniqueMode};
 use crate::suggest;
 
 const LOCKS: &[&str] = &["row", "advisory", "none"];
@@ -220,6 +220,8 @@ pub(crate) fn on_busy(given: Option<&Given>, unique: Option<&Unique>, errors: &m
         return match unique {
             // To wait for another run would keep a worker from all other tasks.
             Some(unique) if unique.mode.in_run() => RESCHEDULE,
+            // And its claim has ended by then, so that others would be enqueued, and wait beside it.
+            Some(Unique { mode: UniqueMode::UntilExecuting, .. }) => RESCHEDULE,
             _ => WAIT,
         };
     };

@@ -17,6 +17,7 @@ macro_rules! jobs {
 jobs! {
     any_number(key = (id, note), retain = none);
     until_start(key = (id, note), retain = none, unique = until_executing, unique_by = id);
+    until_start_of_a_key(key = id, retain = none, unique = until_executing);
     until_end(key = id, retain = none, unique = until_executed);
     until_end_or_error(key = id, retain = none, unique = until_executed, on_duplicate = error);
     until_end_or_replace(key = id, retain = none, unique = until_executed, on_duplicate = replace);

@@ -45,6 +45,28 @@ async fn until_executing_retries_beside_the_one_that_waits() {
 }
 
 #[tokio::test]
+async fn until_executing_admits_nobody_beside_one_that_finds_its_key_held() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let first = world.push(UntilStartOfAKey { id: 1, note: 1 }).await;
+    let worker = world.work_many::<UntilStartOfAKey>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    let second = world.push(UntilStartOfAKey { id: 1, note: 1 }).await;
+    // It waits in its queue, with its claim, and in no worker, where others would come beside it.
+    let put_back = world.until(second, |row| row.status == "Pending" && row.due_in > 0);
+    let put_back = tokio::time::timeout(Duration::from_secs(5), put_back).await;
+    assert!(put_back.is_ok(), "it waits in the worker: {:?}", world.task(second).await);
+    assert_eq!(world.claims().await, [second]);
+    assert_eq!(world.push_duplicate(UntilStartOfAKey { id: 1, note: 1 }).await, second);
+    world.desk.open(1);
+    for task in [first, second] {
+        assert_eq!(world.until_status(task, "Done").await.attempts, 1);
+    }
+    assert_eq!(world.desk.notes(1), [1, 1]);
+    drop(worker);
+}
+
+#[tokio::test]
 async fn until_executed_admits_nobody_while_one_waits_runs_or_is_to_be_retried() {
     let Some(world) = World::new().await else { return };
     world.desk.close(1);

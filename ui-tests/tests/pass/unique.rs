@@ -81,7 +81,7 @@ fn parts(part: impl KeyPart) -> KeyParts {
 }
 
 fn main() {
-    assert_eq!(OneWaits::SPEC, JobSpec::new("one_waits").unique(Unique::UntilExecuting));
+    assert_eq!(OneWaits::SPEC, JobSpec::new("one_waits").unique(Unique::UntilExecuting).on_busy(LATER));
     let job = OneWaits { id: 1, user: 2 };
     assert_eq!((job.queue_key(), job.run_key()), (Ok(parts(1_i64)), Ok(None)));
 
