@@ -21,6 +21,7 @@
 //! | is of a `keep_latest` job, and a newer one has begun, or has taken its claim | done, as `Superseded`, without having run |
 //! | returns an error, or panics | failed: apalis tries it again after a [`backoff`], up to its limit |
 //! | returns an error that is final (`replay(...)`), or finds its key used with other arguments | killed: it is not tried again |
+//! | has ended its worker with its last attempt and once more, as a body does that takes all memory | killed, with no further run |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
 
 use std::convert::Infallible;
@@ -46,7 +47,7 @@ use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
-use super::{Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
+use super::{BEYOND_LIMIT, Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
 use crate::codec::{CodecError, without_values};
 use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
@@ -192,7 +193,10 @@ pub struct Delivery {
     task: Option<String>,
     worker: Option<String>,
     attempt: usize,
-    attempts: usize,
+    /// How many it may have; `None` if nobody limits them.
+    attempts: Option<usize>,
+    /// It has begun although they were used up, and was neither put back nor has it ended since.
+    has_begun_beyond_limit: bool,
     /// It was enqueued without its unique claim, which it has to take as it starts.
     is_unclaimed: bool,
 }
@@ -205,9 +209,22 @@ impl<A: Sync> FromRequest<Task<A>> for Delivery {
             task: task.task_id().map(ToString::to_string),
             worker: task.data().get::<WorkerContext>().map(|worker| worker.name().to_owned()),
             attempt: task.attempt(),
-            attempts: task.max_attempts().unwrap_or(usize::MAX),
+            attempts: task.max_attempts(),
+            has_begun_beyond_limit: task.metadata().contains_key(BEYOND_LIMIT),
             is_unclaimed: task.metadata().contains_key(UNCLAIMED),
         })
+    }
+}
+
+impl Delivery {
+    /// Tells whether this attempt is the last, or one more than that.
+    fn is_last(&self) -> bool {
+        self.attempts.is_some_and(|attempts| self.attempt >= attempts)
+    }
+
+    /// Tells whether the attempts were used up before this one. Workers that died with the task have counted one each.
+    fn is_beyond_limit(&self) -> bool {
+        self.attempts.is_some_and(|attempts| self.attempt > attempts)
     }
 }
 
@@ -350,7 +367,7 @@ impl<D: Database, S> Queue<D, S> {
             return error;
         };
         let (job, is_final) = (spec.name, error.is::<AbortError>());
-        let gives_up = is_final || delivery.attempt >= delivery.attempts;
+        let gives_up = is_final || delivery.is_last();
         match (self.engine, gives_up) {
             // Its tables end the claim.
             (Engine::Apalis, true) => error,
@@ -446,6 +463,14 @@ pub(crate) fn panicked(text: &str) -> String {
     format!("the job panicked: {text}; what an atomic job did is undone [{}]", Code::Panicked)
 }
 
+pub(crate) fn attempts_used_up(job: &str, task: &str) -> String {
+    format!(
+        "task {task} of job `{job}` has used up its attempts, and the worker that ran it beyond them has died; it is not \
+         run again: find out what of it ends its workers, then set its status to Pending and its attempts to 0 [{}]",
+        Code::AttemptsUsedUp
+    )
+}
+
 /// A task under way.
 struct Handling<'a, D: Database, S> {
     idem: &'a Idem<D, S>,
@@ -487,6 +512,22 @@ where
             )));
         }
     };
+    if queue.engine == Engine::Apalis && delivery.is_beyond_limit() {
+        if delivery.has_begun_beyond_limit {
+            let error = attempts_used_up(name, id);
+            warn!(job = name, %task, attempt = delivery.attempt, "killed: {error}");
+            return Err(abort(error));
+        }
+        // apalis counts also for tasks that were in the hands of a dead worker and had not begun. So one more may
+        // begin, and what ends a worker once more is told from what has only waited beside it.
+        let worker = delivery.worker.as_deref().unwrap_or_default();
+        let store = queue.idem.store();
+        if let Err(error) =
+            store.put_off(queue.engine, task, worker, Duration::ZERO, Attempt::BeyondLimit).await
+        {
+            warn!(job = name, %task, %error, "begins beyond its attempts, which could not be noted");
+        }
+    }
     let again = match queue.engine {
         Engine::Outbox => queue.prepare_all(vec![Enqueue::new(payload.read()?)]).await?.pop(),
         Engine::Apalis => None,

@@ -33,6 +33,13 @@ const OFFERS: usize = 16;
 /// How often a task is tried, unless somebody says otherwise: as often as apalis does by itself.
 const ATTEMPTS: u32 = 25;
 
+/// What a task's metadata are told of one that has begun although its attempts are used up.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "what only some of the databases need")
+)]
+pub(crate) const BEYOND_LIMIT: &str = "idem.beyond_limit";
+
 /// The queues of an [`Idem`]'s jobs: each job has one, by its name.
 ///
 /// # Example

@@ -164,6 +164,9 @@ __codes! {
     Panicked "panicked":
         "The body of a job panicked under a worker of apalis. What an atomic job did is undone; the recorded steps of a leased job stay. The worker goes on.",
         "Mend the panic, and return an error instead. apalis delivers the task again for as long as it has attempts.";
+    AttemptsUsedUp "attempts_used_up":
+        "A task of apalis has used up its attempts, has begun once more, and its worker has died again. It was killed without another run, and its unique claim has ended.",
+        "Find out what of the job ends its process, such as memory or a stack that overflows. To have the task run again, set its status to `Pending` and its attempts to 0.";
     NoSchedule "no_schedule":
         "A job was given to a scheduler, but it states no schedule. The scheduler was not made.",
         "Write `schedule = \"0 3 * * *\"` into its attribute, or give it one with `Scheduler::job_at`.";

@@ -94,6 +94,10 @@ fn example(code: Code) -> (String, Option<Code>) {
         }
         // It is an error of apalis, whose text is all that idem has a say in.
         Code::Panicked => (crate::engine::apalis::panicked("no such payment"), Some(Code::Panicked)),
+        Code::AttemptsUsedUp => {
+            let text = crate::engine::apalis::attempts_used_up(JOB, "01JQ");
+            (text, Some(Code::AttemptsUsedUp))
+        }
         Code::NoSchedule => schedule(ScheduleError::Missing { job: JOB }),
         Code::UnusableSchedule => {
             schedule(ScheduleError::Cron { job: JOB, cron: "x", why: String::from("it is too short") })

@@ -63,8 +63,8 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Ends the claims of a task that are not for a time, and all that is kept of it beside; tells whether there was any.
     async fn release(&self, task: TaskId) -> Result<bool, StoreError>;
 
-    /// Lets a task that `worker` has taken be taken again after a time, and not before; tells whether the worker still
-    /// had it.
+    /// Lets a task that `worker` has taken be taken again after a time, and not before, or notes that it begins; tells
+    /// whether the worker still had it.
     async fn put_off(
         &self,
         engine: Engine,
@@ -154,13 +154,15 @@ pub enum Pushed {
     Gone,
 }
 
-/// What the attempt has come to after which a task is put off.
+/// What the attempt of a task has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     /// It did not begin: the task goes back to its engine, and the attempt is not counted.
     Unspent,
     /// It failed, which the engine itself is about to write.
     Failed,
+    /// It begins although the task has none left. That is noted with the task until it is put back; its time stays.
+    BeyondLimit,
 }
 
 /// Who has a unique claim.

@@ -472,3 +472,54 @@ async fn a_worker_that_stands_still_and_wakes_up_ends_nothing_of_the_one_after_i
     assert_eq!(world.claims().await, []);
     drop((old, new));
 }
+
+/// apalis counts an attempt for each task that a dead worker had, whether it had begun or waited its turn.
+#[tokio::test]
+async fn a_task_that_ends_its_workers_is_given_up() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let task = world.push(Enqueue::new(UntilEnd { id: 1, note: 1 }).attempts(1)).await;
+    // Its only attempt is spent without a run.
+    world.take(task, "w1").await;
+    assert_eq!(world.rescue("w1").await, 1);
+    let worker = world.work::<UntilEnd>("w2");
+    world.desk.until(What::Began, 1, 1).await;
+    worker.kill().await;
+    assert_eq!(world.rescue("w2").await, 1);
+    assert_eq!(world.claims().await, [task]);
+
+    let worker = world.work::<UntilEnd>("w3");
+    let row = world.until_status(task, "Killed").await;
+    assert!(row.last_result.contains("[idem::attempts_used_up]"), "{row:?}");
+    assert_eq!(world.desk.count(What::Began, 1), 1);
+    assert_eq!(world.claims().await, []);
+    assert!(!worker.is_over());
+    // As the message says.
+    world.desk.open(1);
+    let again = "status = 'Pending', attempts = 0, lock_by = NULL";
+    world.sql(format!("UPDATE {TASKS} SET {again} WHERE id = '{task}'")).await;
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.notes(1), [1]);
+}
+
+#[tokio::test]
+async fn a_task_that_waits_is_not_given_up_before_it_has_begun() {
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    let holder = world.push(OneAtATime { id: 1, note: 1 }).await;
+    let worker = world.work_many::<OneAtATime>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    let task = world.push(Enqueue::new(OneAtATime { id: 1, note: 2 }).attempts(1).after(LIMIT)).await;
+    let spent = format!("UPDATE {TASKS} SET attempts = 3, run_at = {AN_HOUR_AGO} WHERE id = '{task}'");
+    world.sql(spent).await;
+    for _ in 0..2 {
+        // It finds the key held, twice.
+        world.until(task, |row| row.status == "Pending" && row.due_in > 0).await;
+        world.sql(format!("UPDATE {TASKS} SET run_at = {AN_HOUR_AGO} WHERE id = '{task}'")).await;
+    }
+    world.desk.open(1);
+    world.until_status(holder, "Done").await;
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.notes(1), [1, 2]);
+    drop(worker);
+}

@@ -11,7 +11,7 @@ use sqlx::{Postgres, Row};
 use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::statements::literal;
 use super::{PostgresStore, Session, key_of_uuid, message};
-use crate::engine::TaskId;
+use crate::engine::{BEYOND_LIMIT, TaskId};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
@@ -516,14 +516,20 @@ impl QueueStore<Postgres> for PostgresStore {
         attempt: Attempt,
     ) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(false) };
+        let run_at = format!("run_at = clock_timestamp() + {} * interval '1 millisecond'", millis(after));
         let changes = match attempt {
-            Attempt::Unspent => "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL,",
-            Attempt::Failed => "",
+            Attempt::Unspent => format!(
+                "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
+                 metadata = metadata - text '{BEYOND_LIMIT}', {run_at}"
+            ),
+            Attempt::Failed => run_at,
+            Attempt::BeyondLimit => {
+                format!("metadata = coalesce(metadata, '') || '\"{BEYOND_LIMIT}\"=>\"begun\"'::hstore")
+            }
         };
         let sql = format!(
-            "UPDATE apalis.jobs SET {changes} run_at = clock_timestamp() + {} * interval '1 millisecond' \
+            "UPDATE apalis.jobs SET {changes} \
              WHERE id = '{task}' AND lock_by = {} AND status IN ('Queued', 'Running') RETURNING 1",
-            millis(after),
             literal(worker),
         );
         let failed = |error| engine_error("putting a task off", engine, "PostgresStorage", error);

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr, SqlStr, Sqlite};
 
 use super::SqliteStore;
 use super::lease_statements::NOW;
-use crate::engine::TaskId;
+use crate::engine::{BEYOND_LIMIT, TaskId};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
@@ -51,6 +51,7 @@ pub(super) struct QueueStatements {
     release: SqlStr,
     put_back: SqlStr,
     put_off: SqlStr,
+    begin_beyond_limit: SqlStr,
     sweep: SqlStr,
     triggers: [Trigger; 3],
     prepare: String,
@@ -63,13 +64,13 @@ impl QueueStatements {
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
         // apalis counts in seconds here, and a second that has begun counts as a whole one.
         let due = |after: &str| format!("iif({after} > 0, ({NOW} + {after} + 999) / 1000, unixepoch())");
-        let put_off = |changes| {
-            let due = due("$3");
+        let put_off = |changes: &str| {
             safe(format!(
-                "UPDATE Jobs SET {changes} run_at = {due} WHERE id = $1 AND lock_by = $2 \
-                 AND status IN ('Queued', 'Running')"
+                "UPDATE Jobs SET {changes} WHERE id = $1 AND lock_by = $2 AND status IN ('Queued', 'Running')"
             ))
         };
+        let run_at = format!("run_at = {}", due("$3"));
+        let noted = format!("'$.\"{BEYOND_LIMIT}\"'");
         let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
         let triggers = triggers(prefix, &claims);
         QueueStatements {
@@ -113,8 +114,14 @@ impl QueueStatements {
                 "UPDATE {claims} SET key = $3, readable = $4 WHERE key = $1 AND task = $2"
             )),
             release: safe(format!("DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL")),
-            put_back: put_off("status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL,"),
-            put_off: put_off(""),
+            put_back: put_off(&format!(
+                "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, metadata = CASE \
+                 WHEN instr(metadata, '{BEYOND_LIMIT}') > 0 THEN json_remove(metadata, {noted}) ELSE metadata END, {run_at}"
+            )),
+            put_off: put_off(&run_at),
+            begin_beyond_limit: put_off(&format!(
+                "metadata = json_set(coalesce(metadata, '{{}}'), {noted}, 'begun')"
+            )),
             sweep: safe(format!(
                 "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
                  AND expires_at <= {NOW}"
@@ -506,9 +513,13 @@ impl QueueStore<Sqlite> for SqliteStore {
         let statement = match attempt {
             Attempt::Unspent => &self.queue_statements.put_back,
             Attempt::Failed => &self.queue_statements.put_off,
+            Attempt::BeyondLimit => &self.queue_statements.begin_beyond_limit,
         };
-        let query =
-            sqlx::query(statement.clone()).bind(task.to_string()).bind(worker.to_owned()).bind(millis(after));
+        let query = sqlx::query(statement.clone()).bind(task.to_string()).bind(worker.to_owned());
+        let query = match attempt {
+            Attempt::Unspent | Attempt::Failed => query.bind(millis(after)),
+            Attempt::BeyondLimit => query,
+        };
         Ok(self.execute("putting a task off", query).await? > 0)
     }
 
