@@ -48,7 +48,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::{BEYOND_LIMIT, Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
-use crate::codec::{CodecError, without_values};
+use crate::codec::{self, CodecError, without_values};
 use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
@@ -120,9 +120,9 @@ impl<J: Job> Payload<J> {
     ///
     /// # Errors
     ///
-    /// An argument whose own `Serialize` fails, or that is no JSON.
+    /// An argument whose own `Serialize` fails, or that JSON does not give back as it is.
     pub fn new(job: &J) -> Result<Self, serde_json::Error> {
-        Ok(Payload { value: Ok(serde_json::to_value(job)?), job: PhantomData })
+        carry(job).map(|(_, value)| Payload { value: Ok(value), job: PhantomData })
     }
 
     /// Reads the job.
@@ -301,9 +301,32 @@ impl From<TaskId> for apalis_core::task::task_id::TaskId {
 
 /// Encodes a job as apalis carries it.
 pub(super) fn payload<J: Job>(job: &J) -> Result<Vec<u8>, PushError> {
-    serde_json::to_vec(job).map_err(|error| {
+    carry(job).map(|(bytes, _)| bytes).map_err(|error| {
         PushError::Args(ArgsError { job: J::SPEC.name, reason: CodecError::custom(error).into() })
     })
+}
+
+/// Writes a job as JSON, and makes sure that a worker will read this very job: JSON, or serde's way with it, loses some
+/// values without a word.
+fn carry<J: Job>(job: &J) -> Result<(Vec<u8>, Value), serde_json::Error> {
+    let bytes = serde_json::to_vec(job)?;
+    let value: Value = serde_json::from_slice(&bytes)?;
+    let read = J::deserialize(&value);
+    if read.is_ok_and(|read| shape(&read) == shape(job)) {
+        return Ok((bytes, value));
+    }
+    Err(serde_json::Error::custom(
+        "apalis carries arguments as JSON, which does not give these back as they are: it has no Some(None), no NaN and \
+         no infinity, and no integer of more than 64 bits here; take a type that it has, such as a text",
+    ))
+}
+
+/// Returns the bytes of a value, in an order of their own: a `HashMap` or `HashSet` that was read shows its entries in
+/// another one.
+fn shape<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    let mut bytes = codec::encode(value).ok()?;
+    bytes.sort_unstable();
+    Some(bytes)
 }
 
 /// The error of a job that apalis runs.

@@ -220,7 +220,7 @@ pub enum PushError {
     /// The work was done under this key with other arguments.
     #[error(transparent)]
     KeyReused(#[from] KeyReused),
-    /// The arguments make no key, or cannot be serialized.
+    /// The arguments make no key, or cannot be serialized, or the engine would give others to the job.
     #[error(transparent)]
     Args(#[from] ArgsError),
     /// The store could not do its part; nothing was enqueued.

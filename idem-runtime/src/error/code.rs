@@ -105,7 +105,7 @@ __codes! {
         "The key has no content: a text in it is blank, or there is nothing in it at all. Unrelated runs would share it, so nothing was done.",
         "Make the key of what every run has, such as an id of the event; check texts that come from outside before the job is made. A retry does not help.";
     Unserializable "unserializable":
-        "Serde cannot encode a value: its own `Serialize` refuses it. If it is an argument, nothing was done.",
+        "Serde cannot encode a value: its own `Serialize` refuses it, or JSON, as which apalis carries arguments, does not give it back as it is. If it is an argument, nothing was done.",
         "Look at the field that the text names, and at its `Serialize`; leave out what is no part of the work with `#[serde(skip)]`, or pass it as `#[state]`. A retry does not help.";
     Unavailable "unavailable":
         "The database cannot be reached, or the connection broke. What a transaction had done is undone, unless it was committing: that would be `idem::outcome_unknown`. \

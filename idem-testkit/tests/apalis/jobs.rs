@@ -1,5 +1,7 @@
 //! The jobs under test. Each works at the [`Desk`], by `id`; `note` tells one task of an id from another.
 
+use std::collections::HashSet;
+
 use idem_runtime::prelude::*;
 
 use crate::desk::{Desk, Refusal};
@@ -38,4 +40,22 @@ jobs! {
 #[idempotent(key = id, unique = until_executed, in_doubt = rerun)]
 pub(crate) async fn compared(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
     desk.work(id, note).await
+}
+
+/// Its arguments are compared, and of types of which JSON does not carry every value.
+#[idempotent(key = id, in_doubt = rerun)]
+pub(crate) async fn weighed(
+    id: i64,
+    weight: f64,
+    limit: Option<Option<i64>>,
+    #[state] desk: &Desk,
+) -> Result<i64, Refusal> {
+    let _ = (weight, limit);
+    desk.work(id, 0).await
+}
+
+/// It shows its argument in another order each time.
+#[idempotent(key = id, fingerprint = none, in_doubt = rerun)]
+pub(crate) async fn tagged(id: i64, tags: HashSet<String>, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(id, i64::try_from(tags.len()).unwrap()).await
 }

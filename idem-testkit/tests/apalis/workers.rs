@@ -523,3 +523,35 @@ async fn a_task_that_waits_is_not_given_up_before_it_has_begun() {
     assert_eq!(world.desk.notes(1), [1, 2]);
     drop(worker);
 }
+
+#[tokio::test]
+async fn a_float_of_many_digits_comes_as_it_was_pushed() {
+    let Some(world) = World::new().await else { return };
+    let job = || Weighed { id: 1, weight: 95.367_292_978_973_07, limit: Some(Some(7)) };
+    let task = world.push(job()).await;
+    let worker = world.work::<Weighed>("w1");
+    world.until_status(task, "Done").await;
+    // The record has the fingerprint of the arguments that were pushed.
+    assert_eq!(world.queue.push(job()).await.unwrap(), Enqueued::AlreadyDone);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn arguments_that_json_does_not_carry_are_refused_as_they_are_pushed() {
+    let Some(world) = World::new().await else { return };
+    let plain = Weighed { id: 1, weight: 1.0, limit: None };
+    for job in [
+        Weighed { limit: Some(None), ..plain },
+        Weighed { weight: f64::NAN, ..plain },
+        Weighed { weight: f64::INFINITY, ..plain },
+    ] {
+        let text = world.queue.push(job).await.unwrap_err().to_string();
+        assert!(text.contains("`weighed`") && text.contains("JSON"), "{text}");
+        assert!(text.ends_with("[idem::unserializable]"), "{text}");
+    }
+    assert_eq!(world.tasks().await, []);
+    world.push(plain).await;
+    // One whose order is not kept is not changed by that.
+    let tags = (0..50).map(|tag| tag.to_string()).collect();
+    world.push(Tagged { id: 1, tags }).await;
+}
