@@ -207,7 +207,8 @@ async fn a_task_that_has_to_wait_is_enqueued_again() {
     let Some(fixture) = Fixture::new().await else { return };
     fixture.idem.enrol::<ExportUser>().await.unwrap();
     for version in [1, 2] {
-        let pushed = fixture.queue.push(ExportUser { user: 1, version }).await.unwrap();
+        let task = Enqueue::new(ExportUser { user: 1, version }).attempts(3);
+        let pushed = fixture.queue.push(task).await.unwrap();
         assert!(matches!(pushed, Enqueued::New(_)), "{pushed:?}");
     }
     assert_eq!(fixture.relay::<ExportUser>(false).await.unwrap(), 2);
@@ -223,6 +224,9 @@ async fn a_task_that_has_to_wait_is_enqueued_again() {
     };
     wait(waiting).await;
     assert_eq!(fixture.gate().begun.load(Ordering::SeqCst), 1);
+    let attempts: i64 =
+        sqlx::query_scalar("SELECT attempts FROM idem_outbox").fetch_one(&fixture.pool).await.unwrap();
+    assert_eq!(attempts, 3, "it may be tried as often as before");
     fixture.gate().open.add_permits(2);
     wait(async || {
         fixture.relay::<ExportUser>(false).await.unwrap();

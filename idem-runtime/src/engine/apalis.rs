@@ -47,7 +47,7 @@ use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
-use super::{BEYOND_LIMIT, Enqueue, Prepared, PushError, Queue, TaskId, claim_key};
+use super::{BEYOND_LIMIT, Enqueue, PushError, Queue, TaskId, claim_key};
 use crate::codec::{self, CodecError, without_values};
 use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
@@ -225,6 +225,12 @@ impl Delivery {
     /// Tells whether the attempts were used up before this one. Workers that died with the task have counted one each.
     fn is_beyond_limit(&self) -> bool {
         self.attempts.is_some_and(|attempts| self.attempt > attempts)
+    }
+
+    /// Returns how many attempts are left, if this one is not spent.
+    fn attempts_left(&self) -> Option<u32> {
+        let left = self.attempts?.saturating_sub(self.attempt.saturating_sub(1)).max(1);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 }
 
@@ -495,15 +501,15 @@ pub(crate) fn attempts_used_up(job: &str, task: &str) -> String {
 }
 
 /// A task under way.
-struct Handling<'a, D: Database, S> {
+struct Handling<'a, J, D: Database, S> {
+    queue: &'a Queue<D, S>,
     idem: &'a Idem<D, S>,
     engine: Engine,
     job: &'static str,
     unique: Option<Unique>,
     task: TaskId,
     delivery: Delivery,
-    /// The task as it is enqueued again, where its engine is elsewhere.
-    again: Option<Prepared>,
+    payload: Payload<J>,
 }
 
 async fn handle<J, D, S>(
@@ -551,24 +557,21 @@ where
             warn!(job = name, %task, %error, "begins beyond its attempts, which could not be noted");
         }
     }
-    let again = match queue.engine {
-        Engine::Outbox => queue.prepare_all(vec![Enqueue::new(payload.read()?)]).await?.pop(),
-        Engine::Apalis => None,
-    };
     let handling = Handling {
+        queue,
         idem: &queue.idem,
         engine: queue.engine,
         job: name,
         unique: J::SPEC.unique,
         task,
         delivery,
-        again,
+        payload,
     };
     handling.handle(job).await
 }
 
-impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
-    async fn handle<J>(&self, job: J) -> Result<Ran<J::Output>, BoxDynError>
+impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
+    async fn handle(&self, job: J) -> Result<Ran<J::Output>, BoxDynError>
     where
         J: RunOn<D, S>,
         J::Error: TaskError,
@@ -674,7 +677,7 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
     }
 }
 
-impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
+impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
     /// Lets a task that could not begin wait in its queue, if it may.
     async fn wait<T>(
         &self,
@@ -715,8 +718,8 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
             info!(job = self.job, task = %self.task, ?after, %why, "put back");
             return Ok(Ran::PutBack { why: why.to_string() });
         }
-        if let Some(again) = &self.again {
-            return self.enqueue_again(again, after, why).await;
+        if self.engine == Engine::Outbox {
+            return self.enqueue_again(after, why).await;
         }
         // Somebody else has taken the task meanwhile, so what is said of it here has no effect either.
         let text = format!(
@@ -727,13 +730,13 @@ impl<D: Database, S: Send + Sync + 'static> Handling<'_, D, S> {
     }
 
     /// Lets a new task, behind a relay, do the work of this one, and hands the claim over to it.
-    async fn enqueue_again<T>(
-        &self,
-        again: &Prepared,
-        after: Duration,
-        why: Why,
-    ) -> Result<Ran<T>, BoxDynError> {
+    async fn enqueue_again<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, BoxDynError> {
         let store = self.idem.store();
+        let mut again = Enqueue::new(self.payload.read()?);
+        if let Some(attempts) = self.delivery.attempts_left() {
+            again = again.attempts(attempts);
+        }
+        let again = self.queue.prepare_all(vec![again]).await?.pop().expect("one job makes one task");
         let push = Push { after, ..again.push(self.idem.namespace()) };
         let has_claim = match push.claim {
             Some(_) => store.supersede(None, self.engine, &push, self.task).await?,
