@@ -349,6 +349,9 @@ impl<D: Database, S> Idem<D, S> {
     /// be idempotent, or the engine must tell duplicates by [`Task::id`]. A task whose delivery always fails holds up
     /// those behind it; `Ok` lets go of it. Nothing calls this by itself.
     ///
+    /// A task that was handed to `deliver` once has its arguments for good: of a later one with its unique claim
+    /// `on_duplicate = replace` makes a duplicate, and `keep_latest` another task, as if a worker had it.
+    ///
     /// # Errors
     ///
     /// The first error of `deliver`, or of the store.
@@ -394,10 +397,17 @@ impl<D: Database, S> Idem<D, S> {
             if rows.is_empty() {
                 return Ok(delivered);
             }
-            for row in rows {
+            for mut row in rows {
+                after = row.number;
+                // That of a queue may have got other arguments meanwhile. These would be lost if it got them any later.
+                if row.id.is_some() {
+                    let Some(taken) = self.store().take_task(self.namespace(), after).await? else {
+                        continue;
+                    };
+                    row = taken;
+                }
                 let task = Task { row };
                 deliver(&task).await?;
-                after = task.row.number;
                 // Another relay may have delivered it too, and deleted it first.
                 delivered += u64::from(self.store().delete_task(after).await?);
             }

@@ -229,6 +229,10 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
         self.inner.tasks(namespace, after, limit).await
     }
 
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        self.inner.take_task(namespace, number).await
+    }
+
     async fn watch(&self, key: KeyHash) -> Result<Option<Box<dyn KeyWatch>>, StoreError> {
         self.inner.watch(key).await
     }

@@ -276,6 +276,8 @@ fn broken_stores() -> Vec<Check> {
         SupersedesAnyHolder on Memory::new() => a_claim_is_handed_over_by_its_holder_alone,
         MovesThenDeletes on Memory::new() => a_row_of_the_outbox_is_moved_once
             | a_row_of_the_outbox_ends_with_its_task,
+        MovesByNumber on Memory::new() => a_row_of_the_outbox_that_has_changed_is_not_moved,
+        TakesAndLetsReplace on Memory::new() => a_task_that_a_relay_has_taken_is_not_replaced,
         KeepsTheRowsOfDuplicates on Memory::new() => a_row_of_the_outbox_ends_with_its_task,
         HoldsClaimsAgainstTheirTasks on Memory::new() => a_claim_that_the_task_has_is_free_to_it,
         PushesOnItsOwn on Sqlite::new() => a_push_rolled_back_leaves_nothing,

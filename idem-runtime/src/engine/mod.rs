@@ -25,7 +25,7 @@ use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
 use crate::key::{Key, KeyHash};
 use crate::observe;
 pub use crate::store::Engine;
-use crate::store::{Database, Holder, Push, Pushed, UniqueClaim};
+use crate::store::{Database, Holder, OutboxRow, Push, Pushed, UniqueClaim};
 
 /// How often a task is offered again whose claim has changed hands in that moment.
 const OFFERS: usize = 16;
@@ -249,7 +249,8 @@ struct Prepared {
     priority: i32,
     attempts: u32,
     unclaimed: Option<KeyHash>,
-    outbox: Option<i64>,
+    /// The row of the outbox that it is taken out of: its number, and its payload.
+    outbox: Option<(i64, Vec<u8>)>,
 }
 
 impl Prepared {
@@ -272,7 +273,7 @@ impl Prepared {
             after: self.after,
             priority: self.priority,
             attempts: self.attempts,
-            outbox: self.outbox,
+            outbox: self.outbox.as_ref().map(|(number, payload)| OutboxRow { number: *number, payload }),
             ends_if_held: self.spec.unique != Some(Unique::KeepLatest)
                 && matches!(self.spec.on_duplicate, OnDuplicate::Skip | OnDuplicate::Error),
         }
@@ -531,8 +532,8 @@ impl<D: Database, S> Queue<D, S> {
                         // Either it runs, or it is gone by now.
                         match claim_holder(store.as_ref(), &push).await? {
                             Some(still) if still.task == holder.task => {
-                                if let Some(number) = push.outbox {
-                                    store.delete_task(number).await?;
+                                if let Some(row) = push.outbox {
+                                    store.delete_task(row.number).await?;
                                 }
                                 return Ok(Some(self.duplicate(task, holder)));
                             }

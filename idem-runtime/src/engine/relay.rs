@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::{ATTEMPTS, Enqueued, Prepared, PushError, Queue, TaskId, claim_key, payload, queue_name};
+use super::{ATTEMPTS, Enqueued, OFFERS, Prepared, PushError, Queue, TaskId, claim_key, payload, queue_name};
 use crate::codec;
 use crate::error::{ArgsError, StoreError, StoreErrorKind};
 use crate::idem::Enrolled;
@@ -101,8 +101,18 @@ impl<D: Database, S> Relay<D, S> {
             let rows = self.queue.idem.store().tasks(namespace, after, BATCH).await?;
             let Some(last) = rows.last() else { break };
             after = last.number;
-            for row in &rows {
-                self.take(row, &mut relayed).await?;
+            for mut row in rows {
+                for _ in 0..OFFERS {
+                    if self.take(&row, &mut relayed).await? {
+                        break;
+                    }
+                    // Another relay was faster, or it has got other arguments meanwhile.
+                    let rows = self.queue.idem.store().tasks(namespace, row.number - 1, 1).await?;
+                    match rows.into_iter().next() {
+                        Some(changed) if changed.number == row.number => row = changed,
+                        _ => break,
+                    }
+                }
             }
         }
         Ok(relayed)
@@ -122,7 +132,8 @@ impl<D: Database, S> Relay<D, S> {
         }
     }
 
-    async fn take(&self, row: &TaskRow, relayed: &mut Relayed) -> Result<(), StoreError> {
+    /// Takes a task, or leaves it; tells whether it was there as it was read.
+    async fn take(&self, row: &TaskRow, relayed: &mut Relayed) -> Result<bool, StoreError> {
         let job = &row.task.job;
         let mut leave = |why: &dyn fmt::Display| {
             *relayed.left.entry(job.clone()).or_default() += 1;
@@ -132,7 +143,7 @@ impl<D: Database, S> Relay<D, S> {
         };
         let Some(route) = self.routes.get(job.as_str()) else {
             leave(&"the relay has no route for its job");
-            return Ok(());
+            return Ok(true);
         };
         let idem = &self.queue.idem;
         let prepared = (route.prepare)(idem.namespace(), self.queue.engine, Arc::clone(&route.enrolled), row);
@@ -140,18 +151,17 @@ impl<D: Database, S> Relay<D, S> {
             Ok(task) => task,
             Err(error) => {
                 leave(&error);
-                return Ok(());
+                return Ok(true);
             }
         };
         let push = task.push(idem.namespace());
         let Some(pushed) = idem.store().push(None, self.queue.engine, &[push]).await?.pop() else {
-            return Ok(());
+            return Ok(true);
         };
         match self.queue.answer(None, &task, pushed).await {
             Ok(Some(Enqueued::Duplicate { .. } | Enqueued::AlreadyDone)) => relayed.duplicates += 1,
             Ok(Some(_)) => relayed.moved += 1,
-            // Another relay was faster.
-            Ok(None) => {}
+            Ok(None) => return Ok(false),
             Err(PushError::Store(error)) => return Err(error),
             // Its row has ended; nobody is there to be told.
             Err(error) => {
@@ -159,7 +169,7 @@ impl<D: Database, S> Relay<D, S> {
                 relayed.duplicates += 1;
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -191,6 +201,6 @@ fn prepare<J: Job>(
         priority: row.priority,
         attempts: row.attempts.unwrap_or(ATTEMPTS),
         unclaimed: row.unclaimed,
-        outbox: Some(row.number),
+        outbox: Some((row.number, row.task.payload.clone())),
     })
 }

@@ -63,6 +63,12 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Returns the oldest tasks of a namespace in the outbox with numbers above `after`, of those whose time has come.
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError>;
 
+    /// Takes a task of the outbox into the hands of a relay, and returns it as it is from now on: no other task
+    /// [replaces](super::QueueStore::replace) it any more. `None` if it is not there.
+    ///
+    /// It stays until it is deleted, and may be taken again, by any relay.
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError>;
+
     /// Deletes a task of the outbox; tells whether it was there.
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError>;
 

@@ -30,7 +30,8 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     ) -> Result<Vec<Pushed>, StoreError>;
 
     /// Gives the payload of a task to the one that has its claim, if that is still `holder` and no worker has taken it
-    /// yet; tells whether it was so. A row of the outbox that the task is taken out of must be there, and ends with it.
+    /// yet, nor a relay ([`take_task`](super::LeaseStore::take_task)); tells whether it was so. A row of the outbox that the
+    /// task is taken out of must be there, and ends with it.
     async fn replace(
         &self,
         connection: Option<&mut D::Connection>,
@@ -125,11 +126,20 @@ pub struct Push<'a> {
     pub priority: i32,
     /// How often it is tried.
     pub attempts: u32,
-    /// The row of the outbox that it is taken out of: it is enqueued only if that is still there, which ends with it, and
-    /// also if the task is done.
-    pub outbox: Option<i64>,
+    /// The row of the outbox that it is taken out of: it is enqueued only if that is still there as it was read, which ends
+    /// with it, and also if the task is done.
+    pub outbox: Option<OutboxRow<'a>>,
     /// Whether that row ends if another task has the claim, too.
     pub ends_if_held: bool,
+}
+
+/// A row of the outbox, as a relay has read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxRow<'a> {
+    /// Its number.
+    pub number: i64,
+    /// Its payload, which another task may replace until the row is taken out.
+    pub payload: &'a [u8],
 }
 
 /// A claim that only one task has.
@@ -150,7 +160,7 @@ pub enum Pushed {
     Done(Fingerprint),
     /// Another task has the claim.
     Held(Holder),
-    /// The row of the outbox that it was to be taken out of is not there.
+    /// The row of the outbox that it was to be taken out of is not there, or not as it was read.
     Gone,
 }
 

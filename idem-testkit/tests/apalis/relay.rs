@@ -3,8 +3,11 @@
 use std::future::Future;
 use std::task::Poll;
 
+use idem_runtime::StoreError;
 use idem_runtime::engine::{Engine, Enqueued, Relayed, TaskId};
+use idem_runtime::job::Job;
 use idem_runtime::prelude::*;
+use tokio::sync::Notify;
 
 use super::Db;
 use super::world::World;
@@ -144,6 +147,104 @@ async fn a_task_of_the_outbox_that_cannot_be_read_stays_and_holds_nobody_up() {
     world.sql(format!("UPDATE idem_outbox SET payload = {broken} WHERE task = '{bad}'")).await;
     assert_eq!(counts(&relay.run_once().await.unwrap()), (1, 0, 1));
     assert_eq!((outbox(&world).await, world.tasks().await.len()), (1, 1));
+}
+
+/// Delivers the tasks of the outbox elsewhere, and pushes others as it delivers the first; returns what was delivered, and
+/// the answers to the pushes.
+async fn deliver<J: Job>(
+    world: &World,
+    during: Vec<J>,
+    note: impl Fn(J) -> i64,
+) -> (Vec<(TaskId, i64)>, Vec<Enqueued>) {
+    let queue = world.idem.queue(Engine::Outbox);
+    let (mut delivered, mut during, mut answers) = (Vec::new(), Some(during), Vec::new());
+    let relayed = world.idem.relay(async |task| {
+        delivered.push((task.id(), note(task.decode()?)));
+        for job in during.take().into_iter().flatten() {
+            answers.push(queue.push(job).await.unwrap());
+        }
+        Ok::<_, StoreError>(())
+    });
+    assert_eq!(relayed.await.unwrap(), u64::try_from(delivered.len()).unwrap());
+    assert_eq!(outbox(world).await, 0);
+    (delivered, answers)
+}
+
+#[tokio::test]
+async fn the_latest_arguments_are_delivered_whenever_they_come() {
+    let Some(world) = World::new().await else { return };
+    let queue = world.idem.queue(Engine::Outbox);
+    let [first, second] = [1, 2].map(|id| Latest { id, note: 1 });
+    let first = queue.push(first).await.unwrap().task().unwrap();
+    let second = queue.push(second).await.unwrap().task().unwrap();
+    let during = [1, 2].map(|id| Latest { id, note: 9 });
+    let (delivered, answers) = deliver(&world, during.into(), |job: Latest| job.note).await;
+    // The one that is on its way is left behind, that which waits has the new arguments.
+    let [Enqueued::New(third), Enqueued::Coalesced(coalesced)] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!(coalesced, second);
+    assert_eq!(delivered, [(first, 1), (second, 9), (third, 9)]);
+    let mut claims = [second, third];
+    claims.sort_by_key(TaskId::to_string);
+    assert_eq!(world.claims().await, claims);
+}
+
+#[tokio::test]
+async fn a_task_that_is_on_its_way_elsewhere_is_not_replaced() {
+    let Some(world) = World::new().await else { return };
+    let queue = world.idem.queue(Engine::Outbox);
+    let first = queue.push(UntilEndOrReplace { id: 1, note: 1 }).await.unwrap().task().unwrap();
+    let during = vec![UntilEndOrReplace { id: 1, note: 9 }];
+    let (delivered, answers) = deliver(&world, during, |job| job.note).await;
+    assert!(matches!(answers[..], [Enqueued::Duplicate { of, .. }] if of == first), "{answers:?}");
+    assert_eq!(delivered, [(first, 1)]);
+}
+
+/// Runs two futures at once, the second from when the first has waited `n` times.
+async fn beside_at<F: Future, G: Future>(first: F, n: usize, second: G) -> (F::Output, G::Output) {
+    let (mut first, mut waited, gate) = (Box::pin(first), 0, Notify::new());
+    let polled = std::future::poll_fn(|context| {
+        let polled = first.as_mut().poll(context);
+        if waited == n || polled.is_ready() {
+            gate.notify_one();
+        }
+        waited += 1;
+        polled
+    });
+    let behind = async {
+        gate.notified().await;
+        second.await
+    };
+    tokio::join!(polled, behind)
+}
+
+#[tokio::test]
+async fn a_task_that_is_replaced_as_it_is_relayed_has_the_arguments_that_its_caller_was_told() {
+    let Some(world) = World::new().await else { return };
+    let relay = relay(&world).await;
+    let queue = world.idem.queue(Engine::Outbox);
+    let (mut replaced, mut late) = (0, 0);
+    for n in 0..12 {
+        let id = i64::try_from(n).unwrap();
+        // It waits its turn behind others.
+        let _ = queue.push_all((0..20).map(|note| AnyNumber { id, note })).await.unwrap();
+        let task = queue.push(UntilEndOrReplace { id, note: 1 }).await.unwrap().task().unwrap();
+        let push = queue.push(UntilEndOrReplace { id, note: 9 });
+        let (relayed, pushed) = beside_at(relay.run_once(), n, push).await;
+        assert_eq!(counts(&relayed.unwrap()), (21, 0, 0), "at await {n}");
+        let note = match pushed.unwrap() {
+            Enqueued::Replaced(of) if of == task => 9,
+            Enqueued::Duplicate { of, .. } if of == task => 1,
+            other => panic!("{other:?}"),
+        };
+        match note {
+            9 => replaced += 1,
+            _ => late += 1,
+        }
+        let payload = String::from_utf8(world.task(task).await.job).unwrap();
+        assert!(payload.contains(&format!(r#""note":{note}"#)), "at await {n}: {payload}");
+        assert_eq!(outbox(&world).await, 0);
+    }
+    assert!(replaced > 3, "{replaced} replaced, {late} late");
 }
 
 /// Polls a future so often that it comes to the `n`th await that waits, and drops it there; tells whether it ended before.

@@ -190,6 +190,15 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         good.tasks(namespace, after, limit).await
     }
 
+    async fn take_task(
+        &self,
+        good: &Good<D>,
+        namespace: &str,
+        number: i64,
+    ) -> Result<Option<TaskRow>, StoreError> {
+        good.take_task(namespace, number).await
+    }
+
     async fn watch(&self, good: &Good<D>, key: KeyHash) -> Result<Option<Box<dyn Watch>>, StoreError> {
         good.watch(key).await
     }
@@ -397,6 +406,10 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
 
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         self.fault.tasks(&self.good, namespace, after, limit).await
+    }
+
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        self.fault.take_task(&self.good, namespace, number).await
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {

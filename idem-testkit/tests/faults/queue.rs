@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyHash, KeyParts};
 use idem_runtime::record::{JobId, Latest, Moment};
-use idem_runtime::store::{Database, Engine, Holder, Push, Pushed, TaskRow, UniqueClaim};
+use idem_runtime::store::{Database, Engine, Holder, OutboxRow, Push, Pushed, TaskRow, UniqueClaim};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::{Fault, Good};
@@ -42,6 +42,10 @@ faults! {
     WaitsWithoutItsClaim;
     /// Enqueues a task, and takes it out of the outbox afterwards.
     MovesThenDeletes;
+    /// Moves a row of the outbox by its number, whatever it has become.
+    MovesByNumber;
+    /// Takes a task of the outbox for a relay, and lets it be replaced afterwards.
+    TakesAndLetsReplace;
     /// Keeps a row of the outbox whose task is held.
     KeepsTheRowsOfDuplicates;
     /// Refuses a claim to the task that has it.
@@ -267,10 +271,43 @@ impl<D: Database> Fault<D> for MovesThenDeletes {
         tasks: &[Push<'_>],
     ) -> Result<Vec<Pushed>, StoreError> {
         let answers = push_changed(good, connection, engine, tasks, |task| task.outbox = None).await?;
-        for number in tasks.iter().filter_map(|task| task.outbox) {
+        for number in tasks.iter().filter_map(|task| task.outbox).map(|row| row.number) {
             good.delete_task(number).await?;
         }
         Ok(answers)
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for MovesByNumber {
+    async fn push(
+        &self,
+        good: &Good<D>,
+        connection: Option<&mut D::Connection>,
+        engine: Engine,
+        tasks: &[Push<'_>],
+    ) -> Result<Vec<Pushed>, StoreError> {
+        let [task @ Push { outbox: Some(read), .. }] = tasks else {
+            return good.push(connection, engine, tasks).await;
+        };
+        let rows = good.tasks(task.namespace, i64::MIN, 1000).await?;
+        let row = rows.iter().find(|row| row.number == read.number);
+        let payload = row.map_or(read.payload, |row| &row.task.payload);
+        let now = OutboxRow { payload, ..*read };
+        good.push(connection, engine, &[Push { outbox: Some(now), ..*task }]).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for TakesAndLetsReplace {
+    async fn take_task(
+        &self,
+        good: &Good<D>,
+        namespace: &str,
+        number: i64,
+    ) -> Result<Option<TaskRow>, StoreError> {
+        let rows = good.tasks(namespace, number - 1, 1).await?;
+        Ok(rows.into_iter().find(|row| row.number == number))
     }
 }
 

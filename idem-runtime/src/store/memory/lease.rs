@@ -141,7 +141,7 @@ impl LeaseStore for MemoryStore {
                     data.tasks += 1;
                     let number = data.tasks;
                     let row = TaskRow::enqueued(number, task.clone());
-                    data.outbox.insert(number, Waiting { row, due: now, at: now });
+                    data.outbox.insert(number, Waiting { row, due: now, at: now, taken: false });
                 }
             }
             Change::Fail { trouble } => end(stored, State::Failed, trouble),
@@ -257,6 +257,15 @@ impl LeaseStore for MemoryStore {
         let due = data.outbox.range(after + 1..).filter(|(_, waiting)| waiting.due <= now);
         let rows = due.map(|(_, waiting)| &waiting.row).filter(|row| row.task.namespace == namespace);
         Ok(rows.take(limit).cloned().collect())
+    }
+
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        let mut data = self.data();
+        let waiting = data.outbox.get_mut(&number);
+        Ok(waiting.filter(|waiting| waiting.row.task.namespace == namespace).map(|waiting| {
+            waiting.taken = true;
+            waiting.row.clone()
+        }))
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {

@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) due: Instant,
     /// When it was put there.
     pub(super) at: Instant,
+    /// A relay has it in its hands.
+    pub(super) taken: bool,
 }
 
 impl Data {
@@ -73,12 +75,15 @@ impl Data {
     }
 
     fn is_there(&self, task: &Push<'_>) -> bool {
-        task.outbox.is_none_or(|number| self.outbox.contains_key(&number))
+        task.outbox.is_none_or(|read| {
+            let waiting = self.outbox.get(&read.number);
+            waiting.is_some_and(|waiting| waiting.row.task.payload == read.payload)
+        })
     }
 
     fn take_out(&mut self, task: &Push<'_>) {
-        if let Some(number) = task.outbox {
-            self.outbox.remove(&number);
+        if let Some(row) = task.outbox {
+            self.outbox.remove(&row.number);
         }
     }
 
@@ -102,7 +107,7 @@ impl Data {
             priority: task.priority,
             attempts: Some(task.attempts),
         };
-        self.outbox.insert(number, Waiting { row, due, at: self.now() });
+        self.outbox.insert(number, Waiting { row, due, at: self.now(), taken: false });
     }
 
     fn change_key(&mut self, step: &Move) {
@@ -156,7 +161,8 @@ impl QueueStore<Memory> for MemoryStore {
         if !data.holds(task, holder) || !data.is_there(task) {
             return Ok(false);
         }
-        let waiting = data.outbox.values_mut().find(|waiting| waiting.row.id == Some(holder));
+        let waiting =
+            data.outbox.values_mut().find(|waiting| waiting.row.id == Some(holder) && !waiting.taken);
         let Some(waiting) = waiting else { return Ok(false) };
         let new = &mut waiting.row.task;
         new.id = task.key.hash();

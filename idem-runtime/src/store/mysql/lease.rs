@@ -218,26 +218,15 @@ impl LeaseStore for MySqlStore {
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
         let rows = self.ask(doing, || self.lease_statements.tasks(namespace, after, limit)).await?;
-        let read = |row: &MySqlRow| {
-            let task = NewTask {
-                namespace: namespace.to_owned(),
-                id: read_key(row, "id")?,
-                job: row.try_get("job")?,
-                key: row.try_get("key")?,
-                payload: row.try_get("payload")?,
-            };
-            Ok(TaskRow {
-                number: row.try_get("number")?,
-                task,
-                id: read_task_id(row.try_get("task")?)?,
-                unclaimed: row.try_get::<Option<Vec<u8>>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
-                priority: row.try_get("priority")?,
-                attempts: row
-                    .try_get::<Option<i32>, _>("attempts")?
-                    .and_then(|count| u32::try_from(count).ok()),
-            })
-        };
+        let read = |row| read_task(row, namespace);
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        let doing = "taking a task of the outbox";
+        let rows = self.ask(doing, || self.lease_statements.take_task(namespace, number)).await?;
+        let taken = rows.first().map(|row| read_task(row, namespace)).transpose();
+        taken.map_err(|error| driver_error(doing, error))
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
@@ -246,6 +235,24 @@ impl LeaseStore for MySqlStore {
         // Of two messages the first may have deleted it; nobody but a relay does.
         Ok(is_held(&rows.map_err(failed)?).map_err(failed)? || again)
     }
+}
+
+fn read_task(row: &MySqlRow, namespace: &str) -> Result<TaskRow, sqlx::Error> {
+    let task = NewTask {
+        namespace: namespace.to_owned(),
+        id: read_key(row, "id")?,
+        job: row.try_get("job")?,
+        key: row.try_get("key")?,
+        payload: row.try_get("payload")?,
+    };
+    Ok(TaskRow {
+        number: row.try_get("number")?,
+        task,
+        id: read_task_id(row.try_get("task")?)?,
+        unclaimed: row.try_get::<Option<Vec<u8>>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
+        priority: row.try_get("priority")?,
+        attempts: row.try_get::<Option<i32>, _>("attempts")?.and_then(|count| u32::try_from(count).ok()),
+    })
 }
 
 fn is_held(rows: &[MySqlRow]) -> Result<bool, sqlx::Error> {

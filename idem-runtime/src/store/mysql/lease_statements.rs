@@ -13,6 +13,10 @@ use crate::store::{
     Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
 };
 
+/// The columns of a task in the outbox.
+const TASK: &str =
+    "number, id, job, `key`, payload, task, unclaimed, COALESCE(priority, 0) AS priority, attempts";
+
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
     let [steps, audit, outbox] = ["steps", "audit", "outbox"].map(|name| settings.table(name));
@@ -357,10 +361,18 @@ impl LeaseStatements {
     pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {
         let namespace = literal(namespace);
         format!(
-            "SELECT number, id, job, `key`, payload, task, unclaimed, COALESCE(priority, 0) AS priority, attempts FROM {} \
-             WHERE namespace = {namespace} AND number > {after} AND (due IS NULL OR due <= {NOW}) \
+            "SELECT {TASK} FROM {} WHERE namespace = {namespace} AND number > {after} AND (due IS NULL OR due <= {NOW}) \
              ORDER BY number LIMIT {limit}",
             self.outbox
+        )
+    }
+
+    /// Takes a task: its time is at the very beginning from then on, where it is at no other.
+    pub(super) fn take_task(&self, namespace: &str, number: i64) -> String {
+        let outbox = &self.outbox;
+        let is_it = format!("number = {number} AND namespace = {}", literal(namespace));
+        format!(
+            "BEGIN;UPDATE {outbox} SET due = 0 WHERE {is_it};SELECT {TASK} FROM {outbox} WHERE {is_it};COMMIT"
         )
     }
 

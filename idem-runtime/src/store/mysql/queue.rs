@@ -20,7 +20,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
-use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables; see that of the leased jobs for why it looks as it does.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -97,17 +97,16 @@ impl QueueStatements {
     /// Locks rows of the outbox, takes claims, and reads who has them and which rows there are.
     ///
     /// `claims` are in the order of their keys.
-    fn take(&self, numbers: &[i64], candidates: &[Candidate<'_>]) -> String {
+    fn take(&self, moved: &[OutboxRow<'_>], candidates: &[Candidate<'_>]) -> String {
         let QueueStatements { claims, outbox, .. } = self;
         let mut sql = String::new();
-        if !numbers.is_empty() {
-            let numbers = list(numbers.iter());
-            push(
-                &mut sql,
-                format_args!(
-                    "SELECT number AS idem_number FROM {outbox} WHERE number IN ({numbers}) ORDER BY number FOR UPDATE;"
-                ),
-            );
+        if !moved.is_empty() {
+            push(&mut sql, format_args!("SELECT number AS idem_number FROM {outbox} WHERE "));
+            for (ord, row) in moved.iter().enumerate() {
+                sql.push_str(if ord == 0 { "" } else { " OR " });
+                push_is(&mut sql, row);
+            }
+            sql += " ORDER BY number FOR UPDATE;";
         }
         let mut inserting = false;
         for Candidate { task, claim, expired } in candidates {
@@ -415,7 +414,7 @@ impl MySqlStore {
 
     /// Enqueues those of the tasks that are free, all of them or none.
     async fn offer(&self, turn: Turn<'_>, tasks: &[Push<'_>], seen: &[Seen]) -> Result<Offered, sqlx::Error> {
-        let numbers: Vec<i64> = tasks.iter().filter_map(|task| task.outbox).collect();
+        let moved: Vec<OutboxRow<'_>> = tasks.iter().filter_map(|task| task.outbox).collect();
         let mut candidates = HashMap::new();
         for (task, seen) in tasks.iter().zip(seen) {
             let Some(claim) = task.claim.filter(|_| seen.done.is_none()) else { continue };
@@ -424,7 +423,7 @@ impl MySqlStore {
         }
         let mut sorted: Vec<Candidate<'_>> = candidates.into_values().collect();
         sorted.sort_unstable_by_key(|candidate| candidate.claim.key.hash());
-        let (turn, rows) = turn.begin(&self.queue_statements.take(&numbers, &sorted)).await?;
+        let (turn, rows) = turn.begin(&self.queue_statements.take(&moved, &sorted)).await?;
         let (there, claims) = match read_taken(&rows) {
             Ok(taken) => taken,
             Err(error) => {
@@ -432,7 +431,7 @@ impl MySqlStore {
                 return Err(error);
             }
         };
-        let is_gone = |task: &Push<'_>| task.outbox.is_some_and(|number| !there.contains(&number));
+        let is_gone = |task: &Push<'_>| task.outbox.is_some_and(|row| !there.contains(&row.number));
         let gone: Vec<usize> = (0..tasks.len()).filter(|place| is_gone(&tasks[*place])).collect();
         if !gone.is_empty() {
             turn.undo().await;
@@ -455,7 +454,7 @@ impl MySqlStore {
                 pushed.push(*task);
             }
             if !matches!(answer, Pushed::Held(_)) || task.ends_if_held {
-                ended.extend(task.outbox);
+                ended.extend(number_of(task));
             }
             answers.push(answer);
         }
@@ -473,12 +472,11 @@ impl MySqlStore {
         needed: &[&str],
     ) -> Result<Option<Turn<'c>>, sqlx::Error> {
         let mut sql = String::new();
-        if let Some(number) = task.outbox {
+        if let Some(row) = &task.outbox {
             let outbox = &self.queue_statements.outbox;
-            push(
-                &mut sql,
-                format_args!("SELECT 1 AS idem_there FROM {outbox} WHERE number = {number} FOR UPDATE;"),
-            );
+            push(&mut sql, format_args!("SELECT 1 AS idem_there FROM {outbox} WHERE "));
+            push_is(&mut sql, row);
+            sql += " FOR UPDATE;";
         }
         sql += locks;
         let (turn, rows) = turn.begin(&sql).await?;
@@ -501,7 +499,8 @@ impl MySqlStore {
         let claim = claim_of(task);
         let namespace = literal(task.namespace);
         let locks = format!(
-            "SELECT number AS idem_waits FROM {outbox} WHERE task = '{holder}' AND namespace = {namespace} FOR UPDATE;\
+            "SELECT number AS idem_waits FROM {outbox} WHERE task = '{holder}' AND namespace = {namespace} \
+             AND (due IS NULL OR due > 0) FOR UPDATE;\
              SELECT 1 AS idem_holds FROM {claims} WHERE `key` = x'{claim}' AND task = '{holder}' LOCK IN SHARE MODE;"
         );
         let needed = ["idem_waits", "idem_holds"];
@@ -513,7 +512,7 @@ impl MySqlStore {
         );
         push_bytes(&mut sql, task.payload);
         push(&mut sql, format_args!(" WHERE task = '{holder}';"));
-        sql += &self.queue_statements.put(&[], task.outbox.as_slice());
+        sql += &self.queue_statements.put(&[], number_of(task).as_slice());
         turn.end(&sql).await?;
         Ok(true)
     }
@@ -545,7 +544,7 @@ impl MySqlStore {
                 task.id,
                 literal(unique.key.readable()),
                 step.to,
-                self.queue_statements.put(&[*task], task.outbox.as_slice()),
+                self.queue_statements.put(&[*task], number_of(task).as_slice()),
             ),
         );
         turn.end(&sql).await?;
@@ -766,6 +765,16 @@ impl MySqlStore {
         let count = count.map_err(|error| failed(doing, error))?.unwrap_or(0);
         Ok(u64::try_from(count).unwrap_or(0))
     }
+}
+
+fn number_of(task: &Push<'_>) -> Option<i64> {
+    task.outbox.map(|row| row.number)
+}
+
+/// A row of the outbox is as it was read.
+fn push_is(sql: &mut String, row: &OutboxRow<'_>) {
+    push(sql, format_args!("number = {} AND payload = ", row.number));
+    push_bytes(sql, row.payload);
 }
 
 fn claim_of(task: &Push<'_>) -> KeyHash {

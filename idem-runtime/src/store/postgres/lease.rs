@@ -246,26 +246,15 @@ impl LeaseStore for PostgresStore {
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
         let rows = self.ask(doing, self.lease_statements.tasks(namespace, after, limit)).await?;
-        let read = |row: &PgRow| {
-            let task = NewTask {
-                namespace: namespace.to_owned(),
-                id: key_of_uuid(row.try_get("id")?),
-                job: row.try_get("job")?,
-                key: row.try_get("key")?,
-                payload: read_bytes(row, "payload")?.unwrap_or_default(),
-            };
-            Ok(TaskRow {
-                number: row.try_get("number")?,
-                task,
-                id: read_task_id(row.try_get("task")?)?,
-                unclaimed: row.try_get::<Option<_>, _>("unclaimed")?.map(key_of_uuid),
-                priority: row.try_get("priority")?,
-                attempts: row
-                    .try_get::<Option<i32>, _>("attempts")?
-                    .and_then(|count| u32::try_from(count).ok()),
-            })
-        };
+        let read = |row| read_task(row, namespace);
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        let doing = "taking a task of the outbox";
+        let rows = self.ask(doing, self.lease_statements.take_task(namespace, number)).await?;
+        let taken = rows.first().map(|row| read_task(row, namespace)).transpose();
+        taken.map_err(|error| driver_error(doing, error))
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
@@ -286,6 +275,24 @@ impl LeaseStore for PostgresStore {
         connection.give_back();
         Ok(self.watches.begin(bell).await.map(|watch| Box::new(watch) as _))
     }
+}
+
+fn read_task(row: &PgRow, namespace: &str) -> Result<TaskRow, sqlx::Error> {
+    let task = NewTask {
+        namespace: namespace.to_owned(),
+        id: key_of_uuid(row.try_get("id")?),
+        job: row.try_get("job")?,
+        key: row.try_get("key")?,
+        payload: read_bytes(row, "payload")?.unwrap_or_default(),
+    };
+    Ok(TaskRow {
+        number: row.try_get("number")?,
+        task,
+        id: read_task_id(row.try_get("task")?)?,
+        unclaimed: row.try_get::<Option<_>, _>("unclaimed")?.map(key_of_uuid),
+        priority: row.try_get("priority")?,
+        attempts: row.try_get::<Option<i32>, _>("attempts")?.and_then(|count| u32::try_from(count).ok()),
+    })
 }
 
 fn is_held(rows: &[PgRow]) -> bool {

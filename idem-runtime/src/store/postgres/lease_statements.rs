@@ -20,6 +20,9 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
 /// What cannot be read as a number where a run does not have its key; see [`LeaseStatements::commit_step`].
 pub(super) const LOST: &str = "idem_lost";
 
+/// The columns of a task in the outbox.
+const TASK: &str = "number, id, job, key, encode(payload, 'hex') AS payload, task, unclaimed, coalesce(priority, 0) AS priority, attempts";
+
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
     let [records, steps, audit, outbox] =
@@ -400,9 +403,17 @@ impl LeaseStatements {
     pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {
         let namespace = literal(namespace);
         format!(
-            "SELECT number, id, job, key, encode(payload, 'hex') AS payload, task, unclaimed, coalesce(priority, 0) AS priority, \
-             attempts FROM {} WHERE namespace = {namespace} AND number > '{after}' \
+            "SELECT {TASK} FROM {} WHERE namespace = {namespace} AND number > '{after}' \
              AND (due IS NULL OR due <= clock_timestamp()) ORDER BY number LIMIT {limit}",
+            self.outbox
+        )
+    }
+
+    /// Takes a task: its time is at the very beginning from then on, where it is at no other.
+    pub(super) fn take_task(&self, namespace: &str, number: i64) -> String {
+        let namespace = literal(namespace);
+        format!(
+            "UPDATE {} SET due = 'epoch' WHERE number = '{number}' AND namespace = {namespace} RETURNING {TASK}",
             self.outbox
         )
     }

@@ -17,7 +17,7 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
 use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
-use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
@@ -43,22 +43,21 @@ struct Tables {
 impl Tables {
     /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
     /// locks no row. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
-    /// has its task already then, and the task is there. `moves` tells that some are taken out of the outbox.
-    fn push(&self, engine: Engine, input: &str, moves: bool) -> String {
+    /// has its task already then, and the task is there. Those that are taken out of the outbox
+    /// come from the rows `moved`.
+    fn push(&self, engine: Engine, input: &str, moved: &[OutboxRow<'_>]) -> String {
         let Tables { records, claims, outbox } = self;
         // The row of the outbox is locked first and deleted last, so that it outlasts a claim that is lost in between.
-        let (locked, there, moved) = match moves {
-            true => (
-                format!(
-                    "locked AS (SELECT o.number FROM {outbox} o JOIN input i ON o.number = i.number FOR UPDATE OF o), "
-                ),
+        let (locked, there, moved) = match moved {
+            [] => (String::new(), "TRUE", String::new()),
+            rows => (
+                format!("locked AS (SELECT number FROM {outbox} WHERE {} FOR UPDATE), ", are(rows)),
                 "(i.number IS NULL OR i.number IN (SELECT number FROM locked))",
                 format!(
                     ", moved AS (DELETE FROM {outbox} WHERE number IN (SELECT number FROM judged WHERE there \
                      AND (pushed OR done IS NOT NULL OR held_by IS NOT NULL AND ends_if_held)))"
                 ),
             ),
-            false => (String::new(), "TRUE", String::new()),
         };
         let lasts = "clock_timestamp() + i.lasts * interval '1 millisecond'";
         format!(
@@ -123,14 +122,14 @@ impl QueueStatements {
         let tables = Tables { records, claims, outbox };
         let parameters = input([std::array::from_fn(|at| format!("${}", at + 1))]);
         let [push_apalis, push_outbox] = [Engine::Apalis, Engine::Outbox]
-            .map(|engine| Saved::new("push", &TYPES, tables.push(engine, &parameters, false)));
+            .map(|engine| Saved::new("push", &TYPES, tables.push(engine, &parameters, &[])));
         QueueStatements { tables, prefix: settings.table_prefix.clone(), push_apalis, push_outbox }
     }
 
     /// Enqueues tasks with their claims; see [`Tables::push`].
     fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
-        let moves = tasks.iter().any(|task| task.outbox.is_some());
-        self.tables.push(engine, &rows(tasks), moves)
+        let moved: Vec<OutboxRow<'_>> = tasks.iter().filter_map(|task| task.outbox).collect();
+        self.tables.push(engine, &rows(tasks), &moved)
     }
 
     /// The same for a single task that is not taken out of the outbox.
@@ -159,7 +158,7 @@ impl QueueStatements {
             ),
             Engine::Outbox => format!(
                 "UPDATE {} SET payload = {payload}::bytea, id = '{}', key = {} WHERE task = '{holder}' AND namespace = {} \
-                 AND {holds} RETURNING 1",
+                 AND (due IS NULL OR due > 'epoch') AND {holds} RETURNING 1",
                 self.tables.outbox,
                 task.key.hash(),
                 literal(task.key.readable()),
@@ -190,11 +189,9 @@ impl QueueStatements {
     /// The row of the outbox that the task is taken out of is there, and stays so.
     fn is_there(&self, task: &Push<'_>) -> String {
         match task.outbox {
-            Some(number) => {
-                format!(
-                    " AND EXISTS (SELECT 1 FROM {} WHERE number = {number} FOR UPDATE)",
-                    self.tables.outbox
-                )
+            Some(row) => {
+                let outbox = &self.tables.outbox;
+                format!(" AND EXISTS (SELECT 1 FROM {outbox} WHERE {} FOR UPDATE)", are(&[row]))
             }
             None => String::new(),
         }
@@ -203,7 +200,7 @@ impl QueueStatements {
     /// Ends the row of the outbox that the task is taken out of, if something was done.
     fn take_out(&self, task: &Push<'_>) -> String {
         match task.outbox {
-            Some(number) => format!(
+            Some(OutboxRow { number, .. }) => format!(
                 ", moved AS (DELETE FROM {} WHERE number = {number} AND EXISTS (SELECT 1 FROM done))",
                 self.tables.outbox
             ),
@@ -314,6 +311,13 @@ struct Triggers {
     prepare: String,
 }
 
+/// Rows of the outbox are as they were read.
+fn are(rows: &[OutboxRow<'_>]) -> String {
+    let row =
+        |row: &OutboxRow<'_>| format!("number = {} AND payload = {}::bytea", row.number, Bytes(row.payload));
+    rows.iter().map(row).collect::<Vec<_>>().join(" OR ")
+}
+
 fn claim_of(task: &Push<'_>) -> KeyHash {
     task.claim.expect(HAS_CLAIM).key.hash()
 }
@@ -352,7 +356,7 @@ fn fields(ord: usize, task: &Push<'_>) -> [String; TYPES.len()] {
         Quoted(millis(task.after)).to_string(),
         Quoted(task.priority).to_string(),
         Quoted(task.attempts).to_string(),
-        quoted(task.outbox),
+        quoted(task.outbox.map(|row| row.number)),
         Quoted(task.ends_if_held).to_string(),
         literal(&metadata),
     ]

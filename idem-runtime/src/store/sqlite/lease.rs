@@ -234,28 +234,19 @@ impl LeaseStore for SqliteStore {
             .bind(after)
             .bind(limit);
         let rows = self.look(doing, query).await?;
-        let read = |row: &SqliteRow| {
-            let task = NewTask {
-                namespace: namespace.to_owned(),
-                id: read_key(row, "id")?,
-                job: row.try_get("job")?,
-                key: row.try_get("key")?,
-                payload: row.try_get("payload")?,
-            };
-            Ok(TaskRow {
-                number: row.try_get("number")?,
-                task,
-                id: read_task_id(row.try_get("task")?)?,
-                unclaimed: row
-                    .try_get::<Option<Vec<u8>>, _>("unclaimed")?
-                    .is_some()
-                    .then(|| read_key(row, "unclaimed"))
-                    .transpose()?,
-                priority: row.try_get("priority")?,
-                attempts: row.try_get("attempts")?,
-            })
-        };
+        let read = |row| read_task(row, namespace);
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+    }
+
+    async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
+        let failed = |error| driver_error("taking a task of the outbox", error);
+        let mut writer = self.writer.lease().await?;
+        let query = sqlx::query(self.lease_statements.take_task.clone());
+        // To its end, or it does not commit.
+        let rows = query.bind(namespace.to_owned()).bind(number).fetch_all(&mut *writer).await;
+        let rows = rows.map_err(failed)?;
+        writer.give_back();
+        rows.first().map(|row| read_task(row, namespace)).transpose().map_err(failed)
     }
 
     async fn delete_task(&self, number: i64) -> Result<bool, StoreError> {
@@ -269,6 +260,28 @@ impl LeaseStore for SqliteStore {
         writer.give_back();
         Ok(deleted == 1)
     }
+}
+
+fn read_task(row: &SqliteRow, namespace: &str) -> Result<TaskRow, sqlx::Error> {
+    let task = NewTask {
+        namespace: namespace.to_owned(),
+        id: read_key(row, "id")?,
+        job: row.try_get("job")?,
+        key: row.try_get("key")?,
+        payload: row.try_get("payload")?,
+    };
+    Ok(TaskRow {
+        number: row.try_get("number")?,
+        task,
+        id: read_task_id(row.try_get("task")?)?,
+        unclaimed: row
+            .try_get::<Option<Vec<u8>>, _>("unclaimed")?
+            .is_some()
+            .then(|| read_key(row, "unclaimed"))
+            .transpose()?,
+        priority: row.try_get("priority")?,
+        attempts: row.try_get("attempts")?,
+    })
 }
 
 /// Binds the claim to the first eight parameters.

@@ -17,6 +17,10 @@ pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 /// The run `$2, $3` has the key `$1`.
 const HOLDS: &str = "key = $1 AND epoch = $2 AND token = $3 AND outcome = 3";
 
+/// The columns of a task in the outbox.
+const TASK: &str =
+    "number, id, job, key, payload, task, unclaimed, coalesce(priority, 0) AS priority, attempts";
+
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {
     let [records, steps, audit, outbox] =
@@ -59,6 +63,8 @@ pub(super) struct LeaseStatements {
     pub(super) job_of: SqlStr,
     pub(super) audit: SqlStr,
     pub(super) tasks: SqlStr,
+    /// Takes a task: its time is at the very beginning from then on, where it is at no other.
+    pub(super) take_task: SqlStr,
     pub(super) delete_task: SqlStr,
     records: String,
     jobs: String,
@@ -115,7 +121,10 @@ impl LeaseStatements {
                 "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
             )),
             tasks: safe(format!(
-                "SELECT number, id, job, key, payload, task, unclaimed, coalesce(priority, 0) AS priority, attempts FROM {outbox} WHERE namespace = $1 AND number > $2 AND (due IS NULL OR due <= {NOW}) ORDER BY number LIMIT $3"
+                "SELECT {TASK} FROM {outbox} WHERE namespace = $1 AND number > $2 AND (due IS NULL OR due <= {NOW}) ORDER BY number LIMIT $3"
+            )),
+            take_task: safe(format!(
+                "UPDATE {outbox} SET due = 0 WHERE namespace = $1 AND number = $2 RETURNING {TASK}"
             )),
             delete_task: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             records,

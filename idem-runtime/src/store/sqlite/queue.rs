@@ -74,7 +74,7 @@ impl QueueStatements {
         let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
         let triggers = triggers(prefix, &claims);
         QueueStatements {
-            is_there: safe(format!("SELECT 1 FROM {outbox} WHERE number = $1")),
+            is_there: safe(format!("SELECT 1 FROM {outbox} WHERE number = $1 AND payload = $2")),
             take_out: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             done: safe(format!(
                 "SELECT fingerprint FROM {records} WHERE key = $1 AND outcome <= 2 \
@@ -103,7 +103,8 @@ impl QueueStatements {
                 "UPDATE Jobs SET job = $3 WHERE id = $2 AND status = 'Pending' AND lock_by IS NULL AND {holds}"
             )),
             replace_in_outbox: safe(format!(
-                "UPDATE {outbox} SET payload = $3, id = $4, key = $5 WHERE task = $2 AND namespace = $6 AND {holds}"
+                "UPDATE {outbox} SET payload = $3, id = $4, key = $5 WHERE task = $2 AND namespace = $6 \
+                 AND (due IS NULL OR due > 0) AND {holds}"
             )),
             hand_over: safe(format!(
                 "INSERT INTO {claims} (key, job, task, since, expires_at, readable) \
@@ -271,20 +272,21 @@ impl SqliteStore {
         Ok(Pushed::New)
     }
 
-    /// Tells whether the row of the outbox that the task is taken out of is there.
+    /// Tells whether the row of the outbox that the task is taken out of is there as it was read.
     async fn is_there(
         &self,
         connection: &mut SqliteConnection,
         task: &Push<'_>,
     ) -> Result<bool, sqlx::Error> {
-        let Some(number) = task.outbox else { return Ok(true) };
-        let query = sqlx::query(self.queue_statements.is_there.clone()).bind(number);
+        let Some(row) = task.outbox else { return Ok(true) };
+        let query =
+            sqlx::query(self.queue_statements.is_there.clone()).bind(row.number).bind(row.payload.to_vec());
         Ok(query.fetch_optional(connection).await?.is_some())
     }
 
     async fn take_out(&self, connection: &mut SqliteConnection, task: &Push<'_>) -> Result<(), sqlx::Error> {
-        if let Some(number) = task.outbox {
-            sqlx::query(self.queue_statements.take_out.clone()).bind(number).execute(connection).await?;
+        if let Some(row) = task.outbox {
+            sqlx::query(self.queue_statements.take_out.clone()).bind(row.number).execute(connection).await?;
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyParts};
 use idem_runtime::record::{JobId, Latest, Moment, NewRecord, Outcome as Ended};
 use idem_runtime::store::{
-    Change, Claim, Committed, Database, Engine, Holder, NewTask, Push, Pushed, Store, StoreTx, TaskRow,
-    UniqueClaim,
+    Change, Claim, Committed, Database, Engine, Holder, NewTask, OutboxRow, Push, Pushed, Store, StoreTx,
+    TaskRow, UniqueClaim,
 };
 use tokio::sync::Barrier;
 use tokio::task::{JoinHandle, JoinSet};
@@ -87,6 +87,15 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(
             a_row_of_the_outbox_is_moved_once,
             "Of two relays that take one row of the outbox at once one enqueues its task, and the other finds it gone."
+        ),
+        law!(
+            a_row_of_the_outbox_that_has_changed_is_not_moved,
+            "A row of the outbox whose task has got other arguments since a relay has read it is not there for that relay."
+        ),
+        law!(
+            a_task_that_a_relay_has_taken_is_not_replaced,
+            "A relay that takes a task of the outbox is told the arguments that it has by then, and nobody replaces them \
+             any more; it stays, and is taken again, until it is deleted."
         ),
         law!(
             a_row_of_the_outbox_ends_with_its_task,
@@ -223,7 +232,7 @@ impl<D: Database> Trial<D> {
             id: self.key(name).hash(),
             job: String::from("law"),
             key: name.to_owned(),
-            payload: b"enqueued".to_vec(),
+            payload: ENQUEUED.to_vec(),
         };
         let tasks = [new];
         let settle = Change::Settle {
@@ -238,6 +247,14 @@ impl<D: Database> Trial<D> {
             rows.iter().rfind(|row| row.id.is_none()).ok_or("a task that a job enqueued is not there")?;
         Ok(row.number)
     }
+}
+
+/// What a task has to say that a job enqueues.
+const ENQUEUED: &[u8] = b"enqueued";
+
+/// The row of such a task.
+fn enqueued(number: i64) -> OutboxRow<'static> {
+    OutboxRow { number, payload: ENQUEUED }
 }
 
 async fn push_on<D: Database>(store: &dyn Store<D>, task: Push<'_>) -> Result<Pushed, BoxError> {
@@ -620,7 +637,7 @@ async fn a_row_of_the_outbox_is_moved_once<D: Database>(trial: Trial<D>) -> Outc
             let namespace = trial.namespace().to_owned();
             tokio::spawn(async move {
                 barrier.wait().await;
-                let moved = Push { outbox: Some(number), ..task(&namespace, id, &key) };
+                let moved = Push { outbox: Some(enqueued(number)), ..task(&namespace, id, &key) };
                 push_on(&*store, moved).await
             })
         };
@@ -637,13 +654,71 @@ async fn a_row_of_the_outbox_is_moved_once<D: Database>(trial: Trial<D>) -> Outc
     Ok(())
 }
 
+async fn a_row_of_the_outbox_that_has_changed_is_not_moved<D: Database>(trial: Trial<D>) -> Outcome {
+    let (key, other, [id, second]) = (trial.key("k"), trial.key("other"), [TaskId::new()?, TaskId::new()?]);
+    ensure_eq!(trial.push(trial.task(id, &key)).await?, Pushed::New, "the first was");
+    let read = trial.outbox().await?.remove(0);
+    let row = OutboxRow { number: read.number, payload: &read.task.payload };
+    let relayed = Push { outbox: Some(row), ..trial.task(id, &key) };
+    let new = Push { payload: b"new", ..trial.task(second, &key) };
+    ensure!(trial.two.replace(None, Engine::Outbox, &new, id).await?, "the task was not replaced");
+    ensure_eq!(trial.push(relayed).await?, Pushed::Gone, "a task that has changed was");
+    // Nor does it replace another one, or take its claim over.
+    let waiting = TaskId::new()?;
+    ensure_eq!(trial.push(trial.task(waiting, &other)).await?, Pushed::New, "another one was");
+    let relayed = Push { outbox: Some(row), ..trial.task(id, &other) };
+    ensure!(
+        !trial.one.replace(None, Engine::Outbox, &relayed, waiting).await?,
+        "a task was replaced by one that has changed"
+    );
+    ensure!(
+        !trial.one.supersede(None, Engine::Outbox, &relayed, waiting).await?,
+        "a claim was taken over by a task that has changed"
+    );
+    let rows = trial.outbox().await?;
+    let payloads: Vec<&[u8]> = rows.iter().map(|row| &*row.task.payload).collect();
+    ensure_eq!(payloads, vec![&b"new"[..], b"payload"], "the outbox has");
+    let row = OutboxRow { payload: b"new", ..row };
+    let relayed = Push { outbox: Some(row), ..relayed };
+    ensure!(
+        trial.one.replace(None, Engine::Outbox, &relayed, waiting).await?,
+        "a task was not replaced by one as it is now"
+    );
+    trial.ensure_outbox(&[waiting]).await
+}
+
+async fn a_task_that_a_relay_has_taken_is_not_replaced<D: Database>(trial: Trial<D>) -> Outcome {
+    let (key, [id, second, third]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?, TaskId::new()?]);
+    let (one, namespace) = (&trial.one, trial.namespace());
+    ensure_eq!(trial.push(trial.task(id, &key)).await?, Pushed::New, "the first was");
+    let number = trial.outbox().await?[0].number;
+    let new = Push { payload: b"new", ..trial.task(second, &key) };
+    ensure!(trial.two.replace(None, Engine::Outbox, &new, id).await?, "the task was not replaced");
+    let newer = Push { payload: b"newer", ..trial.task(third, &key) };
+    // The relay may die before it delivers it.
+    for relay in [one, &trial.two] {
+        let taken = relay.take_task(namespace, number).await?.ok_or("a task cannot be taken")?;
+        ensure_eq!(taken.task.payload, b"new".to_vec(), "a relay is told");
+        ensure!(
+            !trial.two.replace(None, Engine::Outbox, &newer, id).await?,
+            "a task was replaced that a relay has taken"
+        );
+        ensure_eq!(trial.outbox().await?, vec![taken], "the outbox has");
+    }
+    trial.ensure_holder(&key, Some(id)).await?;
+    ensure!(one.take_task("another namespace", number).await?.is_none(), "it was taken in another namespace");
+    one.delete_task(number).await?;
+    ensure!(one.take_task(namespace, number).await?.is_none(), "a task was taken that is not there");
+    Ok(())
+}
+
 async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) -> Outcome {
     let (key, holder) = (trial.key("held"), TaskId::new()?);
     let claim = UniqueClaim { key: &key, lasts: None };
     trial.one.acquire(JobId(1), &claim, holder).await?;
     let number = trial.enqueue_by_job("held").await?;
     let id = TaskId::of_outbox(key.hash(), number);
-    let relayed = Push { outbox: Some(number), ..trial.task(id, &key) };
+    let relayed = Push { outbox: Some(enqueued(number)), ..trial.task(id, &key) };
     ensure_held(&trial.push(relayed).await?, holder)?;
     let numbers = async || -> Result<Vec<i64>, BoxError> {
         Ok(trial.outbox().await?.iter().map(|row| row.number).collect())
@@ -657,7 +732,8 @@ async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) ->
     let done = trial.key("done");
     trial.complete(&done, "e", b"r").await?;
     let number = trial.enqueue_by_job("done").await?;
-    let relayed = Push { outbox: Some(number), ..trial.task(TaskId::of_outbox(done.hash(), number), &done) };
+    let id = TaskId::of_outbox(done.hash(), number);
+    let relayed = Push { outbox: Some(enqueued(number)), ..trial.task(id, &done) };
     let pushed = trial.push_two(relayed).await?;
     ensure_eq!(pushed, Pushed::Done(Fingerprint::from_bits(42)), "a task that is done was");
     ensure_eq!(numbers().await?, Vec::<i64>::new(), "of a task that is done the outbox has");
@@ -666,7 +742,8 @@ async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) ->
     let (key, waiting) = (trial.key("replaced"), TaskId::new()?);
     ensure_eq!(trial.push(trial.task(waiting, &key)).await?, Pushed::New, "the first was");
     let number = trial.enqueue_by_job("replaced").await?;
-    let relayed = Push { outbox: Some(number), ..trial.task(TaskId::of_outbox(key.hash(), number), &key) };
+    let id = TaskId::of_outbox(key.hash(), number);
+    let relayed = Push { outbox: Some(enqueued(number)), ..trial.task(id, &key) };
     ensure!(trial.one.replace(None, Engine::Outbox, &relayed, waiting).await?, "the task was not replaced");
     trial.ensure_outbox(&[waiting]).await?;
     ensure!(
@@ -678,7 +755,7 @@ async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) ->
         "a claim was taken over by a task that is gone"
     );
     let number = trial.enqueue_by_job("superseded").await?;
-    let relayed = Push { outbox: Some(number), ..relayed };
+    let relayed = Push { outbox: Some(enqueued(number)), ..relayed };
     ensure!(
         trial.two.supersede(None, Engine::Outbox, &relayed, waiting).await?,
         "a claim was not handed over"
