@@ -309,7 +309,8 @@ fn broken_on_postgres() -> Vec<Check> {
         TakesNoLock on Postgres::new(&*url) => a_twin_waits_and_sees_the_winners_record,
         TakesNoClaim on Postgres::new(&*url) => a_push_is_held_once_the_one_before_commits
             | a_push_goes_on_once_the_one_before_is_undone,
-        PushesOnItsOwn on Postgres::new(&*url) => a_push_rolled_back_leaves_nothing,
+        PushesOnItsOwn on Postgres::new(&*url) => a_push_rolled_back_leaves_nothing
+            | a_claim_that_a_caller_was_told_of_stays_until_that_commits,
     ]
 }
 
@@ -319,7 +320,8 @@ fn broken_on_postgres() -> Vec<Check> {
 }
 
 /// Laws that are broken only where there is a server.
-const NEED_A_SERVER: [&str; 9] = [
+const NEED_A_SERVER: [&str; 10] = [
+    "a_claim_that_a_caller_was_told_of_stays_until_that_commits",
     "a_push_is_held_once_the_one_before_commits",
     "a_push_goes_on_once_the_one_before_is_undone",
     "killed_connections_spoil_no_other_call",

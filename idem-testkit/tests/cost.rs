@@ -109,6 +109,7 @@ fn pushes(keys: &[Key]) -> Vec<Push<'_>> {
         attempts: 25,
         outbox: None,
         ends_if_held: true,
+        holds_back: false,
     };
     keys.iter().map(push).collect()
 }

@@ -276,6 +276,11 @@ impl Prepared {
             outbox: self.outbox.as_ref().map(|(number, payload)| OutboxRow { number: *number, payload }),
             ends_if_held: self.spec.unique != Some(Unique::KeepLatest)
                 && matches!(self.spec.on_duplicate, OnDuplicate::Skip | OnDuplicate::Error),
+            // Its claim ends as it starts, and it is to see what the caller has changed.
+            holds_back: matches!(
+                self.spec.unique,
+                Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting)
+            ),
         }
     }
 
@@ -337,7 +342,9 @@ impl<D: Database, S> Queue<D, S> {
 
     /// Enqueues a job in the caller's transaction: task and claim are there if it commits, and never were if not.
     ///
-    /// A duplicate leaves the transaction as it was. A claim that another transaction is about to take is waited for.
+    /// A duplicate changes nothing in the transaction. A claim that another transaction is about to take is waited for.
+    /// A job whose claim ends as it starts (`until_executing`, `until_and_while_executing`) does not start before a
+    /// transaction has ended that was told of it: it sees what that has changed.
     /// [Enrol](Idem::enrol) the job at start-up: on SQLite its first use writes on another connection, which the caller's
     /// transaction may keep out.
     ///

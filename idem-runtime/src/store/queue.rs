@@ -131,6 +131,8 @@ pub struct Push<'a> {
     pub outbox: Option<OutboxRow<'a>>,
     /// Whether that row ends if another task has the claim, too.
     pub ends_if_held: bool,
+    /// Whether another task that has the claim must not end it before the caller's transaction has ended.
+    pub holds_back: bool,
 }
 
 /// A row of the outbox, as a relay has read it.

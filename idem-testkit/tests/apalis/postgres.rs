@@ -1,10 +1,14 @@
 //! apalis on PostgreSQL, whose tables have a schema of a fixed name: each test has a database of its own.
 
 use apalis_postgres::{Config as Settings, PostgresStorage};
+use idem_runtime::engine::Enqueued;
 use idem_testkit::lab::LabDatabase as _;
 use idem_testkit::servers::Server;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use crate::desk::What;
+use crate::jobs::{OneEach, UntilStart};
 
 pub(crate) type Db = sqlx::Postgres;
 pub(crate) type Storage<T> = PostgresStorage<T>;
@@ -101,6 +105,7 @@ mod workers;
 mod world;
 
 pub(crate) use world::{RawRow, Row};
+use world::{Runs, World};
 
 /// Lets the time of all claims for a time be over.
 pub(crate) const EXPIRE_CLAIMS: &str =
@@ -115,6 +120,28 @@ pub(crate) async fn wait_for_a_push(place: &Place) {
         assert!(started.elapsed() < crate::desk::LIMIT, "nobody waits");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// Checks that the task which has the claim of `job` starts only after the transaction of a caller who was told of it.
+async fn check_is_held_back<J: Runs>(first: J, second: J, id: i64) {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(first).await;
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let answer = world.queue.push_in(&mut tx, second).await.unwrap();
+    assert!(matches!(answer, Enqueued::Duplicate { of, .. } if of == task), "{answer:?}");
+    let worker = world.work::<J>("w1");
+    wait_for_a_push(&world.place).await;
+    assert_eq!(world.desk.count(What::Began, id), 0);
+    tx.commit().await.unwrap();
+    world.until_status(task, "Done").await;
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_task_that_is_unique_until_it_starts_waits_for_the_callers_that_were_told_of_it() {
+    check_is_held_back(UntilStart { id: 1, note: 1 }, UntilStart { id: 1, note: 2 }, 1).await;
+    check_is_held_back(OneEach { id: 2, note: 1 }, OneEach { id: 2, note: 2 }, 2).await;
 }
 
 /// Writes bytes, given in hexadecimal.

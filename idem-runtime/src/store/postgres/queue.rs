@@ -42,10 +42,10 @@ struct Tables {
 
 impl Tables {
     /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
-    /// locks no row. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
+    /// locks no row, unless that is one of `kept`: it is held until the transaction ends, or is offered again. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
     /// has its task already then, and the task is there. Those that are taken out of the outbox
     /// come from the rows `moved`.
-    fn push(&self, engine: Engine, input: &str, moved: &[OutboxRow<'_>]) -> String {
+    fn push(&self, engine: Engine, input: &str, moved: &[OutboxRow<'_>], kept: &[KeyHash]) -> String {
         let Tables { records, claims, outbox } = self;
         // The row of the outbox is locked first and deleted last, so that it outlasts a claim that is lost in between.
         let (locked, there, moved) = match moved {
@@ -59,9 +59,27 @@ impl Tables {
                 ),
             ),
         };
+        let (keeping, held_by) = match kept {
+            [] => (String::new(), String::from("held_by")),
+            keys => {
+                let keys = keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ");
+                (
+                    format!(
+                        "kept AS (SELECT key, task FROM {claims} WHERE key IN ({keys}) \
+                         AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY key FOR KEY SHARE), "
+                    ),
+                    // One that has just ended is still seen, and not kept.
+                    format!(
+                        "CASE WHEN holder IS NULL OR claim NOT IN ({keys}) \
+                         OR EXISTS (SELECT 1 FROM kept k WHERE k.key = judged.claim AND k.task = judged.holder) \
+                         THEN held_by END"
+                    ),
+                )
+            }
+        };
         let lasts = "clock_timestamp() + i.lasts * interval '1 millisecond'";
         format!(
-            "{input}, {locked}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
+            "{input}, {locked}{keeping}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
              (extract(epoch FROM clock_timestamp() - c.since) * 1000)::bigint AS since, \
              (extract(epoch FROM c.expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM input i \
              LEFT JOIN {records} r ON i.records AND r.key = i.key AND r.outcome <= 2 \
@@ -81,7 +99,7 @@ impl Tables {
              coalesce(i.holder, CASE WHEN c.key IS NOT NULL THEN f.candidate END) AS held_by \
              FROM seen i LEFT JOIN free f ON f.ord = i.ord LEFT JOIN claimed c ON c.key = i.claim), \
              pushed AS ({} WHERE i.pushed ON CONFLICT DO NOTHING){moved} \
-             SELECT ord, there, done, held_by AS holder, coalesce(since, 0) AS since, \
+             SELECT ord, there, done, {held_by} AS holder, coalesce(since, 0) AS since, \
              CASE WHEN holder IS NULL THEN lasts ELSE held_for END AS held_for, pushed FROM judged ORDER BY ord",
             self.insert(engine, "judged"),
         )
@@ -122,14 +140,14 @@ impl QueueStatements {
         let tables = Tables { records, claims, outbox };
         let parameters = input([std::array::from_fn(|at| format!("${}", at + 1))]);
         let [push_apalis, push_outbox] = [Engine::Apalis, Engine::Outbox]
-            .map(|engine| Saved::new("push", &TYPES, tables.push(engine, &parameters, &[])));
+            .map(|engine| Saved::new("push", &TYPES, tables.push(engine, &parameters, &[], &[])));
         QueueStatements { tables, prefix: settings.table_prefix.clone(), push_apalis, push_outbox }
     }
 
-    /// Enqueues tasks with their claims; see [`Tables::push`].
-    fn push(&self, engine: Engine, tasks: &[Push<'_>]) -> String {
+    /// Enqueues tasks with their claims; see [`Tables::push`]. `kept` are claims that stay as they are.
+    fn push(&self, engine: Engine, tasks: &[Push<'_>], kept: &[KeyHash]) -> String {
         let moved: Vec<OutboxRow<'_>> = tasks.iter().filter_map(|task| task.outbox).collect();
-        self.tables.push(engine, &rows(tasks), &moved)
+        self.tables.push(engine, &rows(tasks), &moved, kept)
     }
 
     /// The same for a single task that is not taken out of the outbox.
@@ -147,8 +165,10 @@ impl QueueStatements {
         let claims = &self.tables.claims;
         let key = claim_of(task);
         let payload = Bytes(task.payload);
+        // Who has been told of the holder has this lock already, and so may another one.
+        let lock = if task.holds_back { "KEY SHARE" } else { "UPDATE" };
         let holds = format!(
-            "EXISTS (SELECT 1 FROM {claims} WHERE key = '{key}' AND task = '{holder}' FOR UPDATE){}",
+            "EXISTS (SELECT 1 FROM {claims} WHERE key = '{key}' AND task = '{holder}' FOR {lock}){}",
             self.is_there(task)
         );
         let update = match engine {
@@ -418,7 +438,10 @@ impl QueueStore<Postgres> for PostgresStore {
                     self.send(push).await?.rows.map_err(failed)?
                 }
                 (connection, _) => {
-                    let sql = self.queue_statements.push(engine, &offered);
+                    let is_kept = |task: &&Push<'_>| task.holds_back && connection.is_some();
+                    let kept = offered.iter().filter(is_kept).filter_map(|task| task.claim);
+                    let kept: Vec<KeyHash> = kept.map(|claim| claim.key.hash()).collect();
+                    let sql = self.queue_statements.push(engine, &offered, &kept);
                     self.send_on_either(connection, sql, failed).await?
                 }
             };

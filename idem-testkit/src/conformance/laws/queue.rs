@@ -127,6 +127,11 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             needs ConcurrentTransactions TasksInTransactions
         ),
         law!(
+            a_claim_that_a_caller_was_told_of_stays_until_that_commits,
+            "A claim that a caller was told of in a transaction, and that is to be kept, does not end before the transaction.",
+            needs ConcurrentTransactions TasksInTransactions
+        ),
+        law!(
             each_task_of_a_batch_has_its_own_answer,
             "Tasks pushed together are answered in their order, each as if it came alone behind those before it."
         ),
@@ -177,6 +182,7 @@ pub(super) fn task<'a>(namespace: &'a str, id: TaskId, key: &'a Key) -> Push<'a>
         attempts: 25,
         outbox: None,
         ends_if_held: false,
+        holds_back: false,
     }
 }
 
@@ -889,6 +895,29 @@ async fn a_push_goes_on_once_the_one_before_is_undone<D: Database>(trial: Trial<
     ensure_eq!(waiting.await??, Pushed::New, "a push behind one that was rolled back was");
     trial.ensure_holder(&key, Some(second)).await?;
     trial.ensure_outbox(&[second]).await
+}
+
+async fn a_claim_that_a_caller_was_told_of_stays_until_that_commits<D: Database>(trial: Trial<D>) -> Outcome {
+    let (key, first, second) = (trial.key("k"), TaskId::new()?, TaskId::new()?);
+    ensure_eq!(trial.push_two(trial.task(first, &key)).await?, Pushed::New, "the first was");
+    let mut tx = trial.callers(&key).await?;
+    trial.insert(&mut tx, "e").await?;
+    let task = Push { holds_back: true, ..trial.task(second, &key) };
+    let pushed = trial.one.push(Some(tx.connection()), Engine::Outbox, &[task]).await?;
+    ensure_held(&pushed[0], first)?;
+    let store = Arc::clone(&trial.two);
+    let mut release = tokio::spawn(async move { store.release(first).await });
+    tokio::select! {
+        biased;
+        released = &mut release => {
+            return Err(format!("a claim that is kept was released with {:?}", released?).into());
+        }
+        blocked = trial.fixture.until_blocked() => blocked?,
+    }
+    ensure_eq!(tx.commit(None).await?, Committed::Yes, "the commit ended with");
+    ensure!(release.await??, "the claim was not released");
+    trial.ensure_count("e", 1).await?;
+    trial.ensure_holder(&key, None).await
 }
 
 async fn each_task_of_a_batch_has_its_own_answer<D: Database>(trial: Trial<D>) -> Outcome {
