@@ -280,6 +280,7 @@ fn broken_stores() -> Vec<Check> {
         TakesAndLetsReplace on Memory::new() => a_task_that_a_relay_has_taken_is_not_replaced,
         KeepsTheRowsOfDuplicates on Memory::new() => a_row_of_the_outbox_ends_with_its_task,
         HoldsClaimsAgainstTheirTasks on Memory::new() => a_claim_that_the_task_has_is_free_to_it,
+        TakesNoClaim on Sqlite::new() => a_push_dropped_in_a_callers_transaction_is_whole_or_none,
         PushesOnItsOwn on Sqlite::new() => a_push_rolled_back_leaves_nothing,
         DuplicatesAreErrors on Sqlite::new() => a_duplicate_leaves_the_transaction_usable,
         LooksThenEnqueues on Memory::new() => of_pushes_at_once_one_has_the_claim

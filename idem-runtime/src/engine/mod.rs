@@ -345,6 +345,8 @@ impl<D: Database, S> Queue<D, S> {
     /// A duplicate changes nothing in the transaction. A claim that another transaction is about to take is waited for.
     /// A job whose claim ends as it starts (`until_executing`, `until_and_while_executing`) does not start before a
     /// transaction has ended that was told of it: it sees what that has changed.
+    ///
+    /// A push that is dropped before it ends leaves task and claim in the transaction, or neither.
     /// [Enrol](Idem::enrol) the job at start-up: on SQLite its first use writes on another connection, which the caller's
     /// transaction may keep out.
     ///

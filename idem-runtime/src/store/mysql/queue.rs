@@ -161,37 +161,12 @@ impl QueueStatements {
         let outbox = &self.outbox;
         let mut sql = String::new();
         for (ord, task) in tasks.iter().enumerate() {
-            let before = match ord {
-                0 => format!(
-                    "INSERT INTO {outbox} (namespace, id, job, `key`, payload, at, task, unclaimed, due, priority, attempts) \
-                     VALUES "
-                ),
-                _ => String::from(","),
-            };
-            push(
-                &mut sql,
-                format_args!(
-                    "{before}({}, x'{}', {}, {}, ",
-                    literal(task.namespace),
-                    task.key.hash(),
-                    literal(task.name),
-                    literal(task.key.readable()),
-                ),
-            );
-            push_bytes(&mut sql, task.payload);
-            let unclaimed =
-                task.unclaimed.map_or_else(|| String::from("NULL"), |claim| format!("x'{claim}'"));
-            let due = match task.after.is_zero() {
-                true => String::from("NULL"),
-                false => format!("{NOW} + {}", millis(task.after)),
-            };
-            push(
-                &mut sql,
-                format_args!(
-                    ", {NOW}, '{}', {unclaimed}, {due}, {}, {})",
-                    task.id, task.priority, task.attempts
-                ),
-            );
+            match ord {
+                0 => push(&mut sql, format_args!("INSERT INTO {outbox} ({TASK}) VALUES (")),
+                _ => sql.push_str(",("),
+            }
+            push_task(&mut sql, task);
+            sql.push(')');
         }
         if !tasks.is_empty() {
             sql.push(';');
@@ -199,6 +174,19 @@ impl QueueStatements {
         if !ended.is_empty() {
             push(&mut sql, format_args!("DELETE FROM {outbox} WHERE number IN ({});", list(ended.iter())));
         }
+        sql
+    }
+
+    /// Puts a task into the outbox, if it has its claim.
+    fn put_claimed(&self, task: &Push<'_>) -> String {
+        let QueueStatements { claims, outbox, .. } = self;
+        let Some(claim) = &task.claim else { return self.put(&[*task], &[]) };
+        let mut sql = format!("INSERT INTO {outbox} ({TASK}) SELECT ");
+        push_task(&mut sql, task);
+        push(
+            &mut sql,
+            format_args!(" FROM {claims} WHERE `key` = x'{}' AND task = '{}';", claim.key.hash(), task.id),
+        );
         sql
     }
 
@@ -229,6 +217,33 @@ impl QueueStatements {
         push(&mut sql, format_args!(";{}", self.holder(claim.key.hash())));
         sql
     }
+}
+
+/// The columns of a task that is put into the outbox.
+const TASK: &str = "namespace, id, job, `key`, payload, at, task, unclaimed, due, priority, attempts";
+
+/// Writes the values of these.
+fn push_task(sql: &mut String, task: &Push<'_>) {
+    push(
+        sql,
+        format_args!(
+            "{}, x'{}', {}, {}, ",
+            literal(task.namespace),
+            task.key.hash(),
+            literal(task.name),
+            literal(task.key.readable()),
+        ),
+    );
+    push_bytes(sql, task.payload);
+    let unclaimed = task.unclaimed.map_or_else(|| String::from("NULL"), |claim| format!("x'{claim}'"));
+    let due = match task.after.is_zero() {
+        true => String::from("NULL"),
+        false => format!("{NOW} + {}", millis(task.after)),
+    };
+    push(
+        sql,
+        format_args!(", {NOW}, '{}', {unclaimed}, {due}, {}, {}", task.id, task.priority, task.attempts),
+    );
 }
 
 /// What is to be known of a claim. Its time is over where `live` is 0.
@@ -423,7 +438,14 @@ impl MySqlStore {
         }
         let mut sorted: Vec<Candidate<'_>> = candidates.into_values().collect();
         sorted.sort_unstable_by_key(|candidate| candidate.claim.key.hash());
-        let (turn, rows) = turn.begin(&self.queue_statements.take(&moved, &sorted)).await?;
+        let mut sql = self.queue_statements.take(&moved, &sorted);
+        // A push may be dropped between two messages, and the caller's transaction go on.
+        let puts_at_once = matches!(turn, Turn::Caller(_)) && moved.is_empty();
+        if puts_at_once {
+            let free = tasks.iter().zip(seen).filter(|(_, seen)| seen.done.is_none());
+            sql.extend(free.map(|(task, _)| self.queue_statements.put_claimed(task)));
+        }
+        let (turn, rows) = turn.begin(&sql).await?;
         let (there, claims) = match read_taken(&rows) {
             Ok(taken) => taken,
             Err(error) => {
@@ -450,7 +472,7 @@ impl MySqlStore {
                     return Ok(Offered::Again);
                 }
             };
-            if answer == Pushed::New {
+            if answer == Pushed::New && !puts_at_once {
                 pushed.push(*task);
             }
             if !matches!(answer, Pushed::Held(_)) || task.ends_if_held {

@@ -1,6 +1,9 @@
 //! Unique claims and tasks in SQLite, whose one writer makes a transaction of several statements as good as one.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -175,51 +178,65 @@ fn prepare(claims: &str, triggers: &[Trigger]) -> String {
 
 /// The transaction that a push is part of.
 enum Turn<'c> {
-    /// The caller's; what idem has done in it is undone by a savepoint.
-    Caller(&'c mut SqliteConnection),
+    /// The caller's; what idem has done in it is undone by a savepoint, also if the push is dropped.
+    Caller(Savepoint<'c>),
     /// One of idem's own.
     Own(super::Leased<Sqlite>),
+}
+
+/// A savepoint in the caller's transaction, which is undone if it is dropped.
+///
+/// It is none of sqlx's: such a one undoes the caller's transaction if it is dropped as it begins.
+struct Savepoint<'c> {
+    connection: &'c mut SqliteConnection,
+    is_open: bool,
+}
+
+impl Drop for Savepoint<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        for sql in ["ROLLBACK TO idem_push", "RELEASE idem_push"] {
+            // The first poll hands it to the thread of the connection, which does it before whatever the caller sends next.
+            let undone = pin!(sqlx::raw_sql(sql).execute(&mut *self.connection));
+            let _ = undone.poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
 }
 
 impl<'c> Turn<'c> {
     fn connection(&mut self) -> &mut SqliteConnection {
         match self {
-            Turn::Caller(connection) => connection,
+            Turn::Caller(savepoint) => savepoint.connection,
             Turn::Own(connection) => connection,
         }
     }
 
-    async fn run(&mut self, caller: &'static str, own: &'static str) -> Result<(), sqlx::Error> {
-        let sql = match self {
-            Turn::Caller(_) => caller,
-            Turn::Own(_) => own,
-        };
+    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(sql).execute(self.connection()).await.map(|_| ())
-    }
-
-    async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        self.run("SAVEPOINT idem_push", "BEGIN IMMEDIATE").await
     }
 
     /// Ends the turn, keeping what was done only if all of it was.
     async fn end<T>(mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        match done {
-            Ok(done) => {
-                self.run("RELEASE idem_push", "COMMIT").await?;
-                if let Turn::Own(connection) = self {
-                    connection.give_back();
+        // If undoing fails too, the transaction is over, and nothing of it is left.
+        match &mut self {
+            Turn::Caller(savepoint) => {
+                savepoint.is_open = done.is_err();
+                if done.is_ok() {
+                    self.run("RELEASE idem_push").await?;
                 }
-                Ok(done)
             }
-            Err(error) => {
-                // If this fails too, the transaction is over, and nothing of it is left.
-                let undone = self.run("ROLLBACK TO idem_push; RELEASE idem_push", "ROLLBACK").await;
-                if let (Ok(()), Turn::Own(connection)) = (undone, self) {
-                    connection.give_back();
+            Turn::Own(_) => {
+                let ended = self.run(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+                match (ended, self) {
+                    (Ok(()), Turn::Own(connection)) => connection.give_back(),
+                    (Err(error), _) if done.is_ok() => return Err(error),
+                    _ => {}
                 }
-                Err(error)
             }
         }
+        done
     }
 }
 
@@ -229,11 +246,16 @@ impl SqliteStore {
         connection: Option<&'c mut SqliteConnection>,
         failed: impl Fn(sqlx::Error) -> StoreError,
     ) -> Result<Turn<'c>, StoreError> {
-        let mut turn = match connection {
-            Some(connection) => Turn::Caller(connection),
-            None => Turn::Own(self.writer.lease().await?),
+        let (mut turn, begin) = match connection {
+            Some(connection) => {
+                (Turn::Caller(Savepoint { connection, is_open: false }), "SAVEPOINT idem_push")
+            }
+            None => (Turn::Own(self.writer.lease().await?), "BEGIN IMMEDIATE"),
         };
-        turn.begin().await.map_err(failed)?;
+        turn.run(begin).await.map_err(failed)?;
+        if let Turn::Caller(savepoint) = &mut turn {
+            savepoint.is_open = true;
+        }
         Ok(turn)
     }
 

@@ -156,6 +156,12 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             a_push_dropped_anywhere_is_whole_or_none,
             "A push that is dropped at any point leaves task and claim, or neither."
         ),
+        law!(
+            a_push_dropped_in_a_callers_transaction_is_whole_or_none,
+            "A push that is dropped at any point in a transaction that commits leaves task and claim, or neither, and all \
+             that is the caller's.",
+            needs TasksInTransactions
+        ),
     ]
 }
 
@@ -1116,6 +1122,43 @@ async fn a_push_dropped_anywhere_is_whole_or_none<D: Database>(trial: Trial<D>) 
         }
         if ended.is_some() {
             ensure_eq!(has, first, "the claim is held by");
+            return Ok(());
+        }
+    }
+    Err("a push never comes to its end".into())
+}
+
+async fn a_push_dropped_in_a_callers_transaction_is_whole_or_none<D: Database>(trial: Trial<D>) -> Outcome {
+    let (mut pushed, mut superseded) = (false, false);
+    for polls in 1..300 {
+        let [key, held] = ["k", "held"].map(|name| trial.key(&format!("{name}{polls}")));
+        let [first, second, waiting] = [TaskId::new()?, TaskId::new()?, TaskId::new()?];
+        ensure_eq!(trial.push_two(trial.task(waiting, &held)).await?, Pushed::New, "one that waits was");
+        let mut tx = trial.callers(&key).await?;
+        trial.insert(&mut tx, "before").await?;
+        let tasks = [trial.task(first, &key)];
+        let push = trial.one.push(Some(tx.connection()), Engine::Outbox, &tasks);
+        let ended = drop_after(polls, push).await.transpose()?.is_some();
+        trial.insert(&mut tx, "between").await?;
+        let task = trial.task(second, &held);
+        let supersede = trial.one.supersede(Some(tx.connection()), Engine::Outbox, &task, waiting);
+        let handed = drop_after(polls, supersede).await.transpose()?.is_some();
+        trial.insert(&mut tx, "after").await?;
+        ensure_eq!(tx.commit(None).await?, Committed::Yes, "the commit ended with");
+        for effect in ["before", "between", "after"] {
+            trial.ensure_count(effect, polls as u64).await?;
+        }
+        let rows = trial.outbox().await?;
+        let is_there = |id| rows.iter().any(|row| row.id == Some(id));
+        trial.ensure_holder(&key, is_there(first).then_some(first)).await?;
+        trial.ensure_holder(&held, Some(if is_there(second) { second } else { waiting })).await?;
+        ensure!(!ended || is_there(first), "a push that was not dropped is not there");
+        ensure!(!handed || is_there(second), "a claim that was handed over is not");
+        for row in rows {
+            trial.one.delete_task(row.number).await?;
+        }
+        (pushed, superseded) = (pushed || ended, superseded || handed);
+        if pushed && superseded {
             return Ok(());
         }
     }
