@@ -437,15 +437,20 @@ impl<D: Database, S> Queue<D, S> {
         })?;
         let pushes: Vec<Push<'_>> = tasks.iter().map(|task| task.push(self.idem.namespace())).collect();
         let pushed = self.idem.store().push(connection.as_deref_mut(), self.engine, &pushes).await?;
+        // A claim may stay locked until the caller's transaction ends: in one order, whatever that of the jobs is.
+        let mut settled: Vec<(usize, &Prepared, Pushed)> =
+            tasks.iter().zip(pushed).enumerate().map(|(at, (task, pushed))| (at, task, pushed)).collect();
+        settled.sort_by_key(|(_, task, _)| task.claim.as_ref().map(Key::hash));
         let mut answers = Vec::with_capacity(tasks.len());
-        for (task, pushed) in tasks.iter().zip(pushed) {
+        for (at, task, pushed) in settled {
             let answer = self.answer(connection.as_deref_mut(), task, pushed).await;
             let answer =
                 answer.map(|answer| answer.expect("it is taken out of nowhere, so it cannot be gone"));
             observe::pushed(task.spec.name, &answer);
-            answers.push(answer);
+            answers.push((at, answer));
         }
-        Ok(answers)
+        answers.sort_by_key(|(at, _)| *at);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
     async fn prepare_all<J: Job>(&self, jobs: Vec<Enqueue<J>>) -> Result<Vec<Prepared>, PushError> {

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::desk::What;
-use crate::jobs::{OneEach, UntilStart};
+use crate::jobs::{OneEach, UntilEndOrReplace, UntilStart};
 
 pub(crate) type Db = sqlx::Postgres;
 pub(crate) type Storage<T> = PostgresStorage<T>;
@@ -142,6 +142,56 @@ async fn check_is_held_back<J: Runs>(first: J, second: J, id: i64) {
 async fn a_task_that_is_unique_until_it_starts_waits_for_the_callers_that_were_told_of_it() {
     check_is_held_back(UntilStart { id: 1, note: 1 }, UntilStart { id: 1, note: 2 }, 1).await;
     check_is_held_back(OneEach { id: 2, note: 1 }, OneEach { id: 2, note: 2 }, 2).await;
+}
+
+/// Gives new arguments to tasks that wait.
+fn replacing(ids: [i64; 2], note: i64) -> [UntilEndOrReplace; 2] {
+    ids.map(|id| UntilEndOrReplace { id, note })
+}
+
+#[tokio::test]
+async fn callers_that_replace_the_same_tasks_in_any_order_do_not_wait_for_each_other() {
+    let Some(world) = World::new().await else { return };
+    for job in replacing([1, 2], 0) {
+        world.push(job).await;
+    }
+    for n in 0.. {
+        assert!(n < 500, "it never ends");
+        let mut connection = world.place.connect().await;
+        let mut tx = connection.begin().await.unwrap();
+        let mut push = Box::pin(world.queue.push_all_in(&mut tx, replacing([1, 2], 1)));
+        let ended = relay::drop_at(&mut push, n).await;
+        // The first one stands still there while the second one goes as far as it can.
+        let (queue, mut second) = (world.queue.clone(), world.place.connect().await);
+        let mut other = tokio::spawn(async move {
+            let mut tx = second.begin().await.unwrap();
+            let answers = queue.push_all_in(&mut tx, replacing([2, 1], 2)).await.unwrap();
+            tx.commit().await.unwrap();
+            answers
+        });
+        let second = tokio::select! {
+            answers = &mut other => Some(answers.unwrap()),
+            () = wait_for_a_push(&world.place) => None,
+        };
+        let was_there = ended.is_none();
+        let first = match ended {
+            Some(answers) => answers.unwrap(),
+            None => push.as_mut().await.unwrap(),
+        };
+        drop(push);
+        tx.commit().await.unwrap();
+        let second = match second {
+            Some(answers) => answers,
+            None => other.await.unwrap(),
+        };
+        for answer in first.into_iter().chain(second) {
+            assert!(matches!(answer, Ok(Enqueued::Replaced(_))), "at await {n}: {answer:?}");
+        }
+        if !was_there {
+            assert!(n > 1, "there was nothing to stand still at");
+            break;
+        }
+    }
 }
 
 /// Writes bytes, given in hexadecimal.

@@ -248,7 +248,7 @@ async fn a_task_that_is_replaced_as_it_is_relayed_has_the_arguments_that_its_cal
 }
 
 /// Polls a future so often that it comes to the `n`th await that waits, and drops it there; tells whether it ended before.
-async fn drop_at<F: Future>(future: F, n: usize) -> Option<F::Output> {
+pub(super) async fn drop_at<F: Future>(future: F, n: usize) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut waited = 0;
     std::future::poll_fn(|context| match future.as_mut().poll(context) {
