@@ -429,14 +429,13 @@ impl<D: Database, S> Queue<D, S> {
         jobs: Vec<Enqueue<J>>,
     ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
         let tasks = self.prepare_all(jobs).await;
-        let tasks = tasks.map_err(|error| match error {
+        let mut tasks = tasks.map_err(|error| match error {
             PushError::Store(error) if connection.is_some() && error.is_temporary() => {
                 not_enrolled(J::SPEC.name, error).into()
             }
             error => error,
         })?;
-        let pushes: Vec<Push<'_>> = tasks.iter().map(|task| task.push(self.idem.namespace())).collect();
-        let pushed = self.idem.store().push(connection.as_deref_mut(), self.engine, &pushes).await?;
+        let pushed = self.push_prepared(connection.as_deref_mut(), &mut tasks).await?;
         // A claim may stay locked until the caller's transaction ends: in one order, whatever that of the jobs is.
         let mut settled: Vec<(usize, &Prepared, Pushed)> =
             tasks.iter().zip(pushed).enumerate().map(|(at, (task, pushed))| (at, task, pushed)).collect();
@@ -451,6 +450,40 @@ impl<D: Database, S> Queue<D, S> {
         }
         answers.sort_by_key(|(at, _)| *at);
         Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    /// Pushes tasks, and does so again under new ids where nobody knows whether they were enqueued.
+    async fn push_prepared(
+        &self,
+        mut connection: Option<&mut D::Connection>,
+        tasks: &mut [Prepared],
+    ) -> Result<Vec<Pushed>, PushError> {
+        let is_own = connection.is_none();
+        let mut earlier: Vec<Vec<TaskId>> = Vec::new();
+        let mut pushed = loop {
+            let pushes: Vec<Push<'_>> = tasks.iter().map(|task| task.push(self.idem.namespace())).collect();
+            match self.idem.store().push(connection.as_deref_mut(), self.engine, &pushes).await {
+                // A connection of the store's had died while it stood idle, as may several.
+                Err(error)
+                    if is_own && error.kind() == StoreErrorKind::OutcomeUnknown && earlier.len() < OFFERS =>
+                {
+                    earlier.push(tasks.iter().map(|task| task.id).collect());
+                    for task in tasks.iter_mut() {
+                        task.id = TaskId::new()?;
+                    }
+                }
+                pushed => break pushed?,
+            }
+        };
+        for (at, (task, pushed)) in tasks.iter_mut().zip(&mut pushed).enumerate() {
+            if let Pushed::Held(holder) = pushed
+                && earlier.iter().any(|ids| ids[at] == holder.task)
+            {
+                task.id = holder.task;
+                *pushed = Pushed::New;
+            }
+        }
+        Ok(pushed)
     }
 
     async fn prepare_all<J: Job>(&self, jobs: Vec<Enqueue<J>>) -> Result<Vec<Prepared>, PushError> {

@@ -422,7 +422,8 @@ pub enum StoreErrorKind {
     StepName,
     /// A key is not as the caller believes: its epoch or its state has changed, or it is another job's.
     Stale,
-    /// The connection broke during COMMIT and the record cannot be read: run again, the record decides.
+    /// The connection broke during COMMIT and the record cannot be read: run again, the record decides. Or it broke as tasks
+    /// were enqueued, which are or are not: push again.
     OutcomeUnknown,
     /// The settings of idem or the database cannot work.
     Misconfigured,

@@ -22,6 +22,9 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     ///
     /// A claim that the task has already is free to it. The answers are in the order of the tasks. Of two tasks with one claim the first has it. A claim that another
     /// transaction is about to take is waited for. A task that is not enqueued writes nothing.
+    ///
+    /// [`OutcomeUnknown`](crate::StoreErrorKind::OutcomeUnknown) says that all may be enqueued or none, and may have
+    /// ended since: they are pushed again under other ids, one of which would else have its claim again for a task that is done.
     async fn push(
         &self,
         connection: Option<&mut D::Connection>,

@@ -1,14 +1,18 @@
 //! apalis on PostgreSQL, whose tables have a schema of a fixed name: each test has a database of its own.
 
+use std::time::Duration;
+
 use apalis_postgres::{Config as Settings, PostgresStorage};
-use idem_runtime::engine::Enqueued;
+use idem_runtime::Idem;
+use idem_runtime::engine::{Engine, Enqueued, Queue, TaskId};
 use idem_testkit::lab::LabDatabase as _;
+use idem_testkit::proxy::{Loss, Proxy};
 use idem_testkit::servers::Server;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use crate::desk::What;
-use crate::jobs::{OneEach, UntilEndOrReplace, UntilStart};
+use crate::desk::{Desk, What};
+use crate::jobs::{OneEach, UntilEnd, UntilEndOrReplace, UntilStart};
 
 pub(crate) type Db = sqlx::Postgres;
 pub(crate) type Storage<T> = PostgresStorage<T>;
@@ -39,7 +43,7 @@ impl Place {
         let url = Server::Postgres.url().expect("a lab was there");
         let server: PgConnectOptions = url.parse().unwrap();
         let mut admin = server.connect().await.unwrap();
-        let name = format!("idem_apalis_{}", idem_runtime::engine::TaskId::new().unwrap()).to_lowercase();
+        let name = format!("idem_apalis_{}", TaskId::new().unwrap()).to_lowercase();
         let make = format!("CREATE DATABASE {name}");
         sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut admin).await.unwrap();
         admin.close().await.unwrap();
@@ -118,7 +122,7 @@ pub(crate) async fn wait_for_a_push(place: &Place) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {
         assert!(started.elapsed() < crate::desk::LIMIT, "nobody waits");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -192,6 +196,80 @@ async fn callers_that_replace_the_same_tasks_in_any_order_do_not_wait_for_each_o
             break;
         }
     }
+}
+
+/// Makes a queue behind a proxy, on a connection that has been used.
+async fn behind_a_proxy(world: &World, engine: Engine) -> (Proxy, Queue<Db, Desk>) {
+    let options = world.place.server.clone().database(&world.place.name);
+    let (proxy, options) = Db::proxy(&options, Duration::ZERO).await.expect("there is a server");
+    let pool = sqlx::pool::PoolOptions::new().max_connections(3).connect_lazy_with(options);
+    let idem = Idem::builder(pool).state(world.desk.clone()).build().unwrap();
+    let queue = idem.queue(engine);
+    let _ = queue.push(UntilEnd { id: 1, note: 1 }).await.unwrap();
+    (proxy, queue)
+}
+
+/// Pushes a job and loses a message of it.
+async fn push_and_lose(proxy: &Proxy, queue: &Queue<Db, Desk>, loss: Loss, id: i64) -> TaskId {
+    proxy.lose(loss, "EXECUTE idem_push");
+    let pushed = queue.push(UntilEnd { id, note: 1 }).await.unwrap();
+    assert!(!proxy.is_loss_pending(), "the connection did not break");
+    let Enqueued::New(task) = pushed else { panic!("{pushed:?}") };
+    task
+}
+
+#[tokio::test]
+async fn a_push_that_is_sent_twice_takes_no_claim_for_a_task_that_is_done() {
+    let Some(world) = World::new().await else { return };
+    let (proxy, queue) = behind_a_proxy(&world, Engine::Apalis).await;
+    for (id, loss) in [(2, Loss::Request), (3, Loss::Answer)] {
+        let task = push_and_lose(&proxy, &queue, loss, id).await;
+        assert_eq!(world.task(task).await.status, "Pending");
+        assert_eq!(world.push_duplicate(UntilEnd { id, note: 2 }).await, task);
+    }
+    // The worker is as fast as can be: what is enqueued is done.
+    world
+        .sql(
+            "CREATE FUNCTION work() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             UPDATE apalis.jobs SET status = 'Done' WHERE id = NEW.id; RETURN NULL; END $$; \
+             CREATE TRIGGER work AFTER INSERT ON apalis.jobs FOR EACH ROW EXECUTE FUNCTION work()",
+        )
+        .await;
+    let task = push_and_lose(&proxy, &queue, Loss::Answer, 4).await;
+    assert_eq!(world.task(task).await.status, "Done");
+    assert_eq!(queue.holder(&UntilEnd { id: 4, note: 1 }).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_push_to_the_outbox_whose_task_may_have_left_it_is_made_under_a_new_id() {
+    let Some(world) = World::new().await else { return };
+    let (proxy, queue) = behind_a_proxy(&world, Engine::Outbox).await;
+    let count = |task| {
+        format!("DO $$ BEGIN ASSERT (SELECT count(*) FROM idem_outbox WHERE task = '{task}') = 1; END $$")
+    };
+    for (id, loss) in [(2, Loss::Request), (3, Loss::Answer)] {
+        let task = push_and_lose(&proxy, &queue, loss, id).await;
+        world.sql(count(task)).await;
+        assert_eq!(world.push_duplicate(UntilEnd { id, note: 2 }).await, task);
+    }
+    // The first that comes is delivered, done and out of the engine's hands at once. Under its id the engine takes none.
+    world
+        .sql(
+            "CREATE TABLE done (task text); CREATE FUNCTION work() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NOT EXISTS (SELECT 1 FROM done) THEN INSERT INTO done VALUES (NEW.task); \
+             DELETE FROM idem_claims WHERE task = NEW.task; DELETE FROM idem_outbox WHERE task = NEW.task; END IF; \
+             RETURN NULL; END $$; \
+             CREATE TRIGGER work AFTER INSERT ON idem_outbox FOR EACH ROW EXECUTE FUNCTION work()",
+        )
+        .await;
+    let task = push_and_lose(&proxy, &queue, Loss::Answer, 4).await;
+    let done: String = sqlx::query_scalar("SELECT task FROM done")
+        .fetch_one(&mut world.place.connect().await)
+        .await
+        .unwrap();
+    assert_ne!(done, task.to_string());
+    world.sql(count(task)).await;
+    assert_eq!(world.push_duplicate(UntilEnd { id: 4, note: 2 }).await, task);
 }
 
 /// Writes bytes, given in hexadecimal.

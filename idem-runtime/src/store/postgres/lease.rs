@@ -12,7 +12,7 @@ use super::saved::Script;
 use super::{
     PostgresStore, Session, bytes_of_hex, is_lock_timeout, is_prepared_elsewhere, key_of_uuid, message,
 };
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
 use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
@@ -41,7 +41,39 @@ impl PostgresStore {
         self.send_on(&self.connections, write).await
     }
 
-    /// The same for a message of text.
+    /// Sends a message that must not be sent twice: if the connection turns out to have died while it stood idle, nobody
+    /// knows what became of it.
+    pub(super) async fn send_once(
+        &self,
+        doing: &str,
+        write: impl Fn(&mut Script, &mut Session) + Send + Sync,
+    ) -> Result<Result<Vec<PgRow>, sqlx::Error>, StoreError> {
+        loop {
+            let mut connection = self.connections.lease().await?;
+            let session = connection.session();
+            let mut script = Script::to(session, self.keeps());
+            write(&mut script, session);
+            let keeps = script.keeps();
+            let rows = script.send(&mut connection).await;
+            match &rows {
+                Ok(_) => connection.give_back(),
+                Err(error) if connection.is_reused() && broke(error) => {
+                    let text = format!("{doing} failed: {error}; it may be done; do it again");
+                    let unknown = StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary();
+                    return Err(unknown.caused_by(rows.expect_err("it has failed")));
+                }
+                // Nothing of it has been done.
+                Err(error) if keeps && is_prepared_elsewhere(error) => {
+                    self.stop_preparing(error);
+                    continue;
+                }
+                Err(_) => drop(connection),
+            }
+            return Ok(rows);
+        }
+    }
+
+    /// The same for a message of text that may be sent twice.
     pub(super) async fn send_text(&self, sql: String) -> Result<Answer, StoreError> {
         self.send(|script, _| script.push_str(&sql)).await
     }

@@ -42,9 +42,10 @@ struct Tables {
 
 impl Tables {
     /// Enqueues tasks with their claims. A claim that is held is found before anything is written, so that a duplicate
-    /// locks no row, unless that is one of `kept`: it is held until the transaction ends, or is offered again. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
-    /// has its task already then, and the task is there. Those that are taken out of the outbox
-    /// come from the rows `moved`.
+    /// locks no row, unless its claim is one of `kept`: then that stays until the transaction ends, or the task is to be
+    /// offered again. Of those with one claim the first that is free to take it does. Sent twice it does no more: the claim
+    /// has its task already then, and the task is there; if apalis has done it by then, it takes no claim again. `moved` are
+    /// the rows of those that are taken out of the outbox.
     fn push(&self, engine: Engine, input: &str, moved: &[OutboxRow<'_>], kept: &[KeyHash]) -> String {
         let Tables { records, claims, outbox } = self;
         // The row of the outbox is locked first and deleted last, so that it outlasts a claim that is lost in between.
@@ -77,9 +78,14 @@ impl Tables {
                 )
             }
         };
+        let enqueued = match engine {
+            Engine::Apalis => "(i.number IS NULL AND EXISTS (SELECT 1 FROM apalis.jobs j WHERE j.id = i.id))",
+            Engine::Outbox => "FALSE",
+        };
         let lasts = "clock_timestamp() + i.lasts * interval '1 millisecond'";
         format!(
-            "{input}, {locked}{keeping}seen AS (SELECT i.*, {there} AS there, r.fingerprint AS done, c.task AS holder, \
+            "{input}, {locked}{keeping}seen AS (SELECT i.*, {there} AS there, {enqueued} AS enqueued, \
+             r.fingerprint AS done, c.task AS holder, \
              (extract(epoch FROM clock_timestamp() - c.since) * 1000)::bigint AS since, \
              (extract(epoch FROM c.expires_at - clock_timestamp()) * 1000)::bigint AS held_for FROM input i \
              LEFT JOIN {records} r ON i.records AND r.key = i.key AND r.outcome <= 2 \
@@ -87,14 +93,14 @@ impl Tables {
              LEFT JOIN {claims} c ON c.key = i.claim AND (c.expires_at IS NULL OR c.expires_at > clock_timestamp())), \
              free AS (SELECT *, CASE WHEN claim IS NOT NULL AND holder IS NULL \
              THEN first_value(id) OVER (PARTITION BY claim ORDER BY ord) END AS candidate \
-             FROM seen WHERE there AND done IS NULL AND (holder IS NULL OR holder = id)), \
+             FROM seen WHERE there AND NOT enqueued AND done IS NULL AND (holder IS NULL OR holder = id)), \
              claimed AS (INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) \
              SELECT i.claim, i.job, i.id, clock_timestamp(), {lasts}, i.readable FROM free i \
              WHERE i.candidate = i.id ORDER BY i.claim \
              ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
              expires_at = excluded.expires_at, readable = excluded.readable \
              WHERE c.expires_at <= clock_timestamp() RETURNING c.key), \
-             judged AS (SELECT i.*, f.ord IS NOT NULL AND (i.claim IS NULL OR i.holder IS NOT NULL \
+             judged AS (SELECT i.*, i.enqueued OR f.ord IS NOT NULL AND (i.claim IS NULL OR i.holder IS NOT NULL \
              OR f.candidate = i.id AND c.key IS NOT NULL) AS pushed, \
              coalesce(i.holder, CASE WHEN c.key IS NOT NULL THEN f.candidate END) AS held_by \
              FROM seen i LEFT JOIN free f ON f.ord = i.ord LEFT JOIN claimed c ON c.key = i.claim), \
@@ -430,21 +436,24 @@ impl QueueStore<Postgres> for PostgresStore {
         let mut open: Vec<usize> = (0..tasks.len()).collect();
         for _ in 0..OFFERS {
             let offered: Vec<Push<'_>> = open.iter().map(|ord| tasks[*ord]).collect();
-            let rows = match (connection.as_deref_mut(), &offered[..]) {
-                (None, [task]) if task.outbox.is_none() => {
-                    let push = |script: &mut Script, _: &mut Session| {
-                        self.queue_statements.push_one(script, engine, task);
-                    };
-                    self.send(push).await?.rows.map_err(failed)?
-                }
-                (connection, _) => {
-                    let is_kept = |task: &&Push<'_>| task.holds_back && connection.is_some();
-                    let kept = offered.iter().filter(is_kept).filter_map(|task| task.claim);
-                    let kept: Vec<KeyHash> = kept.map(|claim| claim.key.hash()).collect();
-                    let sql = self.queue_statements.push(engine, &offered, &kept);
-                    self.send_on_either(connection, sql, failed).await?
-                }
+            let kept = offered.iter().filter(|task| task.holds_back && connection.is_some());
+            let kept: Vec<KeyHash> =
+                kept.filter_map(|task| task.claim).map(|claim| claim.key.hash()).collect();
+            let push = |script: &mut Script, _: &mut Session| match &offered[..] {
+                [task] if task.outbox.is_none() => self.queue_statements.push_one(script, engine, task),
+                tasks => script.push_str(&self.queue_statements.push(engine, tasks, &[])),
             };
+            let rows = match connection.as_deref_mut() {
+                Some(connection) => {
+                    message(connection, self.queue_statements.push(engine, &offered, &kept)).await
+                }
+                // Of one that has left the outbox nobody knows whether its claim has ended with it.
+                None if engine == Engine::Outbox && offered.iter().any(|task| task.claim.is_some()) => {
+                    self.send_once("enqueueing", push).await?
+                }
+                None => self.send(push).await?.rows,
+            };
+            let rows = rows.map_err(failed)?;
             let mut lost = Vec::new();
             for (ord, row) in open.iter().zip(&rows) {
                 match read_pushed(row).map_err(failed)? {
