@@ -27,6 +27,8 @@ struct Shared {
     loss: Mutex<Option<(Loss, Vec<u8>)>>,
     /// Changed whenever all conversations are to break.
     cut: tokio::sync::watch::Sender<()>,
+    /// Changed whenever all conversations are to fall silent.
+    silence: tokio::sync::watch::Sender<()>,
 }
 
 /// What a connection loses as it breaks.
@@ -52,13 +54,17 @@ impl Proxy {
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&common);
-                let mut cut = shared.cut.subscribe();
+                let (mut cut, mut silence) = (shared.cut.subscribe(), shared.silence.subscribe());
                 tokio::spawn(async move {
+                    let mut conversation = std::pin::pin!(converse(client, upstream, delay, shared));
                     tokio::select! {
                         // An end that hangs up is not the proxy's concern: the other one sees it.
-                        _ = converse(client, upstream, delay, shared) => {}
-                        _ = cut.changed() => {}
+                        _ = &mut conversation => return,
+                        _ = cut.changed() => return,
+                        _ = silence.changed() => {}
                     }
+                    // Neither end hears of it.
+                    let _ = cut.changed().await;
                 });
             }
         });
@@ -86,6 +92,14 @@ impl Proxy {
     /// Whoever connects afterwards is let through.
     pub fn cut(&self) {
         self.shared.cut.send_replace(());
+    }
+
+    /// Lets no byte through any more in all conversations under way, and tells neither end: so it looks when a machine
+    /// is gone, or a network has forgotten a connection.
+    ///
+    /// Whoever connects afterwards is let through. [`cut`](Self::cut) ends the silent ones.
+    pub fn silence(&self) {
+        self.shared.silence.send_replace(());
     }
 
     /// Tells whether the loss that was asked for is still to come.

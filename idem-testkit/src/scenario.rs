@@ -66,7 +66,7 @@ impl<N: TryInto<u64>> Count for N {}
 #[must_use = "a scenario does nothing until it is given to a check"]
 pub struct Scenario<J, D: LabDatabase, S = ()> {
     pub(crate) make: Arc<dyn Fn() -> J + Send + Sync>,
-    pub(crate) state: Box<dyn Fn(&Trial<D>) -> S + Send + Sync>,
+    pub(crate) state: Box<MakeState<D, S>>,
     pub(crate) worker_state: Box<Remake<S>>,
     pub(crate) observers: Vec<Observer<S>>,
     pub(crate) settings: Settings<D>,
@@ -79,6 +79,9 @@ pub(crate) struct Settings<D: LabDatabase> {
     pub(crate) limit: Duration,
     pub(crate) test: Option<String>,
 }
+
+/// Makes the state of a trial.
+type MakeState<D, S> = dyn Fn(&Trial<D>) -> S + Send + Sync;
 
 /// Makes a worker's state of its trial's.
 pub(crate) type Remake<S> = dyn Fn(&S) -> S + Send + Sync;

@@ -194,6 +194,32 @@ async fn check_a_renewal_needs_no_connection_of_the_pool<D: LabDatabase>(lab: &L
     assert_eq!(store.entry(hold.key).await.unwrap().unwrap().state, State::Running);
 }
 
+/// Uses connections whose other end has gone without a word while they stood idle.
+async fn check_a_silent_connection_costs_one_try<D: LabDatabase>(lab: &Lab<D>) {
+    let Some((proxy, options)) = D::proxy(&lab.options(), Duration::ZERO).await else { return };
+    let pool = sqlx::pool::PoolOptions::<D>::new()
+        .max_connections(8)
+        .acquire_timeout(Duration::from_secs(1))
+        .connect_lazy_with(options);
+    let store = store_on(pool).await;
+    let hold = claim_new(&*store, &key("k"), 1, HOUR).await;
+    // Each takes the connection of the one before it, which falls silent.
+    let asked = async |what: &str, asking: std::pin::Pin<Box<dyn Future<Output = ()> + '_>>| {
+        proxy.silence();
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{what} waits for ever"));
+    };
+    let read = async { assert!(store.read(key("absent").hash()).await.unwrap().is_none()) };
+    asked("a read", Box::pin(read)).await;
+    let look = async { assert!(store.entry(hold.key).await.unwrap().is_some()) };
+    asked("a look", Box::pin(look)).await;
+    let claim = async { assert_eq!(claim_new(&*store, &key("other"), 2, HOUR).await.token, Token(2)) };
+    asked("a claim", Box::pin(claim)).await;
+    let sweep = async { assert_eq!(store.sweep(None, 10).await.unwrap().deleted, 0) };
+    asked("a sweep", Box::pin(sweep)).await;
+    let step = async { drop(begin_step(&*store, &key("step")).await) };
+    asked("a transaction", Box::pin(step)).await;
+}
+
 /// Loses messages on their way there or back: what was done is done once, and said once it is known.
 /// `words` are found in the messages that claim a key, end a step and settle.
 async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>, words: [&str; 3]) {
@@ -438,6 +464,13 @@ mod postgres {
         let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         check_a_renewal_needs_no_connection_of_the_pool(&lab).await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_costs_one_try() {
+        let _beside = ALONE.read().await;
+        let Some(lab) = Postgres::lab().await else { return };
+        check_a_silent_connection_costs_one_try(&lab).await;
     }
 
     #[tokio::test]
@@ -725,6 +758,12 @@ mod mysql {
     async fn a_renewal_needs_no_connection_of_the_pool() {
         let Some(lab) = MySql::lab().await else { return };
         check_a_renewal_needs_no_connection_of_the_pool(&lab).await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_costs_one_try() {
+        let Some(lab) = MySql::lab().await else { return };
+        check_a_silent_connection_costs_one_try(&lab).await;
     }
 
     #[tokio::test]

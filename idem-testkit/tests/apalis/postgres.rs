@@ -317,7 +317,7 @@ async fn the_claims_of_each_schema_end_with_their_tasks() {
     ];
     let mut apps = Vec::new();
     for builder in builders {
-        let idem = builder.state(crate::desk::Desk::default()).build().unwrap();
+        let idem = builder.state(Desk::default()).build().unwrap();
         idem.migrate().await.unwrap();
         assert!(!idem.store().is_prepared(Engine::Apalis).await.unwrap(), "{}", idem.namespace());
         idem.queue(Engine::Apalis).set_up().await.unwrap();
@@ -325,7 +325,7 @@ async fn the_claims_of_each_schema_end_with_their_tasks() {
     }
     for idem in apps {
         let (queue, namespace) = (idem.queue(Engine::Apalis), idem.namespace());
-        let job = || crate::jobs::UntilEnd { id: 1, note: 1 };
+        let job = || UntilEnd { id: 1, note: 1 };
         let first = queue.push(job()).await.unwrap();
         assert!(matches!(first, Enqueued::New(_)), "{namespace}: {first:?}");
         let done = format!("UPDATE apalis.jobs SET status = 'Done' WHERE id = '{}'", first.task().unwrap());

@@ -12,7 +12,7 @@ use super::{MySqlStore, is_lock_timeout, message};
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, heard, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
     TaskRow, UnfinishedFilter, UnfinishedRow,
@@ -43,7 +43,7 @@ impl MySqlStore {
         let mut again = false;
         loop {
             let mut connection = connections.lease().await?;
-            let rows = message(&mut connection, write()).await;
+            let rows = heard(connection.patience(), message(&mut connection, write())).await;
             match &rows {
                 Ok(_) => connection.give_back(),
                 Err(error) if connection.is_reused() && broke(error) => {
@@ -113,7 +113,7 @@ impl LeaseStore for MySqlStore {
         loop {
             let mut connection = self.connections.lease().await?;
             let query = sqlx::query(self.lease_statements.entry.clone()).bind(&key.as_bytes()[..]);
-            match query.fetch_all(&mut *connection).await {
+            match heard(connection.patience(), query.fetch_all(&mut *connection)).await {
                 Ok(rows) => {
                     connection.give_back();
                     return read_entry_and_steps(&rows).map_err(failed);

@@ -26,8 +26,8 @@ use self::queue::QueueStatements;
 use self::statements::Statements;
 use self::tx::MySqlTx;
 use super::sql::{
-    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date,
-    print_migrations, read_record, unknown_row,
+    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, heard, is_silence,
+    is_up_to_date, print_migrations, read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::{StoreError, StoreErrorKind};
@@ -219,7 +219,7 @@ impl Store<MySql> for MySqlStore {
         loop {
             let mut connection = self.connections.lease().await?;
             let query = sqlx::query(self.statements.get.clone()).bind(&key.as_bytes()[..]);
-            match query.fetch_optional(&mut *connection).await {
+            match heard(connection.patience(), query.fetch_optional(&mut *connection)).await {
                 Ok(row) => {
                     connection.give_back();
                     let read = row.as_ref().map(read_row).transpose().map_err(failed)?;
@@ -242,11 +242,15 @@ impl Store<MySql> for MySqlStore {
             let place = *place.get_or_insert_with(|| self.statements.place(database));
             let lock = claim.key.hash().at(place);
             *claimed = Some(lock);
-            let rows = match message(&mut connection, self.statements.begin(claim, lock)).await {
+            let patience = connection.patience().map(|patience| patience.saturating_add(claim.wait));
+            let begun = message(&mut connection, self.statements.begin(claim, lock));
+            let rows = match heard(patience, begun).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
                 Err(error) if connection.is_reused() && broke(&error) => {
-                    connection.session().claimed = None;
+                    if !is_silence(&error) {
+                        connection.session().claimed = None;
+                    }
                     continue;
                 }
                 Err(error) => return Err(failed(error)),

@@ -15,7 +15,7 @@ use super::{
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, lost, read_task_id};
+use crate::store::sql::{Connections, EntryColumns, broke, driver_error, heard, lost, read_task_id};
 use crate::store::{
     AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
     TaskRow, UnfinishedFilter, UnfinishedRow, Watch,
@@ -54,7 +54,7 @@ impl PostgresStore {
             let mut script = Script::to(session, self.keeps());
             write(&mut script, session);
             let keeps = script.keeps();
-            let rows = script.send(&mut connection).await;
+            let rows = heard(connection.patience(), script.send(&mut connection)).await;
             match &rows {
                 Ok(_) => connection.give_back(),
                 Err(error) if connection.is_reused() && broke(error) => {
@@ -90,7 +90,7 @@ impl PostgresStore {
             let mut script = Script::to(session, self.keeps());
             write(&mut script, session);
             let keeps = script.keeps();
-            let rows = script.send(&mut connection).await;
+            let rows = heard(connection.patience(), script.send(&mut connection)).await;
             match &rows {
                 Ok(_) => connection.give_back(),
                 Err(error) if connection.is_reused() && broke(error) => {
@@ -165,7 +165,7 @@ impl LeaseStore for PostgresStore {
             let mut connection = self.connections.lease().await?;
             let query = sqlx::query(self.lease_statements.entry.query())
                 .bind(uuid::Uuid::from_bytes(*key.as_bytes()));
-            match query.fetch_all(&mut *connection).await {
+            match heard(connection.patience(), query.fetch_all(&mut *connection)).await {
                 Ok(rows) => {
                     connection.give_back();
                     return read_entry_and_steps(&rows).map_err(failed);

@@ -31,8 +31,8 @@ use self::statements::Statements;
 use self::tx::PostgresTx;
 use self::watch::{Bell, Watches};
 use super::sql::{
-    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, is_up_to_date,
-    print_migrations, read_record, unknown_row,
+    Connections, Driver, Heart, Leased, SqlDatabase, Text, broke, driver_error, heard, is_silence,
+    is_up_to_date, print_migrations, read_record, unknown_row,
 };
 use super::{Begun, Claim, Database, Found, KeyLock, Settings, Store, Swept};
 use crate::error::StoreError;
@@ -371,15 +371,16 @@ impl Store<Postgres> for PostgresStore {
         loop {
             let prepared = self.has_sessions();
             let mut connection = self.connections.lease().await?;
+            let patience = connection.patience();
             let read = match prepared {
                 true => {
                     let key = uuid::Uuid::from_bytes(*key.as_bytes());
                     let get = sqlx::query(self.statements.get.clone()).bind(key);
-                    get.fetch_all(&mut *connection)
+                    heard(patience, get.fetch_all(&mut *connection))
                         .await
                         .and_then(|rows| rows.first().map(read_row).transpose())
                 }
-                false => message(&mut connection, self.statements.get_text(key))
+                false => heard(patience, message(&mut connection, self.statements.get_text(key)))
                     .await
                     .and_then(|rows| rows.first().map(|row| read_packed(row.try_get(0)?)).transpose()),
             };
@@ -402,11 +403,14 @@ impl Store<Postgres> for PostgresStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            let rows = match self.begin_on(&mut connection, claim).await {
+            let patience = connection.patience().map(|patience| patience.saturating_add(claim.wait));
+            let rows = match heard(patience, self.begin_on(&mut connection, claim)).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
                 Err(error) if connection.is_reused() && broke(&error) => {
-                    connection.session().claimed = None;
+                    if !is_silence(&error) {
+                        connection.session().claimed = None;
+                    }
                     continue;
                 }
                 // Where there is no row, nothing that was sent waits for a lock of idem's.

@@ -3,7 +3,7 @@
 //! sqlx's pool asks the server whether a connection is alive at every return and, by default, at
 //! every acquire: two round trips a run. Here a connection is only kept after a transaction that
 //! ended in order, and the first statement of a run, which changes nothing, finds out whether it is
-//! still alive. A connection that is dropped in any other way is closed, so that the server ends its
+//! still alive, and that it is silent as soon as a pool would. A connection that is dropped in any other way is closed, so that the server ends its
 //! transaction: sqlx's own `begin` would hand it to the next user inside an open one (sqlx#4385).
 
 use std::collections::VecDeque;
@@ -108,7 +108,8 @@ impl<D: Driver> Connections<D> {
         loop {
             let mut leased = self.lease().await?;
             // One that the server has closed while it stood idle is dropped here.
-            if !leased.reused || sqlx::Connection::ping(&mut *leased).await.is_ok() {
+            let patience = leased.patience();
+            if patience.is_none() || heard(patience, sqlx::Connection::ping(&mut *leased)).await.is_ok() {
                 return Ok(leased);
             }
         }
@@ -133,6 +134,28 @@ impl<D: Driver> Connections<D> {
             None => std::iter::from_fn(|| idle.pop_back()).find(|live| !old(live)),
         }
     }
+}
+
+/// What a connection may be silent for at the least, however short the pool's patience is.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// Waits for the answer to what is sent first on a connection, no longer than its [`patience`](Leased::patience). A silent one has
+/// broken.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) async fn heard<T>(
+    patience: Option<Duration>,
+    sent: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let Some(patience) = patience else { return sent.await };
+    let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer");
+    tokio::time::timeout(patience, sent).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silent())))
+}
+
+/// Tells whether a connection broke by silence: the server may still have its session, with all that it holds.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// The one connection on which leases are renewed. It has a pool to itself: it must not queue behind the runs that it
@@ -192,6 +215,14 @@ impl<D: Driver> Leased<D> {
     /// Tells whether the connection stood idle before, so that the server may have closed it since.
     pub(in crate::store) fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Returns how long what is sent first may go unanswered: a connection whose other end is gone without a word is silent
+    /// for as long as TCP tries. One that was just made is there. It is as long as sqlx's pool waits for a sign of life.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(in crate::store) fn patience(&self) -> Option<Duration> {
+        let limit = self.home.pool.options().get_acquire_timeout().max(SILENCE_MIN);
+        self.reused.then_some(limit)
     }
 
     pub(in crate::store) fn session(&mut self) -> &mut D::Session {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, SqlStr};
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) use self::connections::Heart;
 pub(super) use self::connections::{Connections, Driver, Leased};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use self::connections::{Heart, heard, is_silence};
 pub(super) use self::errors::{broke, driver_error, temporary, unknown_row, violated_constraint};
 pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
