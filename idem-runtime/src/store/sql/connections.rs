@@ -3,8 +3,9 @@
 //! sqlx's pool asks the server whether a connection is alive at every return and, by default, at
 //! every acquire: two round trips a run. Here a connection is only kept after a transaction that
 //! ended in order, and the first statement of a run, which changes nothing, finds out whether it is
-//! still alive, and that it is silent as soon as a pool would. A connection that is dropped in any other way is closed, so that the server ends its
-//! transaction: sqlx's own `begin` would hand it to the next user inside an open one (sqlx#4385).
+//! still alive, in no more time than the pool would take. A connection that is dropped in any other
+//! way is closed, so that the server ends its transaction: sqlx's own `begin` would hand it to the
+//! next user inside an open one (sqlx#4385).
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
