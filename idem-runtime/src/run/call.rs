@@ -246,6 +246,16 @@ impl<'a, J: Job> Call<'a, J> {
         Error::Busy(Busy { row_of: Some(table), ..self.held(waited) })
     }
 
+    /// A run of another key is under way that this one must not meet. It does not do this work, so nothing is left to it.
+    pub(super) fn excluded(&self, waited: Duration) -> Error<J::Error> {
+        info!(
+            job = J::SPEC.name,
+            key = self.key.readable(),
+            "another run is under way that this one must not meet"
+        );
+        Error::Busy(self.held(waited))
+    }
+
     fn held(&self, waited: Duration) -> Busy {
         let again_in = match J::SPEC.on_busy {
             OnBusy::Reschedule(again_in) => Some(again_in),

@@ -55,22 +55,32 @@ where
         }
         Raced::Stopped(Stop::Store(error)) => Err(error.into()),
         Raced::Stopped(Stop::Lost | Stop::Park(_) | Stop::Drift { .. }) => {
-            let key = key.readable().to_owned();
+            let key = key.key.readable().to_owned();
             Err(Error::LostClaim(LostClaim { job: J::SPEC.name, key, epoch }).into())
         }
         Raced::TimedOut(_) => unreachable!("the run of the key has the limit"),
     }
 }
 
+/// What runs exclude each other by.
+struct RunKey {
+    key: Key,
+    /// It is the key of the job: who has it does the same work.
+    is_of_the_job: bool,
+}
+
 /// Returns the key of the claim. Its name is that of no job, so it meets no record, and people see what it is.
-fn run_key<J: Job>(namespace: &str, job: &J) -> Result<Key, ArgsError> {
+fn run_key<J: Job>(namespace: &str, job: &J) -> Result<RunKey, ArgsError> {
     let name = J::SPEC.name;
     let refuse = |error: crate::key::EmptyKey| ArgsError { job: name, reason: error.into() };
-    let parts: KeyParts = match job.run_key().map_err(refuse)? {
+    let own = job.run_key().map_err(refuse)?;
+    let is_of_the_job = own.is_none();
+    let parts: KeyParts = match own {
         Some(parts) => parts,
         None => job.key().map_err(refuse)?,
     };
-    Ok(Key::new(namespace, &format!("{name} while executing"), &parts).remarked(" (while executing)"))
+    let key = Key::new(namespace, &format!("{name} while executing"), &parts).remarked(" (while executing)");
+    Ok(RunKey { key, is_of_the_job })
 }
 
 /// Takes the claim, waiting for another run for as long as the job says.
@@ -78,7 +88,7 @@ async fn take<J: Job, D: Database, S>(
     context: &Context<'_, D, S>,
     call: &Call<'_, J>,
     store: &Arc<dyn LeaseStore>,
-    key: &Key,
+    key: &RunKey,
 ) -> Result<(RunClaim, Instant), Error<J::Error>> {
     let wait = wait_max(&J::SPEC);
     let started = Instant::now();
@@ -87,7 +97,7 @@ async fn take<J: Job, D: Database, S>(
     loop {
         let claim = |epoch, attempts| -> Result<LeaseClaim<'_>, StoreError> {
             Ok(LeaseClaim {
-                key,
+                key: &key.key,
                 job: context.enrolled.id,
                 fingerprint: Fingerprint::NONE,
                 epoch,
@@ -128,10 +138,13 @@ async fn take<J: Job, D: Database, S>(
         };
         let left = wait.saturating_sub(started.elapsed());
         if left.is_zero() {
-            return Err(call.busy(started.elapsed()));
+            return Err(match key.is_of_the_job {
+                true => call.busy(started.elapsed()),
+                false => call.excluded(started.elapsed()),
+            });
         }
         let Some(watch) = &mut watch else {
-            watch = Some(store.watch(key.hash()).await?);
+            watch = Some(store.watch(key.key.hash()).await?);
             continue;
         };
         wait_a_while(watch, left.min(lease_left.max(FIRST_LOOK)), &mut look).await;

@@ -215,6 +215,36 @@ async fn a_run_of_a_held_key_does_as_its_job_says() {
     }
 }
 
+#[idempotent(
+    key = id, in_doubt = rerun, unique = while_executing, unique_by(run = customer), on_busy = skip
+)]
+async fn one_a_customer(id: i64, customer: i64, #[state] world: &World) -> Result<String, Failure> {
+    let _ = customer;
+    world.call("work", id.to_string()).await
+}
+
+/// Who has the claim does other work.
+#[tokio::test]
+async fn a_run_that_meets_one_of_another_key_leaves_nothing_to_it() {
+    let desk = Desk::new();
+    desk.world.close("work");
+    let idem = desk.idem.clone();
+    let run = tokio::spawn(async move { one_a_customer(&idem, 1, 7).await });
+    desk.world.arrival().await;
+    for idem in [&desk.idem, &desk.other()] {
+        match one_a_customer(idem, 2, 7).await {
+            Err(Error::Busy(busy)) => {
+                assert!(!busy.skipped, "its work is nobody's");
+                assert!(Error::<Failure>::Busy(busy).is_retryable());
+            }
+            other => panic!("two runs of one customer met: {other:?}"),
+        }
+    }
+    desk.world.open("work");
+    assert!(run.await.unwrap().unwrap().is_executed());
+    assert!(one_a_customer(&desk.idem, 2, 7).await.unwrap().is_executed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_waits_wakes_when_the_other_ends() {
     let desk = Desk::new();
