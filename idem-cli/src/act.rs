@@ -133,9 +133,16 @@ impl<D: Database> Desk<'_, D> {
             let what = "only one that has an outcome, has failed or is parked is; a run that has a key can be released";
             return Err(not_so(&report, "forgotten", what));
         }
-        let what = "This lets the key count as if nothing had ever run for it: a recorded result answers no more, recorded steps are gone, \
-                    and the effects may be had again.";
-        let (epoch, why) = self.agree(&report, what, change)?;
+        let steps: Vec<&str> = report.steps.iter().map(|step| step.name.as_str()).collect();
+        let steps = match steps.as_slice() {
+            [] => String::from("recorded steps are gone"),
+            steps => format!("the recorded steps are gone ({})", steps.join(", ")),
+        };
+        let what = format!(
+            "This lets the key count as if nothing had ever run for it: a recorded result answers no more, {steps}, and the \
+             effects may be had again."
+        );
+        let (epoch, why) = self.agree(&report, &what, change)?;
         self.idem.operator().forget(report.key.hash, epoch, &why).await?;
         self.changed("forget", &report, "The key is forgotten.", why);
         Ok(())

@@ -144,7 +144,8 @@ impl Trouble {
             }
             Trouble::SharedState => f.write_str(
                 "the effects of one trial show in the next: make everything that is counted inside the closure that is \
-                 given to `Scenario::state`",
+                 given to `Scenario::state`, and give a file or a server that is made in `state_with` another name in \
+                 every trial",
             ),
             Trouble::Store(why) => write!(f, "the store failed where no fault was planted: {why}; look at the database, and run the check again"),
             Trouble::Schedule(why) => f.write_str(why),
@@ -169,7 +170,8 @@ fn remedy(why: &str) -> &'static str {
         "; if the body writes on a connection of its own, that waits for the job's transaction: write through `tx`"
     } else {
         "; let `Scenario::setup` make the tables and rows, and `Scenario::state` the services, that it needs; \
-         a job that is to fail can be checked if `replay(...)` names its error"
+         an error that is final can be checked if `replay(...)` names it, and one that passes is for the queue, so let the \
+         services work"
     }
 }
 
@@ -234,7 +236,12 @@ async fn examine_only<D: LabDatabase>(
         return child.meet(&call, subject).await.map(Some);
     }
     let Some(mut oracle) = Oracle::learn(subject).await? else { return Ok(None) };
-    let mut report = Report { masked: oracle.masks.clone(), effects: oracle.effects(), ..call.report() };
+    let mut report = Report {
+        masked: oracle.masks.clone(),
+        effects: oracle.effects(),
+        refusal: oracle.refusal(),
+        ..call.report()
+    };
     for plan in plans {
         let only = match &only {
             Some((named, _)) if named != plan => continue,

@@ -113,7 +113,7 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
          a key is claimed and taken over in one statement that asks for what was found, and leases are renewed"
     } else if interrupted && seen.more_effects && steps {
         "an effect outside the database happens again when the job resumes: make it a step, `run.step(..)`, and give \
-         the callee the key that its step is given; for a callee that takes none write `.park()`, or `.probe(..)`; a \
+         the callee the key that its step is given; an observer counts what the callee has done, not its calls; for a callee that takes none write `.park()`, or `.probe(..)`; a \
          probe must find what the callee has done; enqueue with `run.enqueue(..)`"
     } else if interrupted && seen.more_effects {
         "nobody knows what a run has done that was cut off: give the callee a key that is made out of the arguments \

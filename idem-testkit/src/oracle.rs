@@ -142,6 +142,11 @@ impl Oracle {
         self.observers.iter().cloned().zip(self.after.effects.iter().copied()).collect()
     }
 
+    /// Returns the final error that a clean run ends with, if it does.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        (self.answer.how == REJECTED).then(|| self.answer.text.clone())
+    }
+
     /// Returns an oracle that does not judge these observers.
     pub(crate) fn blind_to(&self, observers: &[usize]) -> Self {
         Oracle { blind: observers.to_vec(), ..self.clone() }

@@ -155,14 +155,22 @@ impl<J, D: LabDatabase> Scenario<J, D> {
     /// # use idem_runtime::prelude::*;
     /// # use idem_testkit::{Scenario, check_repeat};
     /// # use std::path::PathBuf;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
     /// # #[idempotent(key = id)]
     /// # async fn enrol_member(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] _mails: &PathBuf) -> Result<(), sqlx::Error> {
     /// #     sqlx::query("INSERT INTO members (id) VALUES (?)").bind(id).execute(&mut **tx).await?;
     /// #     Ok(())
     /// # }
+    /// // Each trial has a file of its own, which both of its processes find.
+    /// static TRIALS: AtomicUsize = AtomicUsize::new(0);
+    ///
     /// # let scenario =
     /// Scenario::new(EnrolMember { id: 42 }).state_with(|trial| {
-    ///     PathBuf::from(trial.share("mails", || format!("{}/mails", std::env::temp_dir().display())))
+    ///     PathBuf::from(trial.share("mails", || {
+    ///         let (test, trial) = (std::process::id(), TRIALS.fetch_add(1, Ordering::Relaxed));
+    ///         std::env::temp_dir().join(format!("mails-{test}-{trial}")).display().to_string()
+    ///     }))
     /// })
     /// # ;
     /// ```

@@ -23,7 +23,8 @@ pub(crate) fn kind(
         First::Tx(tx) => {
             if let Some(in_doubt) = &options.in_doubt {
                 let message = "`in_doubt` cannot stand on an atomic job: its effects are in the transaction, \
-                               so none is ever in doubt; remove it";
+                               so none is ever in doubt; remove it, or take `run: &mut Run<'_, Db>` in the place of \
+                               the transaction if the job calls somebody";
                 errors.push(&in_doubt.name, Code::InDoubtOnAtomicJob, message);
             }
             check_no_drift(options, errors);

@@ -162,6 +162,7 @@ impl Call {
             plans: Vec::new(),
             masked: Vec::new(),
             effects: Vec::new(),
+            refusal: None,
             took: Duration::ZERO,
             failure: None,
         }

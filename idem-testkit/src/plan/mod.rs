@@ -198,6 +198,9 @@ pub(crate) async fn run<D: LabDatabase>(
 fn replay(schedule: &str, test: Option<&str>) -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
     let test = test.map(|name| format!(" {name} -- --exact")).unwrap_or_default();
+    // A window may be called after something with an apostrophe.
+    let is_plain = schedule.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.,:".contains(c));
+    let schedule = if is_plain { schedule.to_owned() } else { format!("\"{schedule}\"") };
     format!("IDEM_SCHEDULE={schedule} cargo test{package}{test}")
 }
 
@@ -277,4 +280,16 @@ pub(crate) fn wrong<D: LabDatabase>(
     let World { lab, timeline, .. } = world;
     let (timeline, address) = (timeline.moments(), lab.address());
     Wrong { schedule, what, differences, timeline, address, lab: Box::new(lab) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replay;
+
+    #[test]
+    fn a_shell_can_read_the_line_that_runs_a_schedule_again() {
+        assert!(replay("crash/3", None).starts_with("IDEM_SCHEDULE=crash/3 cargo test -p idem-testkit"));
+        let line = replay("crash/after-a-step's-COMMIT", Some("a_test"));
+        assert!(line.starts_with("IDEM_SCHEDULE=\"crash/after-a-step's-COMMIT\" cargo test"), "{line}");
+    }
 }

@@ -17,6 +17,7 @@ impl Report {
     /// - `plans`: `plan` (its name), `windows`, `hit`, `took_us`, `bound` and `skipped` (a string or null) of each.
     /// - `masked`: `table`, `column`, `because` of each column that is not compared.
     /// - `effects`: `observer` and `times` of each observer, in a clean run.
+    /// - `refusal`: null, or the final error that a clean run ends with.
     /// - `took_us`: how long everything took.
     /// - `failure`: null, or `plan`, `schedule`, `what`, `differences`, `timeline`, `replay`, and `hint` and `kept`
     ///   (strings or null).

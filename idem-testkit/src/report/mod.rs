@@ -35,6 +35,8 @@ pub struct Report {
     /// How often each observer saw an effect in a clean run.
     #[serde(serialize_with = "json::effects")]
     pub effects: Vec<(String, u64)>,
+    /// The final error that a clean run ends with, if it does: what its body wrote in its transaction is undone then.
+    pub refusal: Option<String>,
     /// How long everything took.
     #[serde(rename = "took_us", serialize_with = "json::micros")]
     pub took: Duration,

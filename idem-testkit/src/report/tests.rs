@@ -37,6 +37,7 @@ fn fine() -> Report {
             mask("charges", "id", "a sequence, which a rollback does not wind back"),
         ],
         effects: vec![("charges".to_owned(), 1), ("emails".to_owned(), 0)],
+        refusal: None,
         took: Duration::from_micros(10_512_345),
         failure: None,
     }
@@ -272,6 +273,12 @@ fn what_was_not_tried_is_said() {
     assert!(!cut_short.to_string().contains("repeat, concurrent, crash, lost_ack"), "{cut_short}");
     let blind = Report { effects: Vec::new(), ..fine() };
     assert!(blind.to_string().contains("only the database is compared"));
+    // A set-up that forgets a row looks like this.
+    let refused = Report { refusal: Some("AlreadyCancelled".to_owned()), ..fine() };
+    for said in [refused.to_string(), refused.html()] {
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains("ends with the final error AlreadyCancelled"), "{said}");
+    }
 }
 
 #[test]
@@ -550,7 +557,7 @@ fn the_json_has_the_documented_fields() {
     let expected = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(
         names(&parsed),
-        expected("format verdict job key database plans masked effects took_us failure")
+        expected("format verdict job key database plans masked effects refusal took_us failure")
     );
     assert_eq!(parsed["format"], 1);
     assert_eq!(parsed["verdict"], "failed");

@@ -82,16 +82,22 @@ impl Report {
         Plan::ALL.into_iter().filter(|plan| !ran.contains(plan)).collect()
     }
 
-    /// Returns a sentence for each observer.
+    /// Returns a sentence for each observer, and one for the final error that the run ends with.
     pub(super) fn effects_in_words(&self) -> Vec<String> {
-        if self.effects.is_empty() {
-            return vec!["none is observed; only the database is compared".to_owned()];
-        }
-        let words = self.effects.iter().map(|(observer, times)| match times {
-            0 => format!("{} 0 (the observer saw nothing)", printable(observer)),
-            _ => format!("{} {times}", printable(observer)),
-        });
-        words.collect()
+        let mut words: Vec<String> = match self.effects.as_slice() {
+            [] => vec!["none is observed; only the database is compared".to_owned()],
+            effects => effects
+                .iter()
+                .map(|(observer, times)| match times {
+                    0 => format!("{} 0 (the observer saw nothing)", printable(observer)),
+                    _ => format!("{} {times}", printable(observer)),
+                })
+                .collect(),
+        };
+        words.extend(
+            self.refusal.iter().map(|refusal| format!("it ends with the final error {}", printable(refusal))),
+        );
+        words
     }
 }
 
