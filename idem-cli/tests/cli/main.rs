@@ -173,7 +173,9 @@ async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {
     let Some(world) = World::<D>::new().await else { return };
     assert!(matches!(world.mail(4).await, Err(Error::Job(Failure::NoAnswer))));
     assert!(matches!(world.mail(4).await, Err(Error::Parked(_))));
-    assert_eq!(world.json(&["explain", "4"])["parked"]["step"], Value::Null);
+    let parked = &world.json(&["explain", "4"])["parked"];
+    assert_eq!(parked["step"], Value::Null);
+    assert!(parked["reason"].as_str().unwrap().contains("world::Letter"), "{parked}");
     let letter = r#"{"number": 7, "way": {"Air": [null, "express"]}, "note": null}"#;
     let done = ["resolve", "4", "--done", letter, "--why", "it is on the list", "--yes"];
     assert!(world.fails(&[&done[..], &["--retain", "soon"]].concat(), 2).contains("no time"));

@@ -1,6 +1,7 @@
 //! The leased job: claim the key and load its steps → resolve what is in doubt → check → body, step by step, with
 //! a heartbeat beside it → write the outcome.
 
+use std::any::type_name;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -231,7 +232,10 @@ where
             match J::SPEC.in_doubt {
                 InDoubt::Rerun => {}
                 InDoubt::Park => {
-                    let reason = String::from("an earlier run began and did not record how it ended");
+                    let reason = format!(
+                        "an earlier run began and did not record how it ended; the job returns `{}`",
+                        type_name::<J::Output>()
+                    );
                     return Err(held.stopped(Stop::Park(Parked { step: None, reason })).await);
                 }
                 InDoubt::Probe => {

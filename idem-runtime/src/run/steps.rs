@@ -1,5 +1,6 @@
 //! The steps of a leased job: recorded once, and skipped when the job resumes.
 
+use std::any::type_name;
 use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -314,7 +315,11 @@ where
             match in_doubt {
                 InDoubt::Rerun => {}
                 InDoubt::Park => {
-                    let reason = String::from("an earlier run began it and did not record how it ended");
+                    // Whoever finds out gives a value of this type.
+                    let reason = format!(
+                        "an earlier run began it and did not record how it ended; it returns `{}`",
+                        type_name::<T>()
+                    );
                     return core
                         .interrupt
                         .stop_here(Stop::Park(Parked { step: Some(place.name), reason }))
