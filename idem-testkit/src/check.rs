@@ -122,7 +122,8 @@ impl Trouble {
             }
             Trouble::NoEffect => f.write_str(
                 "a clean run changes no table and no observer sees anything, so a check would prove nothing; \
-                 let the set-up make work for the job, or add `Scenario::observe`",
+                 let the set-up make work for the job, or add `Scenario::observe`; what it counts is behind an `Arc`, which the \
+                 clones of the state share",
             ),
             Trouble::UnseenObserver(name) => write!(
                 f,

@@ -63,6 +63,17 @@ impl<'a> Seen<'a> {
         self.differences.iter().any(begins_so)
     }
 
+    /// Some run answered with another value than it should.
+    fn answers_otherwise(&self) -> bool {
+        self.differences.iter().any(|difference| matches!(difference, Difference::Answer { .. }))
+    }
+
+    /// All that is wrong is what some run answered, which is no error.
+    fn only_answers_otherwise(&self) -> bool {
+        let is_answer = |difference: &Difference| matches!(difference, Difference::Answer { .. });
+        self.answers_otherwise() && self.differences.iter().all(is_answer) && !self.fails()
+    }
+
     /// Some run ended with an error, or in a panic.
     fn fails(&self) -> bool {
         self.answered(AN_ERROR) || self.answered(A_PANIC)
@@ -125,6 +136,9 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
     } else if interrupted && seen.more && steps {
         "a part of the effect commits apart from the record of its step: write it in `run.tx_step(..)`, not through a \
          pool or in a task; and what a step returns is all that whoever resumes gets, so leave nothing in a variable"
+    } else if interrupted && steps && seen.only_answers_otherwise() {
+        "whoever resumes answers otherwise than who began: what a step returns is all that it gets, through serde, so leave \
+         nothing in a variable, and return from the step what the job needs afterwards"
     } else if interrupted && seen.more {
         "the job writes again what it has written: make the effect harmless twice, or take a `run: &mut Run<'_, Db>` \
          and write it in `run.tx_step(..)`"
@@ -140,8 +154,6 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
 fn any_job(seen: &Seen<'_>, records: bool) -> Option<&'static str> {
     let Seen { plan, more_effects, more, less, .. } = *seen;
     let (interrupted, at_once) = (seen.is_interrupted(), seen.is_at_once());
-    let answered_otherwise =
-        seen.differences.iter().any(|difference| matches!(difference, Difference::Answer { .. }));
     Some(if seen.broken(law::UNRELATED_WORK) || (seen.answered(NO_ANSWER) && interrupted) {
         "a crash leaves a transaction open on a connection that is used again: begin through `tx.begin()`, which \
          ends with its guard, and send no BEGIN of your own; in a store, a transaction that is dropped must end"
@@ -176,7 +188,7 @@ fn any_job(seen: &Seen<'_>, records: bool) -> Option<&'static str> {
         "two runs at once both do the work: do all writes through `tx`, and look at what they depend on through `tx`"
     } else if more {
         "a second run does the work again: do all writes through `tx`, so that they commit with the record"
-    } else if answered_otherwise {
+    } else if seen.answers_otherwise() {
         "a later run answers otherwise than the first: the result must survive being recorded, so return what \
          serde carries without loss, or keep it in a table and return its id"
     } else if less {

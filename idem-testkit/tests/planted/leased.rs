@@ -127,6 +127,12 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "what a step returns",
         scenario: charged(EnqueueAVariable { id: 42 }),
     }
+    an_answer_made_of_a_variable {
+        what: "a step leaves its result in a variable; whoever skips the step answers without it",
+        origin: "acidic_job: state between steps is kept in the job, and what is set past it is gone (records-and-steps 3.1)",
+        plan: Crash, at: "crashed at", hint: "leave nothing in a variable",
+        scenario: charged(AnswerAVariable { id: 42 }),
+    }
     a_guard_against_poison_that_says_done {
         what: "the third attempt is taken for one that will never succeed, and answered as if the work were done",
         origin: "sidekiq's poison pill, que-rb's maximum of retries: a job that two deploys cut off is dropped as done",
@@ -393,6 +399,23 @@ async fn enqueue_a_variable(
     run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
     run.enqueue(MailReceipt { id, receipt: receipt.load(Ordering::SeqCst) }).await;
     Ok(())
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn answer_a_variable(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<u32, sqlx::Error> {
+    let receipt = AtomicU32::new(0);
+    run.step("charge", async |key| {
+        charge(gateway, key).await?;
+        receipt.store(7, Ordering::SeqCst);
+        Ok::<_, sqlx::Error>(())
+    })
+    .await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
+    Ok(receipt.load(Ordering::SeqCst))
 }
 
 #[idempotent(key = id, in_doubt = rerun)]
