@@ -136,6 +136,17 @@ macro_rules! define_jobs {
             "INSERT INTO payments VALUES (42, NULL), (43, NULL);",
         );
 
+        /// What most of the jobs here do.
+        async fn charge_through_the_gate(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            world: &State,
+        ) -> Result<Receipt, sqlx::Error> {
+            let receipt = effect(tx, payment).await?;
+            world.pass_gate().await;
+            Ok(receipt)
+        }
+
         pub(crate) async fn effect(c: &mut $connection, payment: i64) -> Result<Receipt, sqlx::Error> {
             let sql = concat!("INSERT INTO charges (payment, note) VALUES (", $p1, ", ", $p2, ")");
             sqlx::query(sql).bind(payment).bind("effect").execute(&mut *c).await?;
@@ -154,9 +165,7 @@ macro_rules! define_jobs {
         ) -> Result<Receipt, sqlx::Error> {
             world.bodies.fetch_add(1, SeqCst);
             let _ = amount;
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         /// The same without a lock: the record's key alone decides.
@@ -179,9 +188,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<Receipt, sqlx::Error> {
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         /// The same for runs that leave the work to the other one.
@@ -191,9 +198,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<Receipt, sqlx::Error> {
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         /// Keeps no record: what the business row says is all that is known.
@@ -203,9 +208,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<Receipt, sqlx::Error> {
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         /// The same with the business row locked.
@@ -215,9 +218,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<Receipt, sqlx::Error> {
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         async fn has_charge(
@@ -256,9 +257,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<Receipt, sqlx::Error> {
-            let receipt = effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(receipt)
+            charge_through_the_gate(tx, payment, world).await
         }
 
         /// Locks the business row, looks at it, and adopts what the gateway calls a duplicate.

@@ -366,12 +366,8 @@ async fn is_marked(job: &MarkFirst, _: &Gateway, ledger: &Ledger) -> Result<Opti
     Ok((ledger.status(job.id).await? == "charged").then_some(job.id))
 }
 
-#[idempotent(key = id, in_doubt = rerun)]
-async fn keep_in_a_variable(
-    run: &mut Run<'_, Sqlite>,
-    id: i64,
-    #[state] gateway: &Gateway,
-) -> Result<(), sqlx::Error> {
+/// Charges, and returns what the step has left in a variable, which is nothing where it is skipped.
+async fn charge_into_a_variable(run: &mut Run<'_, Sqlite>, gateway: &Gateway) -> Result<u32, sqlx::Error> {
     let receipt = AtomicU32::new(0);
     run.step("charge", async |key| {
         charge(gateway, key).await?;
@@ -379,7 +375,17 @@ async fn keep_in_a_variable(
         Ok::<_, sqlx::Error>(())
     })
     .await?;
-    let note = format!("receipt {}", receipt.load(Ordering::SeqCst));
+    Ok(receipt.load(Ordering::SeqCst))
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn keep_in_a_variable(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    let receipt = charge_into_a_variable(run, gateway).await?;
+    let note = format!("receipt {receipt}");
     run.tx_step("post", async |tx| tables::entry(tx, id, &note).await).await
 }
 
@@ -389,15 +395,9 @@ async fn enqueue_a_variable(
     id: i64,
     #[state] gateway: &Gateway,
 ) -> Result<(), sqlx::Error> {
-    let receipt = AtomicU32::new(0);
-    run.step("charge", async |key| {
-        charge(gateway, key).await?;
-        receipt.store(7, Ordering::SeqCst);
-        Ok::<_, sqlx::Error>(())
-    })
-    .await?;
+    let receipt = charge_into_a_variable(run, gateway).await?;
     run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
-    run.enqueue(MailReceipt { id, receipt: receipt.load(Ordering::SeqCst) }).await;
+    run.enqueue(MailReceipt { id, receipt }).await;
     Ok(())
 }
 
@@ -407,15 +407,9 @@ async fn answer_a_variable(
     id: i64,
     #[state] gateway: &Gateway,
 ) -> Result<u32, sqlx::Error> {
-    let receipt = AtomicU32::new(0);
-    run.step("charge", async |key| {
-        charge(gateway, key).await?;
-        receipt.store(7, Ordering::SeqCst);
-        Ok::<_, sqlx::Error>(())
-    })
-    .await?;
+    let receipt = charge_into_a_variable(run, gateway).await?;
     run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
-    Ok(receipt.load(Ordering::SeqCst))
+    Ok(receipt)
 }
 
 #[idempotent(key = id, in_doubt = rerun)]

@@ -31,6 +31,13 @@ pub(super) struct Answer {
     again: bool,
 }
 
+/// What came of one try to send a message.
+enum Tried {
+    Ended(Result<Vec<PgRow>, sqlx::Error>),
+    /// The connection had died while it stood idle, or has as it was used.
+    Died(sqlx::Error),
+}
+
 impl PostgresStore {
     /// Sends a message that may be sent twice: if the connection turns out to have died while it stood idle, another
     /// one takes its place.
@@ -48,28 +55,13 @@ impl PostgresStore {
         doing: &str,
         write: impl Fn(&mut Script, &mut Session) + Send + Sync,
     ) -> Result<Result<Vec<PgRow>, sqlx::Error>, StoreError> {
-        loop {
-            let mut connection = self.connections.lease().await?;
-            let session = connection.session();
-            let mut script = Script::to(session, self.keeps());
-            write(&mut script, session);
-            let keeps = script.keeps();
-            let rows = heard(connection.patience(), script.send(&mut connection)).await;
-            match &rows {
-                Ok(_) => connection.give_back(),
-                Err(error) if connection.is_reused() && broke(error) => {
-                    let text = format!("{doing} failed: {error}; it may be done; do it again");
-                    let unknown = StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary();
-                    return Err(unknown.caused_by(rows.expect_err("it has failed")));
-                }
-                // Nothing of it has been done.
-                Err(error) if keeps && is_prepared_elsewhere(error) => {
-                    self.stop_preparing(error);
-                    continue;
-                }
-                Err(_) => drop(connection),
+        match self.try_on(&self.connections, &write).await? {
+            Tried::Ended(rows) => Ok(rows),
+            Tried::Died(error) => {
+                let text = format!("{doing} failed: {error}; it may be done; do it again");
+                let unknown = StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary();
+                Err(unknown.caused_by(error))
             }
-            return Ok(rows);
         }
     }
 
@@ -85,27 +77,36 @@ impl PostgresStore {
     ) -> Result<Answer, StoreError> {
         let mut again = false;
         loop {
+            match self.try_on(connections, &write).await? {
+                Tried::Ended(rows) => return Ok(Answer { rows, again }),
+                Tried::Died(_) => again = true,
+            }
+        }
+    }
+
+    /// Sends a message on one connection.
+    async fn try_on(
+        &self,
+        connections: &Connections<Postgres>,
+        write: &(impl Fn(&mut Script, &mut Session) + Send + Sync),
+    ) -> Result<Tried, StoreError> {
+        loop {
             let mut connection = connections.lease().await?;
             let session = connection.session();
             let mut script = Script::to(session, self.keeps());
             write(&mut script, session);
             let keeps = script.keeps();
-            let rows = heard(connection.patience(), script.send(&mut connection)).await;
-            match &rows {
-                Ok(_) => connection.give_back(),
-                Err(error) if connection.is_reused() && broke(error) => {
-                    again = true;
-                    continue;
+            match heard(connection.patience(), script.send(&mut connection)).await {
+                Ok(rows) => {
+                    connection.give_back();
+                    return Ok(Tried::Ended(Ok(rows)));
                 }
+                Err(error) if connection.is_reused() && broke(&error) => return Ok(Tried::Died(error)),
                 // Nothing of it has been done.
-                Err(error) if keeps && is_prepared_elsewhere(error) => {
-                    self.stop_preparing(error);
-                    continue;
-                }
+                Err(error) if keeps && is_prepared_elsewhere(&error) => self.stop_preparing(&error),
                 // Its transaction did not end in order, so it is closed.
-                Err(_) => drop(connection),
+                Err(error) => return Ok(Tried::Ended(Err(error))),
             }
-            return Ok(Answer { rows, again });
         }
     }
 
