@@ -16,6 +16,7 @@ use super::call::{Attempt, Call, Ended, Failed, share};
 use super::heart::Beating;
 use super::interrupt::{Interrupt, Stop};
 use super::steps::{Core, Run, Steps};
+use super::wait::Waiting;
 use crate::codec;
 use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
@@ -23,18 +24,11 @@ use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
 use crate::record::{
     self, Decision, Entry, Epoch, Event, Hold, Outcome, Parked, Record, State, StepRecord, Token, Trouble,
 };
-use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStore, NewTask, Watch};
-
-/// How soon a run that waits looks again, where the store cannot tell it: at first, and at the most.
-pub(super) const FIRST_LOOK: Duration = Duration::from_millis(5);
-const LAST_LOOK: Duration = Duration::from_millis(200);
+use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStore, NewTask};
 
 /// How long a write may go unanswered; longer if the lease is. A connection whose other end is gone without a word stays silent
 /// for as long as TCP tries, and the run, its key and its connection with it.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// The same where the store tells it, in case the telling is lost.
-const WATCHED_LOOK: Duration = Duration::from_secs(2);
 
 /// Runs a job, or answers for it.
 pub(super) async fn run_leased<J, D, S>(context: Context<'_, D, S>, job: J) -> Ended<J::Output, J::Error>
@@ -106,9 +100,7 @@ where
 
     /// Takes the key, waiting for another run of it for as long as the job says.
     async fn admit(&self, wait: Duration) -> Result<Admitted, Error<J::Error>> {
-        let started = Instant::now();
-        let mut watch = None;
-        let mut look = FIRST_LOOK;
+        let mut waiting = Waiting::new(wait);
         loop {
             let mut claim = self.claim(Epoch::NONE.next(), 1)?;
             let asked = Instant::now();
@@ -161,16 +153,9 @@ where
                 }
                 Decision::Busy { lease_left } => lease_left,
             };
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(self.call.busy(started.elapsed()));
+            if !waiting.again(&*self.store, self.call.key.hash(), lease_left).await? {
+                return Err(self.call.busy(waiting.elapsed()));
             }
-            // What happened before the watch began shows when the key is claimed again.
-            let Some(watch) = &mut watch else {
-                watch = Some(self.store.watch(self.call.key.hash()).await?);
-                continue;
-            };
-            wait_a_while(watch, left.min(lease_left.max(FIRST_LOOK)), &mut look).await;
         }
     }
 
@@ -440,22 +425,6 @@ pub(super) async fn race<T>(
         }
     })
     .await
-}
-
-/// Waits until the key may be free, or it is time to look again.
-pub(super) async fn wait_a_while(watch: &mut Option<Box<dyn Watch>>, limit: Duration, look: &mut Duration) {
-    match watch {
-        Some(watch) => {
-            let _ = tokio::time::timeout(limit.min(WATCHED_LOOK), watch.changed()).await;
-        }
-        None => {
-            // Runs that began to wait together do not look together: up to half less.
-            let half = *look / 2;
-            let spread = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
-            tokio::time::sleep(limit.min(half + half.mul_f64(spread))).await;
-            *look = (*look * 2).min(LAST_LOOK);
-        }
-    }
 }
 
 pub(super) fn random_token() -> Result<Token, StoreError> {

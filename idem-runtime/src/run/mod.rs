@@ -9,6 +9,7 @@ mod kind;
 mod leased;
 mod steps;
 mod unique;
+mod wait;
 
 pub use self::kind::RunOn;
 pub use self::steps::{NoProbe, Probe, Run, Step, StepName, StepProbe};

@@ -11,7 +11,8 @@ use super::Context;
 use super::call::{Call, Ended, NotBegun, wait_max};
 use super::interrupt::{Interrupt, Stop};
 use super::kind::RunOn;
-use super::leased::{FIRST_LOOK, Raced, SILENCE_MAX, answered, race, random_token, wait_a_while};
+use super::leased::{Raced, SILENCE_MAX, answered, race, random_token};
+use super::wait::Waiting;
 use crate::error::{ArgsError, Error, LostClaim, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Job, Retain};
@@ -90,10 +91,7 @@ async fn take<J: Job, D: Database, S>(
     store: &Arc<dyn LeaseStore>,
     key: &RunKey,
 ) -> Result<(RunClaim, Instant), Error<J::Error>> {
-    let wait = wait_max(&J::SPEC);
-    let started = Instant::now();
-    let mut watch = None;
-    let mut look = FIRST_LOOK;
+    let mut waiting = Waiting::new(wait_max(&J::SPEC));
     loop {
         let claim = |epoch, attempts| -> Result<LeaseClaim<'_>, StoreError> {
             Ok(LeaseClaim {
@@ -136,18 +134,12 @@ async fn take<J: Job, D: Database, S>(
                 return Err(kept_by_a_run().into());
             }
         };
-        let left = wait.saturating_sub(started.elapsed());
-        if left.is_zero() {
+        if !waiting.again(&**store, key.key.hash(), lease_left).await? {
             return Err(match key.is_of_the_job {
-                true => call.busy(started.elapsed()),
-                false => call.excluded(started.elapsed()),
+                true => call.busy(waiting.elapsed()),
+                false => call.excluded(waiting.elapsed()),
             });
         }
-        let Some(watch) = &mut watch else {
-            watch = Some(store.watch(key.key.hash()).await?);
-            continue;
-        };
-        wait_a_while(watch, left.min(lease_left.max(FIRST_LOOK)), &mut look).await;
     }
 }
 
