@@ -352,21 +352,35 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
         self.between("a claim is handed over", call, note).await
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
-        let note = |holder: &Holder| match holder.task == task {
-            true => String::from("has the unique claim"),
-            false => format!("finds that task {} has the unique claim", holder.task),
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
+        let note = |holder: &Option<Holder>| match holder {
+            Some(holder) if holder.task == task => String::from("has the unique claim"),
+            Some(holder) => format!("finds that task {} has the unique claim", holder.task),
+            None => String::from("takes no unique claim: its worker has the task no more"),
         };
-        self.between("a unique claim is taken", self.inner.acquire(job, claim, task), note).await
+        self.between("a unique claim is taken", self.inner.acquire(job, claim, task, worker), note).await
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Latest, StoreError> {
         let note = |latest: &Latest| match latest {
             Latest::Goes => String::from("is the latest"),
             Latest::Superseded(Some(by)) => format!("is superseded by task {by}"),
             Latest::Superseded(None) => String::from("is superseded by a task that has ended"),
+            Latest::Gone => String::from("is left alone: its worker has it no more"),
         };
-        let call = self.inner.keep_latest(moment, claim, task);
+        let call = self.inner.keep_latest(moment, claim, task, worker);
         self.between("a task is compared with newer ones", call, note).await
     }
 
@@ -374,12 +388,12 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
         self.inner.holder(claim).await
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+    async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
         let note = |released: &bool| match released {
             true => String::from("ends its unique claim"),
             false => String::from("has no unique claim to end"),
         };
-        self.between("a unique claim ends", self.inner.release(task), note).await
+        self.between("a unique claim ends", self.inner.release(task, worker), note).await
     }
 
     async fn put_off(

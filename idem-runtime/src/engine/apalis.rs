@@ -45,9 +45,9 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{BEYOND_LIMIT, Enqueue, PushError, Queue, TaskId, claim_key};
+use super::{BEGUN, BEYOND_LIMIT, Enqueue, PushError, Queue, TaskId, claim_key};
 use crate::codec::{self, CodecError, without_values};
 use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
@@ -195,8 +195,11 @@ pub struct Delivery {
     attempt: usize,
     /// How many it may have; `None` if nobody limits them.
     attempts: Option<usize>,
+    priority: usize,
     /// It has begun although they were used up, and was neither put back nor has it ended since.
     has_begun_beyond_limit: bool,
+    /// It has begun, and was put back.
+    was_interrupted: bool,
     /// It was enqueued without its unique claim, which it has to take as it starts.
     is_unclaimed: bool,
 }
@@ -210,7 +213,9 @@ impl<A: Sync> FromRequest<Task<A>> for Delivery {
             worker: task.data().get::<WorkerContext>().map(|worker| worker.name().to_owned()),
             attempt: task.attempt(),
             attempts: task.max_attempts(),
+            priority: task.priority().unwrap_or(0),
             has_begun_beyond_limit: task.metadata().contains_key(BEYOND_LIMIT),
+            was_interrupted: task.metadata().contains_key(BEGUN),
             is_unclaimed: task.metadata().contains_key(UNCLAIMED),
         })
     }
@@ -225,6 +230,11 @@ impl Delivery {
     /// Tells whether the attempts were used up before this one. Workers that died with the task have counted one each.
     fn is_beyond_limit(&self) -> bool {
         self.attempts.is_some_and(|attempts| self.attempt > attempts)
+    }
+
+    /// Tells whether an earlier run of this task may have begun, and have the key still.
+    fn may_have_begun(&self) -> bool {
+        self.attempt > 1 || self.was_interrupted
     }
 
     /// Returns how many attempts are left, if this one is not spent.
@@ -436,7 +446,7 @@ async fn over<D: Database, S>(
     task: TaskId,
 ) -> Result<(), StoreError> {
     if engine == Engine::Outbox && unique.is_some_and(Unique::in_queue) {
-        idem.store().release(task).await?;
+        idem.store().release(task, None).await?;
     }
     Ok(())
 }
@@ -590,34 +600,36 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             && self.has_to_claim()
         {
             let enrolled = self.idem.enrolled::<J>().await?;
-            let holder = self.idem.store().acquire(enrolled.id, claim, self.task).await?;
+            let holder = self.idem.store().acquire(enrolled.id, claim, self.task, self.worker()).await?;
+            let Some(holder) = holder else { return self.gone("it was to begin") };
             if holder.task != self.task {
                 let after = match J::SPEC.on_duplicate {
                     OnDuplicate::Reschedule(after) => after,
                     OnDuplicate::Skip | OnDuplicate::Error | OnDuplicate::Replace => HELD,
                 };
                 let says = format!("task {} has its unique claim", holder.task);
-                return self.put_back(after, Why { says, code: None }).await;
+                return self.put_back(after, Attempt::Unspent, Why { says, code: None }).await;
             }
         }
         let releases = matches!(unique, Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting));
         let superseded = OnceLock::new();
         let started = async {
-            if let Some(claim) = latest
-                && let Latest::Superseded(by) =
-                    self.idem.store().keep_latest(Moment::Begins, claim, self.task).await?
-            {
-                superseded.get_or_init(|| by);
-                return Err(NotBegun::Superseded);
+            if let Some(claim) = latest {
+                let latest =
+                    self.idem.store().keep_latest(Moment::Begins, claim, self.task, self.worker()).await?;
+                if latest != Latest::Goes {
+                    superseded.get_or_init(|| latest);
+                    return Err(NotBegun::Superseded);
+                }
             }
             if releases {
-                self.idem.store().release(self.task).await?;
+                self.idem.store().release(self.task, self.worker()).await?;
             }
             Ok(())
         };
         let done = self.idem.run_started(job, started).await;
-        if let Some(by) = superseded.get() {
-            return self.superseded(*by).await;
+        if let Some(latest) = superseded.into_inner() {
+            return self.superseded(latest).await;
         }
         match done {
             Ok(done) => {
@@ -628,21 +640,23 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                     Done::Adopted(value) => Ran::Adopted(value),
                 })
             }
-            Err(Error::Busy(busy)) if busy.skipped => {
+            // Another one's run, and not what is left of one of its own, whose worker may be dead.
+            Err(Error::Busy(busy)) if busy.skipped && !self.delivery.may_have_begun() => {
                 self.over().await?;
                 Ok(Ran::Skipped { why: busy.to_string() })
             }
             Err(Error::Busy(busy)) => {
                 let why = Why { says: busy.says(), code: Some(busy.code()) };
-                self.wait(claim, releases, busy.again_in.unwrap_or(HELD), why).await
+                let after = busy.again_in.unwrap_or(HELD);
+                self.wait(claim, releases, after, Attempt::Unspent, why).await
             }
             Err(Error::LostClaim(lost)) => {
                 let why = Why { says: lost.says(), code: Some(lost.code()) };
-                self.wait(claim, releases, HELD, why).await
+                self.wait(claim, releases, HELD, Attempt::Interrupted, why).await
             }
             Err(Error::Parked(parked)) => {
                 let why = Why { says: parked.says(), code: Some(parked.code()) };
-                self.wait(claim, releases, PARKED, why).await
+                self.wait(claim, releases, PARKED, Attempt::Interrupted, why).await
             }
             Err(error) => {
                 let is_final = match &error {
@@ -667,6 +681,15 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         }
     }
 
+    /// Returns the worker that must have the task still where the store can tell. One that others take for dead, since it
+    /// was silent, comes to tasks that are theirs by then, or done.
+    fn worker(&self) -> Option<&str> {
+        match self.engine {
+            Engine::Apalis => Some(self.delivery.worker.as_deref().unwrap_or_default()),
+            Engine::Outbox => None,
+        }
+    }
+
     /// Returns the claim of a task of which only the latest is kept.
     fn latest<'c>(&self, claim: Option<UniqueClaim<'c>>) -> Option<&'c Key> {
         claim.filter(|_| self.unique == Some(Unique::KeepLatest)).map(|claim| claim.key)
@@ -684,24 +707,28 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         claim: Option<UniqueClaim<'_>>,
         was_released: bool,
         after: Duration,
+        attempt: Attempt,
         why: Why,
     ) -> Result<Ran<T>, BoxDynError> {
         // It waits again, so its claim is its own again, unless another one waits by now.
         let store = self.idem.store();
         if let Some(claim) = self.latest(claim) {
-            let latest = store.keep_latest(Moment::Waits, claim, self.task).await?;
-            if let Latest::Superseded(by) = latest {
-                return self.superseded(by).await;
+            let latest = store.keep_latest(Moment::Waits, claim, self.task, self.worker()).await?;
+            if latest != Latest::Goes {
+                return self.superseded(latest).await;
             }
         } else if let Some(claim) = claim.filter(|_| was_released) {
             let job = store.enrol(self.idem.namespace(), self.job).await?;
-            store.acquire(job, &claim, self.task).await?;
+            if store.acquire(job, &claim, self.task, self.worker()).await?.is_none() {
+                return self.gone(&why.says);
+            }
         }
-        self.put_back(after, why).await
+        self.put_back(after, attempt, why).await
     }
 
-    /// Ends a task whose work a newer one does.
-    async fn superseded<T>(&self, by: Option<TaskId>) -> Result<Ran<T>, BoxDynError> {
+    /// Ends a task that is not the latest: a newer one does its work, or this worker has it no more.
+    async fn superseded<T>(&self, latest: Latest) -> Result<Ran<T>, BoxDynError> {
+        let Latest::Superseded(by) = latest else { return self.gone("it was to begin") };
         self.over().await?;
         let by = by.map(|by| by.to_string());
         info!(job = self.job, task = %self.task, by, "superseded by a newer task");
@@ -710,29 +737,35 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
 
     /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
     /// what it is told then has no effect.
-    async fn put_back<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, BoxDynError> {
+    async fn put_back<T>(&self, after: Duration, attempt: Attempt, why: Why) -> Result<Ran<T>, BoxDynError> {
         let worker = self.delivery.worker.as_deref().unwrap_or_default();
         // What this worker is still to say of the task must be said before it can take it again.
         let after = after.max(PUT_BACK_MIN);
-        if self.idem.store().put_off(self.engine, self.task, worker, after, Attempt::Unspent).await? {
+        if self.idem.store().put_off(self.engine, self.task, worker, after, attempt).await? {
             info!(job = self.job, task = %self.task, ?after, %why, "put back");
             return Ok(Ran::PutBack { why: why.to_string() });
         }
         if self.engine == Engine::Outbox {
             return self.enqueue_again(after, why).await;
         }
-        // Somebody else has taken the task meanwhile, so what is said of it here has no effect either.
+        self.gone(&why.says)
+    }
+
+    /// Leaves a task alone that this worker has no more. What apalis says of it then has no effect.
+    fn gone<T>(&self, says: &str) -> Result<Ran<T>, BoxDynError> {
         let text = format!(
-            "task {} of job `{}` has to wait, and another worker has taken it meanwhile: {}",
-            self.task, self.job, why.says
+            "task {} of job `{}` is not this worker's any more; it is left to whoever has it: {says}",
+            self.task, self.job
         );
+        debug!(job = self.job, task = %self.task, says, "left alone: it is not this worker's any more");
         Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
     }
 
     /// Lets a new task, behind a relay, do the work of this one, and hands the claim over to it.
     async fn enqueue_again<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, BoxDynError> {
         let store = self.idem.store();
-        let mut again = Enqueue::new(self.payload.read()?);
+        let priority = i32::try_from(self.delivery.priority).unwrap_or(i32::MAX);
+        let mut again = Enqueue::new(self.payload.read()?).priority(priority);
         if let Some(attempts) = self.delivery.attempts_left() {
             again = again.attempts(attempts);
         }
@@ -744,9 +777,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         };
         if !has_claim {
             if let Some(claim) = self.latest(push.claim)
-                && let Latest::Superseded(by) = store.keep_latest(Moment::Waits, claim, self.task).await?
+                && let latest @ Latest::Superseded(_) =
+                    store.keep_latest(Moment::Waits, claim, self.task, None).await?
             {
-                return self.superseded(by).await;
+                return self.superseded(latest).await;
             }
             let unclaimed = push.claim.map(|claim| claim.key.hash());
             store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;

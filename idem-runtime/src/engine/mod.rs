@@ -40,6 +40,9 @@ const ATTEMPTS: u32 = 25;
 )]
 pub(crate) const BEYOND_LIMIT: &str = "idem.beyond_limit";
 
+/// What a task is marked with that has begun and was put back.
+pub(crate) const BEGUN: &str = "idem.begun";
+
 /// The queues of an [`Idem`]'s jobs: each job has one, by its name.
 ///
 /// # Example
@@ -297,8 +300,9 @@ impl Prepared {
 /// Returns the name of a job's queue at an engine, which the workers of other namespaces must leave alone.
 fn queue_name(namespace: &str, job: &str) -> String {
     match namespace {
-        "default" => job.to_owned(),
-        namespace => format!("{namespace}:{job}"),
+        "default" if !job.contains(':') => job.to_owned(),
+        // What stands before the first colon is the namespace.
+        namespace => format!("{}:{job}", namespace.replace('%', "%25").replace(':', "%3A")),
     }
 }
 
@@ -409,7 +413,7 @@ impl<D: Database, S> Queue<D, S> {
     ///
     /// The store could not do its part.
     pub async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
-        let released = self.idem.store().release(task).await?;
+        let released = self.idem.store().release(task, None).await?;
         info!(%task, released, "released the claim of a task by hand");
         Ok(released)
     }
@@ -535,7 +539,7 @@ impl<D: Database, S> Queue<D, S> {
                     debug!(job, key, id = %task.id, "enqueued");
                     return Ok(Some(Enqueued::New(task.id)));
                 }
-                Pushed::Done(recorded) if recorded != task.fingerprint => {
+                Pushed::Done(recorded) if !recorded.agrees_with(task.fingerprint) => {
                     return Err(task.key_reused(recorded));
                 }
                 Pushed::Done(_) => {
@@ -654,5 +658,26 @@ fn payload<J: Job>(engine: Engine, job: &J) -> Result<Vec<u8>, PushError> {
             let text = "tasks of apalis need the feature `apalis` of idem-runtime: add it in Cargo.toml; nothing was enqueued";
             Err(StoreError::new(StoreErrorKind::Misconfigured, text).into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_jobs_have_one_queue() {
+        assert_eq!(queue_name("default", "charge"), "charge");
+        assert_eq!(queue_name("billing", "charge"), "billing:charge");
+        let named = [
+            ("default", "billing:charge"),
+            ("billing", "charge"),
+            ("a", "b:c"),
+            ("a:b", "c"),
+            ("a%3Ab", "c"),
+        ];
+        let names: std::collections::HashSet<String> =
+            named.iter().map(|(namespace, job)| queue_name(namespace, job)).collect();
+        assert_eq!(names.len(), named.len(), "{names:?}");
     }
 }

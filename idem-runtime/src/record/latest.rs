@@ -45,6 +45,8 @@ pub enum Latest {
     Goes,
     /// A newer task does its work, or has done it: this one, as far as it is still known.
     Superseded(Option<TaskId>),
+    /// It is not in the hands of the worker that asks: another one has it, or it has ended.
+    Gone,
 }
 
 /// A row that changes its key.

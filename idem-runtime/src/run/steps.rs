@@ -184,7 +184,8 @@ impl<'r, D: Database> Run<'r, D> {
     /// Enqueues another job, once: it is put into the outbox in the transaction that records this job's result.
     ///
     /// If this run does not complete, nothing is enqueued. [`Queue::relay`](crate::engine::Queue::relay) takes it on
-    /// to an engine in the same database, [`Idem::relay`](crate::Idem::relay) to one elsewhere.
+    /// to an engine in the same database, [`Idem::relay`](crate::Idem::relay) to one elsewhere. What others push meanwhile
+    /// comes before it: of a job that keeps the latest, this counts as the newest when it is taken on.
     pub async fn enqueue<J: Job>(&mut self, job: J) {
         match self.core.task(&job) {
             Ok(task) => self.core.tasks.push(task),

@@ -42,12 +42,16 @@ where
     }
     let key = run_key(context.namespace, &job).map_err(Error::Args)?;
     let (claim, asked) = take::<J, D, S>(&context, &call, &store, &key).await?;
-    started.await?;
     let interrupt = Arc::new(Interrupt::default());
     let lease = Lease { hold: claim.hold, length: J::SPEC.lease() };
     let beating = context.heart.beat(&store, lease, asked, Arc::clone(&interrupt));
     let epoch = claim.hold.epoch;
-    let raced = race(&interrupt, None, job.run_on(context)).await;
+    // What it waits for to begin may take longer than the lease.
+    let run = async {
+        started.await?;
+        job.run_on(context).await
+    };
+    let raced = race(&interrupt, None, run).await;
     drop(beating);
     match raced {
         Raced::Ended(ended) => {

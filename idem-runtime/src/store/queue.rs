@@ -32,8 +32,8 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
         tasks: &[Push<'_>],
     ) -> Result<Vec<Pushed>, StoreError>;
 
-    /// Gives the payload of a task to the one that has its claim, if that is still `holder` and no worker has taken it
-    /// yet, nor a relay ([`take_task`](super::LeaseStore::take_task)); tells whether it was so. A row of the outbox that the
+    /// Gives the payload of a task to the one that has its claim, if that is still `holder` and no worker has ever taken it
+    /// to run it, nor a relay ([`take_task`](super::LeaseStore::take_task)); tells whether it was so. A row of the outbox that the
     /// task is taken out of must be there, and ends with it.
     async fn replace(
         &self,
@@ -55,17 +55,34 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Takes a claim for a task that has been enqueued without it; returns who has it, be it this task or another one.
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError>;
+    ///
+    /// If a `worker` of the engine in this database asks, the task must be in its hands, and stays there until the claim
+    /// is taken; if it is not, nothing is taken, and the answer is `None`. Nobody would end the claim of a task that is over.
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError>;
 
     /// Returns who has a claim, if anybody has.
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError>;
 
     /// Says where a task of a job that only keeps the latest has come to, and what follows by [`latest`](crate::record::latest): in one
-    /// transaction, in which nobody else changes the rows that it has read.
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError>;
+    /// transaction, in which nobody else changes the rows that it has read. If a `worker` of the engine in this database asks
+    /// and has the task no more, that is [gone](Latest::Gone), and nothing follows.
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Latest, StoreError>;
 
     /// Ends the claims of a task that are not for a time, and all that is kept of it beside; tells whether there was any.
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError>;
+    /// If a `worker` of the engine in this database asks, they end only if it has the task.
+    async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError>;
 
     /// Lets a task that `worker` has taken be taken again after a time, and not before, or notes that it begins; tells
     /// whether the worker still had it.
@@ -174,6 +191,9 @@ pub enum Pushed {
 pub enum Attempt {
     /// It did not begin: the task goes back to its engine, and the attempt is not counted.
     Unspent,
+    /// It began, and has to begin again: the task goes back to its engine, and the attempt is not counted. That it has
+    /// begun is noted with the task.
+    Interrupted,
     /// It failed, which the engine itself is about to write.
     Failed,
     /// It begins although the task has none left. That is noted with the task until it is put back; its time stays.

@@ -33,12 +33,25 @@ jobs! {
         unique_by(queue = (id, note), run = id), on_busy = reschedule("1s"));
     latest(key = (id, note), retain = none, unique = keep_latest, unique_by = id, on_busy = reschedule("1s"));
     recorded(key = id, fingerprint = none, unique = until_executed);
+    skipping(key = id, fingerprint = none, unique = until_executed, on_busy = skip);
     final_error(key = id, fingerprint = none, unique = until_executed, replay(Refusal::Final));
 }
 
 /// Its arguments are compared.
 #[idempotent(key = id, unique = until_executed, in_doubt = rerun)]
 pub(crate) async fn compared(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(id, note).await
+}
+
+/// Its arguments are compared at first.
+#[idempotent(key = id, name = "priced", in_doubt = rerun)]
+pub(crate) async fn priced(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(id, note).await
+}
+
+/// And no more in the next version of the program.
+#[idempotent(key = id, name = "priced", fingerprint = none, in_doubt = rerun)]
+pub(crate) async fn priced_anyhow(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, Refusal> {
     desk.work(id, note).await
 }
 

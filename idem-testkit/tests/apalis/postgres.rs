@@ -97,6 +97,8 @@ pub(crate) async fn read(c: &mut sqlx::PgConnection, condition: &str) -> Vec<Row
 
 #[path = "claims.rs"]
 mod claims;
+#[path = "hands.rs"]
+mod hands;
 #[path = "modes.rs"]
 mod modes;
 #[path = "relay.rs"]
@@ -336,4 +338,45 @@ async fn the_claims_of_each_schema_end_with_their_tasks() {
         let second = queue.push(job()).await.unwrap();
         assert!(matches!(second, Enqueued::New(_)), "{namespace}: {second:?}");
     }
+}
+
+#[idem_runtime::idempotent(
+    key = (id, note),
+    retain = none,
+    unique = until_and_while_executing,
+    unique_by = id,
+    lock = lease("300ms"),
+    on_busy = error,
+    in_doubt = rerun
+)]
+async fn short(id: i64, note: i64, #[state] desk: &Desk) -> Result<i64, crate::desk::Refusal> {
+    desk.work(id, note).await
+}
+
+#[tokio::test]
+async fn a_task_that_is_held_back_by_a_caller_keeps_others_out_for_longer_than_a_lease() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(Short { id: 1, note: 1 }).await;
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let answer = world.queue.push_in(&mut tx, Short { id: 1, note: 2 }).await.unwrap();
+    assert!(matches!(answer, Enqueued::Duplicate { of, .. } if of == task), "{answer:?}");
+    let worker = world.work::<Short>("w1");
+    wait_for_a_push(&world.place).await;
+    let mut connection = world.place.connect().await;
+    let mut lease = async || -> i64 {
+        let sql = "SELECT (extract(epoch FROM lease_until) * 1000)::bigint FROM idem_records";
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+    };
+    let first = lease().await;
+    let started = tokio::time::Instant::now();
+    while lease().await < first + 300 {
+        assert!(started.elapsed() < crate::desk::LIMIT, "the lease is not renewed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(short(&world.idem, 1, 3).await.is_err(), "another run begins beside it");
+    tx.commit().await.unwrap();
+    world.until_status(task, "Done").await;
+    assert_eq!(world.desk.notes(1), [1]);
+    drop(worker);
 }

@@ -109,6 +109,7 @@ impl Model {
                 assert!(before <= Some(note), "{at}: {note} begins after {before:?}");
                 self.free(id);
             }
+            record::Latest::Gone => panic!("{at}: the worker has the task"),
             record::Latest::Superseded(_) => {
                 let newest = self.newest[&key];
                 assert!(note < newest, "{at}: {note} is superseded, and the newest is {newest}");
@@ -177,7 +178,8 @@ async fn run(seed: u64) {
                     Strategy::Latest => {
                         let parts = KeyParts::of(&model.tasks[&id].key).unwrap();
                         let claim = Key::new("default", "latest", &parts);
-                        let latest = idem.store().keep_latest(Moment::Begins, &claim, id).await.unwrap();
+                        let latest =
+                            idem.store().keep_latest(Moment::Begins, &claim, id, Some("w")).await.unwrap();
                         model.begin_latest(id, &latest, &at);
                     }
                     Strategy::Skip | Strategy::Error | Strategy::Replace => {}
@@ -201,12 +203,12 @@ async fn run(seed: u64) {
             12 => {
                 // Its worker died: it is rescued, or a late word of that worker comes.
                 let Some(id) = random.one_of(&model.in_state(&[State::Taken])) else { continue };
-                let sql =
-                    "UPDATE Jobs SET status = 'Pending', lock_by = NULL WHERE id = $1 AND lock_by = 'w'";
+                let sql = "UPDATE Jobs SET status = 'Pending', lock_by = NULL, attempts = attempts + 1 WHERE id = $1 AND lock_by = 'w'";
                 assert_eq!(change(&mut tables, sql, id).await, 1, "{at}");
                 let late =
                     "UPDATE Jobs SET status = 'Running', lock_by = 'w' WHERE id = $1 AND status = 'Pending'";
                 assert_eq!(change(&mut tables, late, id).await, 0, "{at}");
+                model.tasks.get_mut(&id).expect("it is there").attempts += 1;
                 model.set(id, State::Waits);
             }
             _ => {
@@ -262,7 +264,9 @@ fn check_push(
         model.newest.insert(key, note);
     }
     let holder = model.holders.get(&(strategy, key)).copied();
-    let waits = holder.is_some_and(|id| model.tasks[&id].state == State::Waits);
+    // One that has been in the hands of a worker that died may have begun.
+    let waits = holder.map(|id| model.tasks[&id]);
+    let waits = waits.is_some_and(|task| task.state == State::Waits && task.attempts == 0);
     match (strategy, holder, answer) {
         (_, None, Ok(Enqueued::New(id))) => model.add(id, strategy, key, note),
         (Strategy::Latest, Some(_), Ok(Enqueued::New(id))) if !waits => model.add(id, strategy, key, note),

@@ -55,6 +55,8 @@ pub(crate) async fn read(c: &mut sqlx::SqliteConnection, condition: &str) -> Vec
 
 #[path = "claims.rs"]
 mod claims;
+#[path = "hands.rs"]
+mod hands;
 #[path = "modes.rs"]
 mod modes;
 #[path = "relay.rs"]

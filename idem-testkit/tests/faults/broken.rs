@@ -241,8 +241,9 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         job: JobId,
         claim: &UniqueClaim<'_>,
         task: TaskId,
-    ) -> Result<Holder, StoreError> {
-        good.acquire(job, claim, task).await
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
+        good.acquire(job, claim, task, worker).await
     }
 
     async fn keep_latest(
@@ -251,16 +252,17 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         moment: Moment,
         claim: &Key,
         task: TaskId,
+        worker: Option<&str>,
     ) -> Result<Latest, StoreError> {
-        good.keep_latest(moment, claim, task).await
+        good.keep_latest(moment, claim, task, worker).await
     }
 
     async fn holder(&self, good: &Good<D>, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
         good.holder(claim).await
     }
 
-    async fn release(&self, good: &Good<D>, task: TaskId) -> Result<bool, StoreError> {
-        good.release(task).await
+    async fn release(&self, good: &Good<D>, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
+        good.release(task, worker).await
     }
 
     async fn sweep_claims(&self, good: &Good<D>, limit: u32) -> Result<u64, StoreError> {
@@ -467,20 +469,32 @@ impl<D: Database> QueueStore<D> for BrokenStore<D> {
         self.fault.supersede(&self.good, connection, engine, task, holder).await
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
-        self.fault.acquire(&self.good, job, claim, task).await
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
+        self.fault.acquire(&self.good, job, claim, task, worker).await
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
-        self.fault.keep_latest(&self.good, moment, claim, task).await
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Latest, StoreError> {
+        self.fault.keep_latest(&self.good, moment, claim, task, worker).await
     }
 
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
         self.fault.holder(&self.good, claim).await
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
-        self.fault.release(&self.good, task).await
+    async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
+        self.fault.release(&self.good, task, worker).await
     }
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {

@@ -95,7 +95,7 @@ impl<D: Database> Fault<D> for ReleasesWithoutANote {
         _: &str,
         _: &str,
     ) -> Result<u64, StoreError> {
-        Ok(u64::from(good.release(task).await?))
+        Ok(u64::from(good.release(task, None).await?))
     }
 }
 

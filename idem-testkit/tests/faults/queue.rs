@@ -154,7 +154,7 @@ impl<D: Database> Fault<D> for TakesEveryRecordForAnOutcome {
 
 #[async_trait]
 impl<D: Database> Fault<D> for ReleasesNothing {
-    async fn release(&self, _: &Good<D>, _: TaskId) -> Result<bool, StoreError> {
+    async fn release(&self, _: &Good<D>, _: TaskId, _: Option<&str>) -> Result<bool, StoreError> {
         Ok(true)
     }
 }
@@ -167,8 +167,10 @@ impl<D: Database> Fault<D> for AcquiresForEverybody {
         job: JobId,
         claim: &UniqueClaim<'_>,
         task: TaskId,
-    ) -> Result<Holder, StoreError> {
-        Ok(Holder { task, ..good.acquire(job, claim, task).await? })
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
+        let holder = good.acquire(job, claim, task, worker).await?;
+        Ok(holder.map(|holder| Holder { task, ..holder }))
     }
 }
 
@@ -220,9 +222,10 @@ impl<D: Database> Fault<D> for KeepsNoLatest {
         moment: Moment,
         _: &Key,
         task: TaskId,
+        worker: Option<&str>,
     ) -> Result<Latest, StoreError> {
         if moment == Moment::Begins {
-            good.release(task).await?;
+            good.release(task, worker).await?;
         }
         Ok(Latest::Goes)
     }
@@ -236,10 +239,11 @@ impl<D: Database> Fault<D> for ForgetsWhoBegan {
         moment: Moment,
         claim: &Key,
         task: TaskId,
+        worker: Option<&str>,
     ) -> Result<Latest, StoreError> {
-        let latest = good.keep_latest(moment, claim, task).await?;
+        let latest = good.keep_latest(moment, claim, task, worker).await?;
         if moment == Moment::Begins && latest == Latest::Goes {
-            good.release(task).await?;
+            good.release(task, None).await?;
         }
         Ok(latest)
     }
@@ -253,9 +257,10 @@ impl<D: Database> Fault<D> for WaitsWithoutItsClaim {
         moment: Moment,
         claim: &Key,
         task: TaskId,
+        worker: Option<&str>,
     ) -> Result<Latest, StoreError> {
         match moment {
-            Moment::Begins => good.keep_latest(moment, claim, task).await,
+            Moment::Begins => good.keep_latest(moment, claim, task, worker).await,
             Moment::Waits => Ok(Latest::Goes),
         }
     }
@@ -379,7 +384,7 @@ impl<D: Database> Fault<D> for LooksThenEnqueues {
         tokio::task::yield_now().await;
         let answers = push_changed(good, connection, engine, tasks, |task| task.claim = None).await?;
         super::linger().await;
-        good.acquire(*job, claim, *id).await?;
+        good.acquire(*job, claim, *id, None).await?;
         Ok(answers)
     }
 }

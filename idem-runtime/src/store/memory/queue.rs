@@ -194,7 +194,13 @@ impl QueueStore<Memory> for MemoryStore {
         Ok(true)
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        _: Option<&str>,
+    ) -> Result<Latest, StoreError> {
         let mut data = self.data();
         let has = |key| data.claims.get(&key).map(|claimed| claimed.task);
         let (latest, moves) = latest(moment, claim, task, has);
@@ -204,19 +210,25 @@ impl QueueStore<Memory> for MemoryStore {
         Ok(latest)
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        _: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
         let mut data = self.data();
-        Ok(data.holder(claim.key.hash()).unwrap_or_else(|| {
+        Ok(Some(data.holder(claim.key.hash()).unwrap_or_else(|| {
             data.take(job, claim, task);
             Holder { task, since: Duration::ZERO, left: claim.lasts }
-        }))
+        })))
     }
 
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
         Ok(self.data().holder(claim))
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+    async fn release(&self, task: TaskId, _: Option<&str>) -> Result<bool, StoreError> {
         let claims = &mut self.data().claims;
         let before = claims.len();
         claims.retain(|_, claimed| claimed.task != task || claimed.expires_at.is_some());

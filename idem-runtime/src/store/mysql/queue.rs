@@ -697,7 +697,13 @@ impl QueueStore<MySql> for MySqlStore {
         })
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        _: Option<&str>,
+    ) -> Result<Latest, StoreError> {
         for _ in 0..OFFERS {
             let turn = self.turn(None).await?;
             match self.try_keep_latest(turn, moment, claim, task).await {
@@ -710,18 +716,24 @@ impl QueueStore<MySql> for MySqlStore {
         Err(crowded())
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        _: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
         for _ in 0..OFFERS {
             // Who is not to have the claim need not lock it.
             if let Some(holder) = self.holder(claim.key.hash()).await? {
-                return Ok(holder);
+                return Ok(Some(holder));
             }
             match self.send(|| self.queue_statements.acquire(job, claim, task)).await?.rows {
                 Ok(rows) => {
                     let claimed = rows.first().map(read_claimed).transpose();
                     let claimed = claimed.map_err(|error| failed("taking a unique claim", error))?.flatten();
                     if let Some(Claimed { holder, live: true }) = claimed {
-                        return Ok(holder);
+                        return Ok(Some(holder));
                     }
                 }
                 Err(error) if is_deadlock(&error) => {}
@@ -738,7 +750,7 @@ impl QueueStore<MySql> for MySqlStore {
         Ok(claimed.filter(|claimed| claimed.live).map(|claimed| claimed.holder))
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+    async fn release(&self, task: TaskId, _: Option<&str>) -> Result<bool, StoreError> {
         let claims = &self.queue_statements.claims;
         let sql = format!("DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL;{CHANGED}");
         Ok(self.count("ending a unique claim", sql).await? > 0)

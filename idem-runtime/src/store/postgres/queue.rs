@@ -11,7 +11,7 @@ use sqlx::{Postgres, Row};
 use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::statements::literal;
 use super::{PostgresStore, Session, key_of_uuid, message};
-use crate::engine::{BEYOND_LIMIT, TaskId};
+use crate::engine::{BEGUN, BEYOND_LIMIT, TaskId};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
@@ -180,7 +180,8 @@ impl QueueStatements {
         let update = match engine {
             Engine::Apalis => format!(
                 "UPDATE apalis.jobs SET job = {payload}::bytea WHERE id = '{holder}' AND status = 'Pending' \
-                 AND lock_by IS NULL AND {holds} RETURNING 1"
+                 AND lock_by IS NULL AND attempts = 0 AND NOT coalesce(exist(metadata, '{BEGUN}'), false) \
+                 AND {holds} RETURNING 1"
             ),
             Engine::Outbox => format!(
                 "UPDATE {} SET payload = {payload}::bytea, id = '{}', key = {} WHERE task = '{holder}' AND namespace = {} \
@@ -235,9 +236,10 @@ impl QueueStatements {
     }
 
     /// Begins a transaction and locks the rows of a task that may not be the latest.
-    fn places(&self, places: &Places) -> String {
+    fn places(&self, places: &Places, in_hand: Option<&str>) -> String {
+        let keep = in_hand.map(|in_hand| format!("{in_hand} FOR SHARE; ")).unwrap_or_default();
         format!(
-            "BEGIN; SELECT key, task FROM {} WHERE key IN ('{}', '{}', '{}') ORDER BY key FOR UPDATE",
+            "BEGIN; {keep}SELECT key, task FROM {} WHERE key IN ('{}', '{}', '{}') ORDER BY key FOR UPDATE",
             self.tables.claims, places.waits, places.began, places.superseded
         )
     }
@@ -255,12 +257,17 @@ impl QueueStatements {
         sql + "COMMIT"
     }
 
-    fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> String {
+    fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId, in_hand: Option<&str>) -> String {
         let claims = &self.tables.claims;
+        // The task stays in those hands until the claim is there for whoever ends it.
+        let (keep, only_then) = match in_hand {
+            None => (String::new(), String::new()),
+            Some(in_hand) => (format!("{in_hand} FOR SHARE; "), format!(" WHERE EXISTS ({in_hand})")),
+        };
         let lasts = claim.lasts.map_or_else(|| String::from("NULL"), |lasts| millis(lasts).to_string());
         format!(
-            "INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) VALUES ('{key}', {job}, '{task}', \
-             clock_timestamp(), clock_timestamp() + {lasts} * interval '1 millisecond', {}) \
+            "{keep}INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) SELECT '{key}', {job}, '{task}', \
+             clock_timestamp(), clock_timestamp() + {lasts} * interval '1 millisecond', {}{only_then} \
              ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
              expires_at = excluded.expires_at, readable = excluded.readable WHERE c.expires_at <= clock_timestamp(); {}",
             literal(claim.key.readable()),
@@ -496,12 +503,25 @@ impl QueueStore<Postgres> for PostgresStore {
         Ok(!rows.is_empty())
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Latest, StoreError> {
         let failed = |error| driver_error("finding out which task is the latest", error);
         for _ in 0..OFFERS {
             let mut connection = self.connections.lease_alive().await?;
-            let places = self.queue_statements.places(&Places::new(claim, task));
+            let hand = worker.map(|worker| in_hand(task, worker));
+            let places = self.queue_statements.places(&Places::new(claim, task), hand.as_deref());
             let rows = message(&mut connection, places).await.map_err(failed)?;
+            let (kept, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
+            if worker.is_some() && kept.is_empty() {
+                message(&mut connection, String::from("ROLLBACK")).await.map_err(failed)?;
+                connection.give_back();
+                return Ok(Latest::Gone);
+            }
             let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>().map_err(failed)?;
             let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
             match message(&mut connection, self.queue_statements.change_keys(&moves)).await {
@@ -517,13 +537,24 @@ impl QueueStore<Postgres> for PostgresStore {
         Err(crowded())
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
         let failed = |error| driver_error("taking a unique claim", error);
+        let hand = worker.map(|worker| in_hand(task, worker));
         for _ in 0..OFFERS {
-            let sql = self.queue_statements.acquire(job, claim, task);
+            let sql = self.queue_statements.acquire(job, claim, task, hand.as_deref());
             let rows = self.send_on_either(None, sql, failed).await?;
+            let (kept, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
+            if worker.is_some() && kept.is_empty() {
+                return Ok(None);
+            }
             if let Some(row) = rows.first() {
-                return read_holder(row).map_err(failed);
+                return read_holder(row).map(Some).map_err(failed);
             }
         }
         Err(crowded())
@@ -535,9 +566,13 @@ impl QueueStore<Postgres> for PostgresStore {
         rows.first().map(read_holder).transpose().map_err(failed)
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
+    async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
         let claims = &self.queue_statements.tables.claims;
-        let sql = format!("DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL RETURNING 1");
+        let only_then =
+            worker.map(|worker| format!(" AND EXISTS ({})", in_hand(task, worker))).unwrap_or_default();
+        let sql = format!(
+            "DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL{only_then} RETURNING 1"
+        );
         let rows =
             self.send_on_either(None, sql, |error| driver_error("ending a unique claim", error)).await?;
         Ok(!rows.is_empty())
@@ -553,21 +588,19 @@ impl QueueStore<Postgres> for PostgresStore {
     ) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(false) };
         let run_at = format!("run_at = clock_timestamp() + {} * interval '1 millisecond'", millis(after));
+        let back = format!("status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, {run_at}");
         let changes = match attempt {
-            Attempt::Unspent => format!(
-                "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, \
-                 metadata = metadata - text '{BEYOND_LIMIT}', {run_at}"
+            Attempt::Unspent => format!("{back}, metadata = metadata - text '{BEYOND_LIMIT}'"),
+            Attempt::Interrupted => format!(
+                "{back}, metadata = (coalesce(metadata, '') - text '{BEYOND_LIMIT}') || '\"{BEGUN}\"=>\"interrupted\"'::hstore"
             ),
             Attempt::Failed => run_at,
             Attempt::BeyondLimit => {
                 format!("metadata = coalesce(metadata, '') || '\"{BEYOND_LIMIT}\"=>\"begun\"'::hstore")
             }
         };
-        let sql = format!(
-            "UPDATE apalis.jobs SET {changes} \
-             WHERE id = '{task}' AND lock_by = {} AND status IN ('Queued', 'Running') RETURNING 1",
-            literal(worker),
-        );
+        let sql =
+            format!("UPDATE apalis.jobs SET {changes} WHERE {} RETURNING 1", is_the_workers(task, worker));
         let failed = |error| engine_error("putting a task off", engine, "PostgresStorage", error);
         let rows = self.send_on_either(None, sql, failed).await?;
         Ok(!rows.is_empty())
@@ -628,6 +661,21 @@ fn read_pushed(row: &PgRow) -> Result<Option<Pushed>, sqlx::Error> {
         Some(_) => read_holder(row).map(Pushed::Held).map(Some),
         None => Ok(None),
     }
+}
+
+/// What is so of a task of apalis that a worker has.
+fn is_the_workers(task: TaskId, worker: &str) -> String {
+    format!("id = '{task}' AND lock_by = {} AND status IN ('Queued', 'Running')", literal(worker))
+}
+
+/// Returns a row if a worker has a task.
+fn in_hand(task: TaskId, worker: &str) -> String {
+    format!("SELECT true AS in_hand FROM apalis.jobs WHERE {}", is_the_workers(task, worker))
+}
+
+/// Tells that row from others.
+fn is_in_hand(row: &PgRow) -> bool {
+    row.try_get::<bool, _>("in_hand").is_ok()
 }
 
 fn read_place(row: &PgRow) -> Result<(KeyHash, TaskId), sqlx::Error> {

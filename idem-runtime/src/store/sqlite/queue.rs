@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr, SqlStr, Sqlite};
 
 use super::SqliteStore;
 use super::lease_statements::NOW;
-use crate::engine::{BEYOND_LIMIT, TaskId};
+use crate::engine::{BEGUN, BEYOND_LIMIT, TaskId};
 use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
@@ -51,8 +51,11 @@ pub(super) struct QueueStatements {
     hand_over: SqlStr,
     places: SqlStr,
     change_key: SqlStr,
+    in_hand: SqlStr,
     release: SqlStr,
+    release_in_hand: SqlStr,
     put_back: SqlStr,
+    put_back_begun: SqlStr,
     put_off: SqlStr,
     begin_beyond_limit: SqlStr,
     sweep: SqlStr,
@@ -67,13 +70,15 @@ impl QueueStatements {
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
         // apalis counts in seconds here, and a second that has begun counts as a whole one.
         let due = |after: &str| format!("iif({after} > 0, ({NOW} + {after} + 999) / 1000, unixepoch())");
-        let put_off = |changes: &str| {
-            safe(format!(
-                "UPDATE Jobs SET {changes} WHERE id = $1 AND lock_by = $2 AND status IN ('Queued', 'Running')"
+        let in_hand = "id = $1 AND lock_by = $2 AND status IN ('Queued', 'Running')";
+        let put_off = |changes: &str| safe(format!("UPDATE Jobs SET {changes} WHERE {in_hand}"));
+        let run_at = format!("run_at = {}", due("$3"));
+        let [beyond_limit, begun] = [BEYOND_LIMIT, BEGUN].map(|note| format!("'$.\"{note}\"'"));
+        let put_back = |metadata: &str| {
+            put_off(&format!(
+                "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, metadata = {metadata}, {run_at}"
             ))
         };
-        let run_at = format!("run_at = {}", due("$3"));
-        let noted = format!("'$.\"{BEYOND_LIMIT}\"'");
         let holds = format!("EXISTS (SELECT 1 FROM {claims} WHERE key = $1 AND task = $2)");
         let triggers = triggers(prefix, &claims);
         QueueStatements {
@@ -103,7 +108,8 @@ impl QueueStatements {
                  VALUES ($1, $2, $3, $4, $5, unixepoch(), $6, $7, iif($8 > 0, {NOW} + $8, NULL), $9, $10)"
             )),
             replace_in_apalis: safe(format!(
-                "UPDATE Jobs SET job = $3 WHERE id = $2 AND status = 'Pending' AND lock_by IS NULL AND {holds}"
+                "UPDATE Jobs SET job = $3 WHERE id = $2 AND status = 'Pending' AND lock_by IS NULL AND attempts = 0 \
+                 AND instr(coalesce(metadata, ''), '{BEGUN}') = 0 AND {holds}"
             )),
             replace_in_outbox: safe(format!(
                 "UPDATE {outbox} SET payload = $3, id = $4, key = $5 WHERE task = $2 AND namespace = $6 \
@@ -117,14 +123,21 @@ impl QueueStatements {
             change_key: safe(format!(
                 "UPDATE {claims} SET key = $3, readable = $4 WHERE key = $1 AND task = $2"
             )),
+            in_hand: safe(format!("SELECT 1 FROM Jobs WHERE {in_hand}")),
             release: safe(format!("DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL")),
-            put_back: put_off(&format!(
-                "status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL, metadata = CASE \
-                 WHEN instr(metadata, '{BEYOND_LIMIT}') > 0 THEN json_remove(metadata, {noted}) ELSE metadata END, {run_at}"
+            release_in_hand: safe(format!(
+                "DELETE FROM {claims} WHERE task = $1 AND expires_at IS NULL AND EXISTS (SELECT 1 FROM Jobs WHERE {in_hand})"
+            )),
+            put_back: put_back(&format!(
+                "CASE WHEN instr(metadata, '{BEYOND_LIMIT}') > 0 THEN json_remove(metadata, {beyond_limit}) \
+                 ELSE metadata END"
+            )),
+            put_back_begun: put_back(&format!(
+                "json_set(json_remove(coalesce(metadata, '{{}}'), {beyond_limit}), {begun}, 'interrupted')"
             )),
             put_off: put_off(&run_at),
             begin_beyond_limit: put_off(&format!(
-                "metadata = json_set(coalesce(metadata, '{{}}'), {noted}, 'begun')"
+                "metadata = json_set(coalesce(metadata, '{{}}'), {beyond_limit}, 'begun')"
             )),
             sweep: safe(format!(
                 "DELETE FROM {claims} WHERE key IN (SELECT key FROM {claims} WHERE expires_at <= {NOW} LIMIT $1) \
@@ -306,6 +319,19 @@ impl SqliteStore {
         Ok(query.fetch_optional(connection).await?.is_some())
     }
 
+    /// Tells whether the worker that asks, if one does, has the task.
+    async fn is_in_hand(
+        &self,
+        connection: &mut SqliteConnection,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<bool, sqlx::Error> {
+        let Some(worker) = worker else { return Ok(true) };
+        let query = sqlx::query(self.queue_statements.in_hand.clone());
+        let row = query.bind(task.to_string()).bind(worker.to_owned()).fetch_optional(connection).await?;
+        Ok(row.is_some())
+    }
+
     async fn take_out(&self, connection: &mut SqliteConnection, task: &Push<'_>) -> Result<(), sqlx::Error> {
         if let Some(row) = task.outbox {
             sqlx::query(self.queue_statements.take_out.clone()).bind(row.number).execute(connection).await?;
@@ -479,11 +505,20 @@ impl QueueStore<Sqlite> for SqliteStore {
         turn.end(superseded).await.map_err(failed)
     }
 
-    async fn keep_latest(&self, moment: Moment, claim: &Key, task: TaskId) -> Result<Latest, StoreError> {
+    async fn keep_latest(
+        &self,
+        moment: Moment,
+        claim: &Key,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Latest, StoreError> {
         let failed = |error| driver_error("finding out which task is the latest", error);
         let mut turn = self.turn(None, failed).await?;
         let places = Places::new(claim, task);
         let kept = async {
+            if !self.is_in_hand(turn.connection(), task, worker).await? {
+                return Ok(Latest::Gone);
+            }
             let rows = sqlx::query(self.queue_statements.places.clone())
                 .bind(bytes(places.waits))
                 .bind(bytes(places.began))
@@ -501,15 +536,27 @@ impl QueueStore<Sqlite> for SqliteStore {
         turn.end(kept).await.map_err(failed)
     }
 
-    async fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> Result<Holder, StoreError> {
+    async fn acquire(
+        &self,
+        job: JobId,
+        claim: &UniqueClaim<'_>,
+        task: TaskId,
+        worker: Option<&str>,
+    ) -> Result<Option<Holder>, StoreError> {
         let failed = |error| driver_error("taking a unique claim", error);
         let mut turn = self.turn(None, failed).await?;
-        let holder = async {
+        let acquired = async {
+            if !self.is_in_hand(turn.connection(), task, worker).await? {
+                return Ok(None);
+            }
             self.take(turn.connection(), job, claim, task).await?;
-            self.read_holder(turn.connection(), claim.key.hash()).await
+            self.read_holder(turn.connection(), claim.key.hash()).await.map(Some)
         }
         .await;
-        turn.end(holder).await.map_err(failed)?.ok_or_else(crowded)
+        match turn.end(acquired).await.map_err(failed)? {
+            None => Ok(None),
+            Some(holder) => holder.ok_or_else(crowded).map(Some),
+        }
     }
 
     async fn holder(&self, claim: KeyHash) -> Result<Option<Holder>, StoreError> {
@@ -520,8 +567,13 @@ impl QueueStore<Sqlite> for SqliteStore {
         Ok(holder)
     }
 
-    async fn release(&self, task: TaskId) -> Result<bool, StoreError> {
-        let query = sqlx::query(self.queue_statements.release.clone()).bind(task.to_string());
+    async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
+        let query = match worker {
+            None => sqlx::query(self.queue_statements.release.clone()).bind(task.to_string()),
+            Some(worker) => sqlx::query(self.queue_statements.release_in_hand.clone())
+                .bind(task.to_string())
+                .bind(worker.to_owned()),
+        };
         Ok(self.execute("ending a unique claim", query).await? > 0)
     }
 
@@ -536,12 +588,13 @@ impl QueueStore<Sqlite> for SqliteStore {
         let Engine::Apalis = engine else { return Ok(false) };
         let statement = match attempt {
             Attempt::Unspent => &self.queue_statements.put_back,
+            Attempt::Interrupted => &self.queue_statements.put_back_begun,
             Attempt::Failed => &self.queue_statements.put_off,
             Attempt::BeyondLimit => &self.queue_statements.begin_beyond_limit,
         };
         let query = sqlx::query(statement.clone()).bind(task.to_string()).bind(worker.to_owned());
         let query = match attempt {
-            Attempt::Unspent | Attempt::Failed => query.bind(millis(after)),
+            Attempt::Unspent | Attempt::Interrupted | Attempt::Failed => query.bind(millis(after)),
             Attempt::BeyondLimit => query,
         };
         Ok(self.execute("putting a task off", query).await? > 0)

@@ -316,7 +316,7 @@ async fn a_second_push_is_told_the_holder<D: Database>(trial: Trial<D>) -> Outco
         ensure_eq!(holder.left, None, "a claim that is not for a time lasts for another");
     }
     trial.ensure_outbox(&[first]).await?;
-    ensure!(!trial.one.release(second).await?, "a task that was not enqueued had a claim");
+    ensure!(!trial.one.release(second, None).await?, "a task that was not enqueued had a claim");
     trial.ensure_holder(&key, Some(first)).await
 }
 
@@ -388,11 +388,11 @@ async fn a_claim_ends_by_its_task_alone<D: Database>(trial: Trial<D>) -> Outcome
     let [first, second, third] = [TaskId::new()?, TaskId::new()?, TaskId::new()?];
     ensure_eq!(trial.push(trial.task(first, &key)).await?, Pushed::New, "the first was");
     ensure_eq!(trial.push(trial.task(second, &other)).await?, Pushed::New, "one of another key was");
-    ensure!(!trial.two.release(third).await?, "a task without a claim has released one");
-    ensure!(trial.two.release(second).await?, "a claim was not released by its task");
+    ensure!(!trial.two.release(third, None).await?, "a task without a claim has released one");
+    ensure!(trial.two.release(second, None).await?, "a claim was not released by its task");
     trial.ensure_holder(&key, Some(first)).await?;
-    ensure!(trial.two.release(first).await?, "a claim was not released by its task");
-    ensure!(!trial.one.release(first).await?, "a claim was released twice");
+    ensure!(trial.two.release(first, None).await?, "a claim was not released by its task");
+    ensure!(!trial.one.release(first, None).await?, "a claim was released twice");
     trial.ensure_holder(&key, None).await?;
     ensure_eq!(trial.push_two(trial.task(third, &key)).await?, Pushed::New, "the next was");
     trial.ensure_holder(&key, Some(third)).await
@@ -402,7 +402,7 @@ async fn a_claim_for_a_time_is_not_released<D: Database>(trial: Trial<D>) -> Out
     let (key, id) = (trial.key("k"), TaskId::new()?);
     let claim = Some(UniqueClaim { key: &key, lasts: Some(WINDOW) });
     ensure_eq!(trial.push(Push { claim, ..trial.task(id, &key) }).await?, Pushed::New, "the first was");
-    ensure!(!trial.two.release(id).await?, "a claim for a time was released");
+    ensure!(!trial.two.release(id, None).await?, "a claim for a time was released");
     trial.ensure_holder(&key, Some(id)).await
 }
 
@@ -410,19 +410,35 @@ async fn a_claim_is_acquired_by_one_task<D: Database>(trial: Trial<D>) -> Outcom
     let (key, first, second) = (trial.key("k"), TaskId::new()?, TaskId::new()?);
     let claim = UniqueClaim { key: &key, lasts: None };
     for _ in 0..2 {
-        ensure_eq!(trial.one.acquire(JobId(1), &claim, first).await?.task, first, "a free claim is had by");
+        ensure_eq!(
+            trial.one.acquire(JobId(1), &claim, first, None).await?.map(|holder| holder.task),
+            Some(first),
+            "a free claim is had by"
+        );
     }
-    ensure_eq!(trial.two.acquire(JobId(1), &claim, second).await?.task, first, "a held claim is had by");
+    ensure_eq!(
+        trial.two.acquire(JobId(1), &claim, second, None).await?.map(|holder| holder.task),
+        Some(first),
+        "a held claim is had by"
+    );
     trial.ensure_holder(&key, Some(first)).await?;
     ensure_held(&trial.push_two(trial.task(second, &key)).await?, first)?;
-    trial.one.release(first).await?;
-    ensure_eq!(trial.two.acquire(JobId(1), &claim, second).await?.task, second, "it is then had by");
+    trial.one.release(first, None).await?;
+    ensure_eq!(
+        trial.two.acquire(JobId(1), &claim, second, None).await?.map(|holder| holder.task),
+        Some(second),
+        "it is then had by"
+    );
     // One whose time is over is free.
     let window = trial.key("window");
     let claim = UniqueClaim { key: &window, lasts: Some(WINDOW) };
-    trial.one.acquire(JobId(1), &claim, first).await?;
+    trial.one.acquire(JobId(1), &claim, first, None).await?;
     trial.fixture.let_pass(WINDOW * 2).await?;
-    ensure_eq!(trial.two.acquire(JobId(1), &claim, second).await?.task, second, "an expired claim is had by");
+    ensure_eq!(
+        trial.two.acquire(JobId(1), &claim, second, None).await?.map(|holder| holder.task),
+        Some(second),
+        "an expired claim is had by"
+    );
     trial.ensure_holder(&window, Some(second)).await
 }
 
@@ -478,7 +494,7 @@ async fn a_claim_is_handed_over_by_its_holder_alone<D: Database>(trial: Trial<D>
     let handed = trial.one.supersede(None, Engine::Outbox, &trial.task(third, &key), first).await?;
     ensure!(!handed, "a claim was handed over twice");
     trial.ensure_outbox(&[first, second]).await?;
-    trial.one.release(first).await?;
+    trial.one.release(first, None).await?;
     trial.ensure_holder(&key, Some(second)).await?;
     // A claim for a time goes on to its end.
     let (key, [first, second]) = (trial.key("for a time"), [TaskId::new()?, TaskId::new()?]);
@@ -503,7 +519,7 @@ async fn a_task_that_was_taken_before_a_newer_one_came_does_not_begin<D: Databas
     ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
     let handed = trial.two.supersede(None, Engine::Outbox, &trial.task(new, &key), old).await?;
     ensure!(handed, "a claim was not handed over");
-    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task);
+    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task, None);
     ensure_eq!(
         begin(old).await?,
         Latest::Superseded(Some(new)),
@@ -517,24 +533,24 @@ async fn a_task_that_was_taken_before_a_newer_one_came_does_not_begin<D: Databas
         Latest::Superseded(Some(new)),
         "with a newer one running the older one was told"
     );
-    ensure!(trial.one.release(new).await?, "nothing was kept of a task that runs");
+    ensure!(trial.one.release(new, None).await?, "nothing was kept of a task that runs");
     ensure_eq!(begin(old).await?, Latest::Superseded(None), "after a newer one the older one was told");
     // What is said of one claim is said of no other.
     let other = trial.key("other");
     ensure_eq!(trial.push(trial.task(newest, &other)).await?, Pushed::New, "one with another claim was");
     ensure_eq!(
-        trial.two.keep_latest(Moment::Begins, &other, newest).await?,
+        trial.two.keep_latest(Moment::Begins, &other, newest, None).await?,
         Latest::Goes,
         "of another claim a task was told"
     );
-    ensure!(trial.one.release(old).await?, "nothing was kept of a superseded task");
-    ensure!(!trial.one.release(old).await?, "more was kept of a superseded task than one row");
+    ensure!(trial.one.release(old, None).await?, "nothing was kept of a superseded task");
+    ensure!(!trial.one.release(old, None).await?, "more was kept of a superseded task than one row");
     Ok(())
 }
 
 async fn a_task_begins_again_until_a_newer_one_has_begun<D: Database>(trial: Trial<D>) -> Outcome {
     let (key, [old, new]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?]);
-    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task);
+    let begin = |task| trial.two.keep_latest(Moment::Begins, &key, task, None);
     ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
     for time in ["the first time", "the second time"] {
         ensure_eq!(begin(old).await?, Latest::Goes, "{time} the task was told");
@@ -553,14 +569,14 @@ async fn a_task_begins_again_until_a_newer_one_has_begun<D: Database>(trial: Tri
         Latest::Superseded(Some(new)),
         "after the newer one has begun the older one was told"
     );
-    ensure!(trial.one.release(new).await?, "nothing was kept of a task that runs");
+    ensure!(trial.one.release(new, None).await?, "nothing was kept of a task that runs");
     ensure_eq!(
         begin(old).await?,
         Latest::Superseded(None),
         "after the newer one has ended the older one was told"
     );
-    ensure!(trial.one.release(old).await?, "nothing was kept of a superseded task");
-    ensure!(!trial.one.release(old).await?, "more was kept of a superseded task than one row");
+    ensure!(trial.one.release(old, None).await?, "nothing was kept of a superseded task");
+    ensure!(!trial.one.release(old, None).await?, "more was kept of a superseded task than one row");
     Ok(())
 }
 
@@ -568,7 +584,7 @@ async fn a_task_that_waits_again_has_its_claim_unless_a_newer_one_waits<D: Datab
     trial: Trial<D>,
 ) -> Outcome {
     let (key, [old, new]) = (trial.key("k"), [TaskId::new()?, TaskId::new()?]);
-    let tell = |moment, task| trial.two.keep_latest(moment, &key, task);
+    let tell = |moment, task| trial.two.keep_latest(moment, &key, task, None);
     ensure_eq!(trial.push(trial.task(old, &key)).await?, Pushed::New, "the first was");
     ensure_eq!(tell(Moment::Waits, old).await?, Latest::Goes, "before it has begun the task was told");
     trial.ensure_holder(&key, Some(old)).await?;
@@ -605,7 +621,7 @@ async fn a_task_that_begins_and_a_newer_one_that_comes_take_turns<D: Database>(t
             let (store, barrier, key) = (Arc::clone(&trial.one), Arc::clone(&barrier), key.clone());
             tokio::spawn(async move {
                 barrier.wait().await;
-                store.keep_latest(Moment::Begins, &key, old).await
+                store.keep_latest(Moment::Begins, &key, old, None).await
             })
         };
         barrier.wait().await;
@@ -623,11 +639,11 @@ async fn a_task_that_begins_and_a_newer_one_that_comes_take_turns<D: Database>(t
             );
         }
         ensure_eq!(
-            trial.one.keep_latest(Moment::Begins, &key, new).await?,
+            trial.one.keep_latest(Moment::Begins, &key, new, None).await?,
             Latest::Goes,
             "the newer one was told"
         );
-        let latest = trial.two.keep_latest(Moment::Begins, &key, old).await?;
+        let latest = trial.two.keep_latest(Moment::Begins, &key, old, None).await?;
         ensure_eq!(
             latest,
             Latest::Superseded(Some(new)),
@@ -727,7 +743,7 @@ async fn a_task_that_a_relay_has_taken_is_not_replaced<D: Database>(trial: Trial
 async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) -> Outcome {
     let (key, holder) = (trial.key("held"), TaskId::new()?);
     let claim = UniqueClaim { key: &key, lasts: None };
-    trial.one.acquire(JobId(1), &claim, holder).await?;
+    trial.one.acquire(JobId(1), &claim, holder, None).await?;
     let number = trial.enqueue_by_job("held").await?;
     let id = TaskId::of_outbox(key.hash(), number);
     let relayed = Push { outbox: Some(enqueued(number)), ..trial.task(id, &key) };
@@ -777,7 +793,7 @@ async fn a_row_of_the_outbox_ends_with_its_task<D: Database>(trial: Trial<D>) ->
 
 async fn a_claim_that_the_task_has_is_free_to_it<D: Database>(trial: Trial<D>) -> Outcome {
     let (key, id) = (trial.key("k"), TaskId::new()?);
-    trial.one.acquire(JobId(1), &UniqueClaim { key: &key, lasts: None }, id).await?;
+    trial.one.acquire(JobId(1), &UniqueClaim { key: &key, lasts: None }, id, None).await?;
     ensure_eq!(trial.push_two(trial.task(id, &key)).await?, Pushed::New, "a task that has its claim was");
     trial.ensure_holder(&key, Some(id)).await?;
     trial.ensure_outbox(&[id]).await
@@ -912,7 +928,7 @@ async fn a_claim_that_a_caller_was_told_of_stays_until_that_commits<D: Database>
     let pushed = trial.one.push(Some(tx.connection()), Engine::Outbox, &[task]).await?;
     ensure_held(&pushed[0], first)?;
     let store = Arc::clone(&trial.two);
-    let mut release = tokio::spawn(async move { store.release(first).await });
+    let mut release = tokio::spawn(async move { store.release(first, None).await });
     tokio::select! {
         biased;
         released = &mut release => {
@@ -1046,7 +1062,7 @@ async fn claims_of_different_jobs_do_not_meet<D: Database>(trial: Trial<D>) -> O
 async fn a_sweep_of_claims_spares_the_live<D: Database>(trial: Trial<D>) -> Outcome {
     let id = TaskId::new()?;
     let acquire = async |name: &str, lasts| -> Result<(), BoxError> {
-        trial.one.acquire(JobId(1), &UniqueClaim { key: &trial.key(name), lasts }, id).await?;
+        trial.one.acquire(JobId(1), &UniqueClaim { key: &trial.key(name), lasts }, id, None).await?;
         Ok(())
     };
     for name in ["e1", "e2", "e3"] {
