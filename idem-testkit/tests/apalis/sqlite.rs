@@ -98,3 +98,27 @@ pub(crate) const OLDER_TRIGGERS: &str = "DROP TRIGGER idem_task_put_back; \
 /// Counts the triggers of idem.
 pub(crate) const TRIGGERS: &str =
     "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'idem%'";
+
+#[tokio::test]
+async fn a_push_that_the_callers_transaction_keeps_out_says_how_to_be_part_of_it() {
+    use crate::jobs::UntilEnd;
+    use idem_runtime::StoreErrorKind;
+    use idem_runtime::engine::{Engine, PushError};
+    use sqlx::Connection as _;
+
+    let world = world::World::new().await.expect("SQLite is built in");
+    world.idem.enrol::<UntilEnd>().await.unwrap();
+    let options = world.place.lab.options().busy_timeout(std::time::Duration::from_millis(20));
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().connect_lazy_with(options);
+    let idem = idem_runtime::Idem::builder(pool).state(world.desk.clone()).build().unwrap();
+    let mut connection = world.place.connect().await;
+    let tx = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let job = UntilEnd { id: 1, note: 1 };
+    let Err(PushError::Store(error)) = idem.queue(Engine::Apalis).push(job).await else {
+        panic!("it is enqueued")
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Conflict);
+    assert!(error.is_temporary() && error.to_string().contains("`push_in`"), "{error}");
+    tx.rollback().await.unwrap();
+    assert_eq!(world.tasks().await, []);
+}

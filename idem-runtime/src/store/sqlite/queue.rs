@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr, SqlStr, Sqlite};
 use super::SqliteStore;
 use super::lease_statements::NOW;
 use crate::engine::{BEGUN, BEYOND_LIMIT, TaskId};
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
@@ -171,6 +171,16 @@ fn triggers(prefix: &str, claims: &str) -> [Trigger; 3] {
         let name = format!("{prefix}{name}");
         Trigger { sql: format!("CREATE TRIGGER {name} {does}"), name }
     })
+}
+
+/// Says what keeps a push out that has a transaction of its own: often it is one of the caller's, which waits for the push.
+fn kept_out(error: StoreError) -> StoreError {
+    if error.kind() != StoreErrorKind::Conflict {
+        return error;
+    }
+    let text = "enqueueing failed: another connection writes for longer than the pool's `busy_timeout`; if it is a transaction \
+                of yours, enqueue in that, with `push_in`; nothing was enqueued; try again";
+    StoreError::new(StoreErrorKind::Conflict, text).caused_by(error).temporary()
 }
 
 /// A trigger on the tasks of apalis.
@@ -424,7 +434,9 @@ impl QueueStore<Sqlite> for SqliteStore {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let mut turn = self.turn(connection, failed).await?;
+        let is_own = connection.is_none();
+        let begun = self.turn(connection, failed).await;
+        let mut turn = begun.map_err(|error| if is_own { kept_out(error) } else { error })?;
         let offered = async {
             let mut answers = Vec::with_capacity(tasks.len());
             for task in tasks {
