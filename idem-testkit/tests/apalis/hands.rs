@@ -3,7 +3,9 @@
 
 use idem_runtime::Idem;
 use idem_runtime::engine::{Engine, Enqueue, Enqueued, PushError, TaskId};
-use idem_runtime::store::Attempt;
+use idem_runtime::key::{Key, KeyParts};
+use idem_runtime::record::{self, Moment};
+use idem_runtime::store::{Attempt, UniqueClaim};
 
 use super::world::{Running, Runs, World};
 use super::{AN_HOUR_AGO, TASKS};
@@ -173,6 +175,30 @@ async fn a_task_that_may_have_begun_is_not_replaced() {
     assert_eq!(world.push_duplicate(job(5)).await, task);
     let row = world.task(task).await;
     assert!(String::from_utf8(row.job).unwrap().contains(r#""note":4"#));
+}
+
+#[tokio::test]
+async fn a_task_that_was_taken_without_a_name_is_in_the_hands_of_whoever_runs_it() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilStart { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    world.sql(format!("UPDATE {TASKS} SET lock_by = NULL WHERE id = '{task}'")).await;
+    let store = world.idem.store();
+    assert!(store.release(task, Some("w1")).await.unwrap());
+    assert_eq!(world.claims().await, []);
+    let job = store.enrol("default", "until_start").await.unwrap();
+    let key = Key::new("default", "until_start", &KeyParts::of(&1_i64).unwrap());
+    let claim = UniqueClaim { key: &key, lasts: None };
+    let holder = store.acquire(job, &claim, task, Some("w1")).await.unwrap();
+    assert_eq!(holder.map(|holder| holder.task), Some(task));
+    let latest = store.keep_latest(Moment::Begins, &key, task, Some("w1")).await.unwrap();
+    assert_eq!(latest, record::Latest::Goes);
+    let put_back = store.put_off(Engine::Apalis, task, "w1", std::time::Duration::ZERO, Attempt::Unspent);
+    assert!(put_back.await.unwrap());
+    // Nobody has it then.
+    assert_eq!(store.acquire(job, &claim, task, Some("w1")).await.unwrap(), None);
+    let latest = store.keep_latest(Moment::Begins, &key, task, Some("w1")).await.unwrap();
+    assert_eq!(latest, record::Latest::Gone);
 }
 
 /// Runs a job on a direct call that stands at its gate.

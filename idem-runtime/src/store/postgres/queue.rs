@@ -663,9 +663,10 @@ fn read_pushed(row: &PgRow) -> Result<Option<Pushed>, sqlx::Error> {
     }
 }
 
-/// What is so of a task of apalis that a worker has.
+/// What is so of a task of apalis that a worker has. What storages that share one poll have taken has no name yet.
 fn is_the_workers(task: TaskId, worker: &str) -> String {
-    format!("id = '{task}' AND lock_by = {} AND status IN ('Queued', 'Running')", literal(worker))
+    let worker = literal(worker);
+    format!("id = '{task}' AND (lock_by = {worker} OR lock_by IS NULL) AND status IN ('Queued', 'Running')")
 }
 
 /// Returns a row if a worker has a task.

@@ -70,7 +70,8 @@ impl QueueStatements {
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
         // apalis counts in seconds here, and a second that has begun counts as a whole one.
         let due = |after: &str| format!("iif({after} > 0, ({NOW} + {after} + 999) / 1000, unixepoch())");
-        let in_hand = "id = $1 AND lock_by = $2 AND status IN ('Queued', 'Running')";
+        // What storages that share one poll have taken has no name yet.
+        let in_hand = "id = $1 AND (lock_by = $2 OR lock_by IS NULL) AND status IN ('Queued', 'Running')";
         let put_off = |changes: &str| safe(format!("UPDATE Jobs SET {changes} WHERE {in_hand}"));
         let run_at = format!("run_at = {}", due("$3"));
         let [beyond_limit, begun] = [BEYOND_LIMIT, BEGUN].map(|note| format!("'$.\"{note}\"'"));
