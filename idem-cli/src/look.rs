@@ -605,11 +605,11 @@ fn job_of<D: Database>(idem: &Idem<D>, namespace: &str, job: &str) -> String {
 /// Returns what is worth a word in a listing.
 fn note(key: &KnownKey) -> String {
     match (&key.error, &key.parked) {
-        (Some(error), _) => error.clone(),
         (_, Some(parked)) => {
             let step = parked.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
             format!("{step}{}", parked.reason)
         }
+        (Some(error), _) => error.clone(),
         _ if key.state == State::Running => format!("{} of lease left", spoken(key.lease_left)),
         _ => String::new(),
     }

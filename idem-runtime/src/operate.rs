@@ -34,7 +34,8 @@ pub struct Unfinished {
     pub since: Duration,
     /// How much of the lease is left; zero if no run has the key.
     pub lease_left: Duration,
-    /// The last error, of a failed key.
+    /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
+    /// that error was recorded.
     pub error: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
@@ -56,7 +57,8 @@ pub struct Explanation {
     pub attempts: u32,
     /// How much of the lease is left; zero if no run has the key.
     pub lease_left: Duration,
-    /// The last error, of a failed key.
+    /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
+    /// that error was recorded.
     pub error: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
@@ -425,9 +427,10 @@ pub(crate) fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>
             (Some(error), None)
         }
         State::Parked => {
-            let parked = codec::decode(&entry.payload)
-                .unwrap_or_else(|error| record::Parked { step: None, reason: unreadable(error) });
-            (None, Some(parked))
+            let parked: record::Parked = codec::decode(&entry.payload).unwrap_or_else(|error| {
+                record::Parked { step: None, reason: unreadable(error), error: None }
+            });
+            (parked.error.clone(), Some(parked))
         }
         State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => (None, None),
     }

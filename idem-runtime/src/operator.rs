@@ -195,7 +195,8 @@ pub struct KnownKey {
     pub expires_in: Option<Duration>,
     /// How long the recorded result or final error is, in bytes.
     pub result_bytes: u64,
-    /// The last error, of a failed key.
+    /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
+    /// that error was recorded.
     pub error: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,

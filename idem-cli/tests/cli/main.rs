@@ -99,6 +99,10 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
     assert_eq!(parked["parked"]["step"], "parcel");
     let shown = world.text(&["explain", "4", "--job", "fulfil"]);
     assert!(shown.contains("step `parcel`") && shown.contains("begun, in doubt"), "{shown}");
+    // What the run before ended with is worth a look.
+    assert!(parked["error"].as_str().unwrap().contains("the courier does not answer"), "{parked}");
+    assert!(shown.contains("last error") && shown.contains("does not answer"), "{shown}");
+    assert!(world.text(&["list", "--state", "parked"]).contains("parcel: an earlier run"));
     let running = world.json(&["explain", "1", "--job", "fulfil"]);
     assert!(running["lease_left_ms"].as_u64().unwrap() > 0, "{running}");
 

@@ -108,6 +108,9 @@ pub struct Parked {
     pub step: Option<String>,
     /// Why.
     pub reason: String,
+    /// The error that the run before ended with, if it was recorded.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// What a run may do, given what is recorded.

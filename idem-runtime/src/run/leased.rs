@@ -21,6 +21,7 @@ use crate::codec;
 use crate::error::{self, DriftError, Error, LostClaim, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::job::{Drift, InDoubt, JobOutput, LeasedJob, Retain, Settled};
+use crate::operate::troubles;
 use crate::record::{
     self, Decision, Entry, Epoch, Event, Hold, Outcome, Parked, Record, State, StepRecord, Token, Trouble,
 };
@@ -71,6 +72,8 @@ struct Claim {
     steps: Vec<StepRecord>,
     /// Whether an earlier run may have had the effect of the whole job.
     in_doubt: bool,
+    /// The error that the run before ended with, if it was recorded.
+    last_error: Option<String>,
 }
 
 /// How a future ended beside an interrupt.
@@ -114,6 +117,7 @@ where
                         attempt: 1,
                         steps: vec![],
                         in_doubt: false,
+                        last_error: None,
                     }));
                 }
                 Ok(Claimed::Found(found)) => found,
@@ -143,6 +147,7 @@ where
                                 attempt: attempts,
                                 steps,
                                 in_doubt,
+                                last_error: troubles(&found).0,
                             }));
                         }
                         None => {
@@ -197,14 +202,15 @@ where
     }
 
     async fn execute(&self, job: J, claim: Claim) -> Attempt<J> {
-        let Claim { mut release, asked, attempt, steps, in_doubt } = claim;
+        let Claim { mut release, asked, attempt, steps, in_doubt, last_error } = claim;
         let Some(hold) = release.hold() else { unreachable!("a claim that was just made is armed") };
         let interrupt = Arc::new(Interrupt::default());
         let lease = Lease { hold, length: J::SPEC.lease() };
         let beating = self.context.heart.beat(&self.store, lease, asked, Arc::clone(&interrupt));
         self.context.span.record("epoch", hold.epoch.0).record("attempt", attempt);
         let writer = Writer { store: Arc::clone(&self.store), hold, patience: lease.length };
-        let mut held = Holding { run: self, writer: writer.clone(), beating, release: &mut release };
+        let mut held =
+            Holding { run: self, writer: writer.clone(), beating, release: &mut release, last_error };
 
         if !J::SPEC.steps
             && J::SPEC.drift != Drift::Resume
@@ -221,7 +227,7 @@ where
                         "an earlier run began and did not record how it ended; the job returns `{}`",
                         type_name::<J::Output>()
                     );
-                    return Err(held.stopped(Stop::Park(Parked { step: None, reason })).await);
+                    return Err(held.stopped(Stop::Park(Parked { step: None, reason, error: None })).await);
                 }
                 InDoubt::Probe => {
                     let probe = job.probe(self.context.state);
@@ -267,9 +273,10 @@ where
     }
 
     fn is_parked(&self, found: &Entry) -> Error<J::Error> {
-        let Parked { step, reason } = codec::decode(&found.payload).unwrap_or_else(|error| Parked {
+        let Parked { step, reason, .. } = codec::decode(&found.payload).unwrap_or_else(|error| Parked {
             step: None,
             reason: format!("the reason cannot be read: {}", error.says()),
+            error: None,
         });
         self.parked(found.epoch, step, reason)
     }
@@ -288,6 +295,8 @@ struct Holding<'h, 'a, J, D: Database, S> {
     /// The lease is renewed for as long as this is there.
     beating: Beating,
     release: &'h mut Release,
+    /// What the run before ended with: this claim has taken its place on record.
+    last_error: Option<String>,
 }
 
 impl<J, D, S> Holding<'_, '_, J, D, S>
@@ -365,7 +374,7 @@ where
             Stop::Drift { recorded, asked } => {
                 let drift = DriftError { job, key, recorded, asked };
                 match J::SPEC.drift {
-                    Drift::Park => self.park(Parked { step: None, reason: drift.says() }).await,
+                    Drift::Park => self.park(Parked { step: None, reason: drift.says(), error: None }).await,
                     Drift::Refuse | Drift::Resume => self.give_up(Error::Drift(drift)).await,
                 }
             }
@@ -373,8 +382,9 @@ where
         }
     }
 
-    async fn park(&mut self, parked: Parked) -> Failed<J::Error> {
-        let bytes = codec::encode(&parked).expect("two texts can be encoded");
+    async fn park(&mut self, mut parked: Parked) -> Failed<J::Error> {
+        parked.error = self.last_error.take();
+        let bytes = codec::encode(&parked).expect("texts can be encoded");
         match self.writer.write(&Change::Park { parked: &bytes }).await {
             Ok(()) => {
                 self.release.disarm();

@@ -323,7 +323,7 @@ where
                     );
                     return core
                         .interrupt
-                        .stop_here(Stop::Park(Parked { step: Some(place.name), reason }))
+                        .stop_here(Stop::Park(Parked { step: Some(place.name), reason, error: None }))
                         .await;
                 }
                 InDoubt::Probe => {

@@ -193,6 +193,41 @@ async fn a_step_in_doubt_parks_and_a_person_gives_its_result() {
 }
 
 #[tokio::test]
+async fn a_parked_key_tells_what_the_run_before_ended_with() {
+    let desk = Desk::new();
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    for failed in 0..2 {
+        let _ = match failed {
+            0 => stepping(&desk.idem, 1).await,
+            _ => parking(&desk.idem, 2).await,
+        };
+        desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    }
+    let failed = desk.idem.unfinished(&[State::Failed], 10).await.unwrap();
+    let said = Failure::TimedOut.to_string();
+    assert_eq!(failed.iter().filter(|key| key.error.as_deref() == Some(&*said)).count(), 2, "{failed:?}");
+    parked(stepping(&desk.idem, 1).await);
+    parked(parking(&desk.idem, 2).await);
+    for key in desk.idem.parked(10).await.unwrap() {
+        assert_eq!(key.error.as_deref(), Some(&*said), "{key:?}");
+    }
+    let explained = desk.idem.explain(&Stepping { id: 1 }).await.unwrap().expect("it is on record");
+    assert_eq!(explained.error, Some(said));
+
+    // Of a run that has died there is no error.
+    desk.world.close("callee");
+    let idem = desk.idem.clone();
+    let run = tokio::spawn(async move { parking(&idem, 3).await });
+    desk.world.arrival().await;
+    desk.store.advance(std::time::Duration::from_secs(3_600));
+    parked(parking(&desk.other(), 3).await);
+    let explained = desk.idem.explain(&Parking { id: 3 }).await.unwrap().expect("it is on record");
+    assert_eq!(explained.error, None);
+    desk.world.open("callee");
+    let _ = run.await;
+}
+
+#[tokio::test]
 async fn a_step_that_a_person_found_undone_is_taken_once_more() {
     let desk = Desk::new();
     let run = start!(desk, stepping);
