@@ -136,7 +136,8 @@ pub(crate) enum Command {
     #[command(
         group(ArgGroup::new("found").required(true).args(["done", "rerun"])),
         after_help = "JSON is the result of the parked step, or of the job if the job as a whole is parked: `null` for a unit or none, a name for a \
-                      variant, {\"Variant\": …} for one with content. Its type is not checked here: a wrong one is an error of the next run."
+                      variant, {\"Variant\": …} for one with content. Its type is not checked here: with a wrong one the next \
+                      run parks the step again, and it can be resolved once more; of a job, every replay fails until the key is forgotten."
     )]
     Resolve {
         #[command(flatten)]

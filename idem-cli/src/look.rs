@@ -156,6 +156,7 @@ struct ReportJson {
 struct StepJson {
     name: String,
     is_done: bool,
+    is_given: bool,
 }
 
 #[derive(Serialize)]
@@ -408,7 +409,11 @@ pub(crate) async fn explain<D: Database>(
             steps: report
                 .steps
                 .iter()
-                .map(|step| StepJson { name: step.name.clone(), is_done: step.is_done })
+                .map(|step| StepJson {
+                    name: step.name.clone(),
+                    is_done: step.is_done,
+                    is_given: step.is_given,
+                })
                 .collect(),
             audit: report
                 .audit
@@ -442,7 +447,11 @@ fn print_report(report: &KeyReport, result: Option<String>, output: &mut Output)
     if !report.steps.is_empty() {
         output.line("\nSTEPS");
         let rows = report.steps.iter().map(|step| {
-            let state = if step.is_done { "done" } else { "begun, in doubt" };
+            let state = match (step.is_done, step.is_given) {
+                (true, true) => "done, as a person has said",
+                (true, false) => "done",
+                (false, _) => "begun, in doubt",
+            };
             [step.name.clone(), String::from(state)]
         });
         output.table(["STEP", "STATE"], rows.collect());

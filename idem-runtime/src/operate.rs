@@ -76,6 +76,8 @@ pub struct StepState {
     pub name: String,
     /// Whether its result is recorded; if not, it was begun and nobody knows what became of it.
     pub is_done: bool,
+    /// Whether a person has given the result, and not the job.
+    pub is_given: bool,
 }
 
 /// A note that a person has changed a record.
@@ -94,7 +96,8 @@ pub struct Audit {
 
 impl From<StepRecord> for StepState {
     fn from(step: StepRecord) -> Self {
-        StepState { is_done: step.result.is_some(), name: step.name }
+        let given = step.result.as_deref().and_then(codec::as_given);
+        StepState { is_done: step.result.is_some(), is_given: given.is_some(), name: step.name }
     }
 }
 
@@ -117,7 +120,8 @@ pub(crate) enum Found {
 impl Resolution {
     /// The effect has happened, with this result: of the step that is parked, or of the job.
     ///
-    /// That the result of a step has the step's type nobody can check here: a wrong one is an error of the next run.
+    /// That the result of a step has the step's type nobody can check here: with a wrong one the next run parks the step
+    /// again and says what is wrong, and it can be resolved once more.
     ///
     /// # Errors
     ///
@@ -260,8 +264,8 @@ impl<D: Database, S> Idem<D, S> {
     ///
     /// `epoch` is that of the listing or the error that the person acts on: if anything has happened to the key since,
     /// nothing is changed. Where a step is parked, [`done`](Resolution::done) takes the step's result, and the next
-    /// run goes on behind it; where the whole job is, it takes the job's result, and a replay returns it. Write
-    /// into `why` who has looked and where.
+    /// run goes on behind it, or parks it again if the result is not of the step's type; where the whole job is, it
+    /// takes the job's result, and a replay returns it. Write into `why` who has looked and where.
     ///
     /// # Errors
     ///

@@ -317,7 +317,7 @@ impl<D: Database> Operator<D> {
     /// Ends the wait of a parked key with what a person has found out, and notes `why` in the audit.
     ///
     /// As [`Idem::resolve`], but nobody can check here that the result of a job is of the job's type: a wrong one makes
-    /// every replay fail, until the key is forgotten. `retain` is how long the result of a job answers.
+    /// every replay fail, until the key is forgotten. A wrong one of a step is parked again by the next run. `retain` is how long the result of a job answers.
     ///
     /// # Errors
     ///
@@ -362,6 +362,7 @@ impl<D: Database> Operator<D> {
             Found::Done(bytes) => Some(bytes.as_slice()),
             Found::NotDone => None,
         };
+        let given = result.map(codec::given);
         let trouble = format!("resolved as {action}: {why}");
         let trouble = record::Trouble { error: trouble, in_doubt: false, released: false };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
@@ -376,7 +377,7 @@ impl<D: Database> Operator<D> {
                 _ => &trouble,
             },
             retain,
-            step: step.map(|step| (step, result)),
+            step: step.map(|step| (step, given.as_deref())),
             action,
             why,
         };

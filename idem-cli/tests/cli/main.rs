@@ -26,6 +26,7 @@ macro_rules! on_each_database {
 on_each_database! {
     keys_of_every_state_are_listed_and_explained
     a_parked_key_is_resolved_with_a_result
+    a_result_of_a_wrong_type_is_given_again
     a_parked_job_is_resolved_with_a_result_of_its_type
     of_two_resolvers_one_wins
     a_running_key_is_released
@@ -94,7 +95,10 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
         (&"failed".into(), &1.into(), &1.into())
     );
     assert!(failed["error"].as_str().unwrap().contains("no stock"), "{failed}");
-    assert_eq!(failed["steps"], serde_json::json!([{ "name": "charge", "is_done": true }]));
+    assert_eq!(
+        failed["steps"],
+        serde_json::json!([{ "name": "charge", "is_done": true, "is_given": false }])
+    );
     let parked = world.json(&["explain", "4", "--job", "fulfil"]);
     assert_eq!(parked["parked"]["step"], "parcel");
     let shown = world.text(&["explain", "4", "--job", "fulfil"]);
@@ -171,6 +175,36 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
     assert!(
         world.fails(&["resolve", "14", "--rerun", "--why", "w", "--yes"], 3).contains("only a parked key")
     );
+}
+
+async fn a_result_of_a_wrong_type_is_given_again<D: Jobs>() {
+    let Some(world) = World::<D>::new().await else { return };
+    world.parked(4).await;
+    world.parked(14).await;
+    for (id, found) in [("4", &["--done", r#""found it""#][..]), ("14", &["--rerun"])] {
+        let resolve = ["resolve", id, "--why", "asked the courier", "--yes"];
+        world.text(&[&resolve[..], &["--done", "7"]].concat());
+        let number = id.parse().unwrap();
+        // No run has the parcel again, and every one of them parks.
+        for _ in 0..2 {
+            assert!(matches!(world.fulfil(number).await, Err(Error::Parked(_))));
+        }
+        let known = world.json(&["explain", id]);
+        assert_eq!((&known["parked"]["step"], &known["epoch"]), (&"parcel".into(), &3.into()));
+        let reason = known["parked"]["reason"].as_str().unwrap();
+        assert!(reason.contains("`alloc::string::String`: invalid type"), "{reason}");
+        assert_eq!(
+            known["steps"][1],
+            serde_json::json!({"name": "parcel", "is_done": true, "is_given": true})
+        );
+        assert!(world.text(&["explain", id]).contains("done, as a person has said"));
+
+        world.text(&[&resolve[..], found].concat());
+        let known = world.json(&["explain", id]);
+        assert_eq!((&known["audit"][0]["epoch"], &known["audit"][1]["epoch"]), (&2.into(), &3.into()));
+    }
+    assert_eq!(world.fulfil(4).await.unwrap(), Done::Executed(String::from("found it")));
+    assert_eq!(world.fulfil(14).await.unwrap(), Done::Executed(String::from("parcel 14")));
 }
 
 async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {

@@ -115,6 +115,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
+/// What stands before a value that a person has given instead of the job: no [`Tag`] has this number.
+const GIVEN: u8 = 255;
+
+/// Marks an encoded value as given by a person, who does not have the types of the job and may be wrong about them.
+pub(crate) fn given(value: &[u8]) -> Vec<u8> {
+    [&[GIVEN], value].concat()
+}
+
+/// Returns the encoded value that a person has given; `None` if the job has recorded it itself.
+pub(crate) fn as_given(value: &[u8]) -> Option<&[u8]> {
+    value.strip_prefix(&[GIVEN])
+}
+
 /// A value that is nothing, and does not say of which type: `None` and `()` are read out of it.
 ///
 /// It is what a JSON `null` becomes, so that a result which a person has written down as JSON is read as the job's type:

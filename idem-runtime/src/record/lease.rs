@@ -85,7 +85,8 @@ pub struct StepRecord {
     pub seq: u32,
     /// Its name, with its index if it has one.
     pub name: String,
-    /// Its result, encoded; `None` if it was begun and nobody knows what became of it.
+    /// Its result, encoded, with a mark before it if a person has given it; `None` if it was begun and nobody knows what
+    /// became of it.
     pub result: Option<Vec<u8>>,
 }
 

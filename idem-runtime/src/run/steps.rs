@@ -487,24 +487,37 @@ impl<D: Database> Core<D> {
             Err(what) => Err(Misstep::Name(format!("the name of a step {what}"))),
         };
         match entered {
-            Ok(Found::Recorded(name, result)) => match codec::decode(&result) {
-                Ok(value) => {
-                    debug!(step = name, "skipped: an earlier run has taken the step");
-                    Entered::Recorded(value)
-                }
-                Err(error) => {
-                    let text = format!(
-                        "step `{name}` of job `{}` for key `{}` cannot be read back: {}; the step was not taken again; \
+            Ok(Found::Recorded(name, result)) => {
+                let given = codec::as_given(&result);
+                match codec::decode(given.unwrap_or(&result)) {
+                    Ok(value) => {
+                        debug!(step = name, "skipped: an earlier run has taken the step");
+                        Entered::Recorded(value)
+                    }
+                    // Whoever gave it can give another one. What the job has recorded itself, nobody replaces.
+                    Err(error) if given.is_some() => {
+                        let reason = format!(
+                            "a person has resolved it with a result that cannot be read as `{}`: {}; the step was not taken again",
+                            type_name::<T>(),
+                            error.says()
+                        );
+                        let parked = Parked { step: Some(name), reason, error: None };
+                        self.interrupt.stop_here(Stop::Park(parked)).await
+                    }
+                    Err(error) => {
+                        let text = format!(
+                            "step `{name}` of job `{}` for key `{}` cannot be read back: {}; the step was not taken again; \
                          change its type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
-                        self.spec.name,
-                        self.key.readable(),
-                        error.says()
-                    );
-                    let error =
-                        StoreError::new(StoreErrorKind::Unreadable, text).names_run().caused_by(error);
-                    self.interrupt.stop_here(Stop::Store(error)).await
+                            self.spec.name,
+                            self.key.readable(),
+                            error.says()
+                        );
+                        let error =
+                            StoreError::new(StoreErrorKind::Unreadable, text).names_run().caused_by(error);
+                        self.interrupt.stop_here(Stop::Store(error)).await
+                    }
                 }
-            },
+            }
             Ok(Found::Open(place)) => Entered::Open(place),
             Err(Misstep::Drift { recorded, asked }) => {
                 self.interrupt.stop_here(Stop::Drift { recorded, asked: Some(asked) }).await

@@ -192,6 +192,49 @@ async fn a_step_in_doubt_parks_and_a_person_gives_its_result() {
     assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 1));
 }
 
+/// Leaves a step with a result of a wrong type, and returns how the next run parks.
+async fn mistaken(desk: &Desk) -> idem_runtime::Parked {
+    desk.world.answer("callee", &[Err(Failure::TimedOut)]);
+    assert!(stepping(&desk.idem, 1).await.is_err());
+    let first = parked(stepping(&desk.idem, 1).await);
+    let wrong = Resolution::done(&7_654).unwrap();
+    desk.idem.resolve::<Stepping>(first.hash, first.epoch, wrong, "ada").await.unwrap();
+    let again = parked(stepping(&desk.idem, 1).await);
+    assert_eq!((again.step.as_deref(), again.epoch), (Some("parcel"), Epoch(3)));
+    assert!(
+        again.reason.contains("`alloc::string::String`") && again.reason.contains("expected a string"),
+        "{again}"
+    );
+    assert!(!again.reason.contains("7654"), "{again}");
+    // It waits, whoever comes.
+    assert_eq!(parked(stepping(&desk.other(), 1).await), again);
+    let explained = desk.idem.explain(&Stepping { id: 1 }).await.unwrap().expect("it is on record");
+    let steps: Vec<_> =
+        explained.steps.iter().map(|step| (&*step.name, step.is_done, step.is_given)).collect();
+    assert_eq!(steps, [("before", true, false), ("parcel", true, true)]);
+    again
+}
+
+#[tokio::test]
+async fn a_step_that_was_given_a_wrong_type_is_parked_again_and_takes_another_result() {
+    let desk = Desk::new();
+    let again = mistaken(&desk).await;
+    let done = Resolution::done(&String::from("parcel 9")).unwrap();
+    desk.idem.resolve::<Stepping>(again.hash, again.epoch, done, "ada").await.unwrap();
+    assert_eq!(stepping(&desk.idem, 1).await.unwrap(), Done::Executed("parcel 9".into()));
+    assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_step_that_was_given_a_wrong_type_is_taken_once_more_only_if_a_person_says_so() {
+    let desk = Desk::new();
+    let again = mistaken(&desk).await;
+    assert_eq!(desk.world.count("callee"), 1);
+    desk.idem.resolve::<Stepping>(again.hash, again.epoch, Resolution::rerun(), "ada").await.unwrap();
+    assert_eq!(stepping(&desk.idem, 1).await.unwrap(), Done::Executed("callee 2".into()));
+    assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 2));
+}
+
 #[tokio::test]
 async fn a_parked_key_tells_what_the_run_before_ended_with() {
     let desk = Desk::new();
