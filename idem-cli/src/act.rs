@@ -52,7 +52,7 @@ struct MigratedJson {
 struct SweptJson {
     dry_run: bool,
     records: u64,
-    claims: Option<u64>,
+    claims: u64,
 }
 
 impl<D: Database> Desk<'_, D> {
@@ -198,30 +198,30 @@ impl<D: Database> Desk<'_, D> {
     }
 
     pub(crate) async fn sweep(&mut self, dry_run: bool) -> Result<(), Failure> {
-        let expired: u64 = self.idem.operator().jobs().await?.iter().map(|job| job.counts.expired).sum();
-        if dry_run {
+        let operator = self.idem.operator();
+        let records: u64 = operator.jobs().await?.iter().map(|job| job.counts.expired).sum();
+        let claims = operator.volume().await?.expired_claims;
+        let expired = format!(
+            "In all namespaces {} and {} have expired",
+            counted(records, "record", "records"),
+            counted(claims, "unique claim", "unique claims")
+        );
+        // Nobody is asked about nothing.
+        if dry_run || records + claims == 0 {
             match self.output.json {
-                true => self.output.value(&SweptJson { dry_run, records: expired, claims: None }),
-                false => self.output.line(format!(
-                    "{} expired; nothing was changed",
-                    counted(expired, "record has", "records have")
-                )),
+                true => self.output.value(&SweptJson { dry_run, records, claims }),
+                false => self.output.line(format!("{expired}; nothing was changed")),
             }
             return Ok(());
         }
-        note(format!(
-            "In all namespaces {} expired, which nothing is answered from any more.",
-            counted(expired, "record has", "records have")
-        ));
-        confirm(self.asking, self.ask, "Delete them, and the unique claims whose time is over?")?;
-        let swept = self
-            .idem
-            .operator()
+        note(format!("{expired}; nothing is answered from them any more."));
+        confirm(self.asking, self.ask, "Delete them?")?;
+        let swept = operator
             .sweep(|records| note(format!("{} deleted", counted(records, "record", "records"))))
             .await?;
         let Swept { deleted: records, claims, .. } = swept;
         match self.output.json {
-            true => self.output.value(&SweptJson { dry_run, records, claims: Some(claims) }),
+            true => self.output.value(&SweptJson { dry_run, records, claims }),
             false => self.output.line(format!(
                 "{} and {} deleted",
                 counted(records, "record", "records"),

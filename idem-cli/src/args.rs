@@ -74,7 +74,8 @@ pub(crate) enum Command {
     /// List keys, in the order of their hashes
     #[command(
         after_help = "Examples:\n  idem list --state parked --state failed\n  idem list --job charge --key 42\n  idem list --claims      the tasks \
-                      that have unique claims"
+                      that have unique claims\n\nAn expired key answers no more, and a sweep deletes it: its time is over, or somebody has \
+                      forgotten it, which the audit that `explain` shows tells."
     )]
     List {
         #[command(flatten)]
@@ -157,7 +158,7 @@ pub(crate) enum Command {
     },
     /// Delete records and unique claims whose time is over, of every namespace
     Sweep {
-        /// Count them only
+        /// Count them only; nothing is asked either if there are none
         #[arg(long)]
         dry_run: bool,
     },

@@ -487,6 +487,10 @@ pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static
             facts.push(("expires", format!("in {}", spoken(left))))
         }
         (State::Completed | State::Rejected, None) => facts.push(("expires", String::from("never"))),
+        (State::Absent, _) => {
+            let text = "it has: its time is over, or somebody has forgotten it, as the audit says then; it answers no more";
+            facts.push(("expires", String::from(text)));
+        }
         _ => {}
     }
     let recorded = match key.state {

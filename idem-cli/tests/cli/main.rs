@@ -268,6 +268,7 @@ async fn a_key_is_forgotten<D: Jobs>() {
     world.text(&["forget", "5", "--why", "paid back", "--yes"]);
     let known = world.json(&["explain", "5"]);
     assert_eq!((&known["state"], &known["audit"][0]["action"]), (&"expired".into(), &"forget".into()));
+    assert!(world.text(&["explain", "5"]).contains("somebody has forgotten it"));
     assert!(world.fails(&["forget", "5", "--why", "again", "--yes"], 3).contains("expired"));
     assert_eq!(world.pay(5).await, Done::Executed(5));
     let run = world.running(1).await;
@@ -341,12 +342,22 @@ async fn jobs_stats_and_sweep_count<D: Jobs>() {
     let shown = world.text(&["stats"]);
     assert!(shown.contains("ON DISK") && shown.contains("parked"), "{shown}");
 
-    assert_eq!(world.json(&["sweep", "--dry-run"])["records"], 1);
+    assert_eq!(
+        world.json(&["sweep", "--dry-run"]),
+        serde_json::json!({"dry_run": true, "records": 1, "claims": 0})
+    );
     assert!(world.fails(&["sweep"], 2).contains("--yes"));
     assert_eq!(world.json(&["jobs"]), jobs);
-    assert!(world.text(&["sweep", "--dry-run"]).starts_with("1 record has expired"));
+    assert!(world.text(&["sweep", "--dry-run"]).contains("1 record and 0 unique claims have expired"));
     assert_eq!(world.json(&["sweep", "--yes"])["records"], 1);
-    assert!(world.text(&["sweep", "--yes"]).starts_with("0 records and 0 unique claims deleted"));
+    // Where there is nothing, nobody is asked.
+    let nothing = world.text(&["sweep"]);
+    assert!(nothing.contains("0 records and 0 unique claims have expired; nothing was changed"), "{nothing}");
+    assert_eq!(world.json(&["sweep"]), serde_json::json!({"dry_run": false, "records": 0, "claims": 0}));
+    // A claim alone is something.
+    world.expired_claim().await;
+    assert!(world.fails(&["sweep"], 2).contains("--yes"));
+    assert!(world.text(&["sweep", "--yes"]).starts_with("0 records and 1 unique claim deleted"));
     assert_eq!(world.json(&["list", "--state", "expired"])["keys"].as_array().unwrap().len(), 0);
 }
 

@@ -247,6 +247,12 @@ impl<D: Jobs> World<D> {
         drop(self.running(1).await);
     }
 
+    /// Leaves a unique claim whose time is over.
+    pub(crate) async fn expired_claim(&self) {
+        self.push(9).await;
+        self.run_sql("UPDATE idem_claims SET expires_at = since WHERE readable = '9'").await;
+    }
+
     async fn run_sql(&self, sql: &'static str) {
         D::rows(&mut self.lab.connect().await, sql).await.unwrap();
     }

@@ -158,6 +158,8 @@ pub struct ClaimRow {
 pub struct Volume {
     /// How many unique claims there are, those whose time is over included.
     pub claims: u64,
+    /// How many of these the next sweep deletes.
+    pub expired_claims: u64,
     /// How many tasks are in the outbox.
     pub outbox: u64,
     /// How long the oldest of these is there, by the store's clock.

@@ -27,6 +27,8 @@ faults! {
     ReleasesWithoutANote;
     /// Takes the outbox for empty.
     SeesAnEmptyOutbox;
+    /// Takes every claim for one that is held.
+    SeesNoExpiredClaim;
 }
 
 #[async_trait]
@@ -103,5 +105,12 @@ impl<D: Database> Fault<D> for ReleasesWithoutANote {
 impl<D: Database> Fault<D> for SeesAnEmptyOutbox {
     async fn volume(&self, good: &Good<D>) -> Result<Volume, StoreError> {
         Ok(Volume { outbox: 0, outbox_oldest: None, ..good.volume().await? })
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for SeesNoExpiredClaim {
+    async fn volume(&self, good: &Good<D>) -> Result<Volume, StoreError> {
+        Ok(Volume { expired_claims: 0, ..good.volume().await? })
     }
 }

@@ -115,6 +115,7 @@ impl OperateStore for MemoryStore {
         let oldest = data.outbox.values().map(|waiting| now.saturating_duration_since(waiting.at)).max();
         Ok(Volume {
             claims: data.claims.len() as u64,
+            expired_claims: data.expired_claims().count() as u64,
             outbox: data.outbox.len() as u64,
             outbox_oldest: oldest,
             tables: Vec::new(),

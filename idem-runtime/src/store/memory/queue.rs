@@ -34,6 +34,13 @@ pub(super) struct Waiting {
 }
 
 impl Data {
+    /// Returns the claims whose time is over.
+    pub(super) fn expired_claims(&self) -> impl Iterator<Item = KeyHash> {
+        let now = self.now();
+        let is_over = move |claimed: &Claimed| claimed.expires_at.is_some_and(|at| at <= now);
+        self.claims.iter().filter(move |(_, claimed)| is_over(claimed)).map(|(key, _)| *key)
+    }
+
     pub(super) fn holder(&self, claim: KeyHash) -> Option<Holder> {
         let now = self.now();
         let claimed = self.claims.get(&claim)?;
@@ -257,11 +264,8 @@ impl QueueStore<Memory> for MemoryStore {
 
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError> {
         let mut data = self.data();
-        let now = data.now();
-        let expired =
-            data.claims.iter().filter(|(_, claimed)| claimed.expires_at.is_some_and(|at| at <= now));
-        let expired: Vec<KeyHash> =
-            expired.map(|(key, _)| *key).take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let expired: Vec<KeyHash> = data.expired_claims().take(limit).collect();
         for key in &expired {
             data.claims.remove(key);
         }

@@ -175,10 +175,11 @@ impl OperateStatements {
     }
 
     pub(in crate::store) fn volume(&self) -> String {
-        let OperateStatements { dialect: Dialect { int, ago, .. }, claims, outbox, .. } = self;
+        let OperateStatements { dialect: Dialect { int, ago, ago_exactly, .. }, claims, outbox, .. } = self;
         format!(
-            "SELECT {} AS claims, {} AS outbox, {} AS oldest",
+            "SELECT {} AS claims, {} AS expired_claims, {} AS outbox, {} AS oldest",
             int(&format!("(SELECT count(*) FROM {claims})")),
+            int(&format!("(SELECT count(*) FROM {claims} c WHERE {} >= 0)", ago_exactly("c.expires_at"))),
             int(&format!("(SELECT count(*) FROM {outbox})")),
             int(&format!("(SELECT max({}) FROM {outbox} o)", ago("o.at"))),
         )
@@ -280,6 +281,7 @@ pub(in crate::store) fn read_volume(row: &impl Columns) -> Result<Volume, sqlx::
     let size = |column| count(row, column).map(|count| u64::try_from(count).unwrap_or(0));
     Ok(Volume {
         claims: size("claims")?,
+        expired_claims: size("expired_claims")?,
         outbox: size("outbox")?,
         outbox_oldest: row.number("oldest")?.map(duration),
         tables: Vec::new(),

@@ -384,10 +384,19 @@ async fn the_volume_is_told<D: Database>(trial: Trial<D>) -> Outcome {
     let job = trial.one.enrol(trial.namespace(), "claimed").await?;
     let before = trial.two.volume().await?;
     ensure_eq!((before.claims, before.outbox, before.outbox_oldest), (0, 0, None), "of nothing there is");
+    let (minute, days) = (Duration::from_secs(60), Duration::from_secs(10 * 24 * 60 * 60));
+    for (name, lasts) in [("over", minute), ("over too", minute), ("window", days)] {
+        let claim = UniqueClaim { key: &trial.key(name), lasts: Some(lasts) };
+        trial.one.acquire(job, &claim, TaskId::new()?).await?;
+    }
+    trial.fixture.let_pass(Duration::from_secs(24 * 60 * 60)).await?;
     push(&trial, job, &trial.key("old"), None).await?;
     push(&trial, job, &trial.key("new"), None).await?;
     let volume = trial.two.volume().await?;
-    ensure_eq!((volume.claims, volume.outbox), (2, 2), "of claims and tasks there are");
+    ensure_eq!((volume.claims, volume.outbox), (5, 2), "of claims and tasks there are");
+    ensure_eq!(volume.expired_claims, 2, "of claims whose time is over there are");
+    ensure_eq!(trial.one.sweep_claims(100).await?, 2, "of them a sweep deletes");
+    ensure_eq!(trial.two.volume().await?.expired_claims, 0, "after a sweep there are");
     let age = volume.outbox_oldest;
     ensure!(age.is_some_and(|age| age < Duration::from_secs(600)), "the oldest task is {age:?} old");
     for (table, bytes) in &volume.tables {
