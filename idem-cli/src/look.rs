@@ -4,7 +4,7 @@ use idem_runtime::engine::TaskId;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::State;
 use idem_runtime::store::{ClaimRow, Database, Holder, JobRow, StateCounts};
-use idem_runtime::{Idem, KeyQuery, KeyReport, KnownKey};
+use idem_runtime::{Idem, KeyQuery, KeyReport, KnownKey, StoreError};
 use serde::Serialize;
 
 use crate::args::{KeyArg, Reach, StateName, state_name};
@@ -552,26 +552,13 @@ pub(crate) async fn find<D: Database>(
     }
     let claimed = query.clone();
     // The key itself may come behind others that contain it.
-    let (mut exact, mut near, mut after) = (Vec::new(), Vec::new(), None);
-    loop {
-        const PAGE: u32 = 1_000;
-        let page = match after {
-            None => query.clone(),
-            Some(after) => query.clone().after(after),
-        };
-        let page = operator.keys(&page.limit(PAGE)).await?;
-        after = page.last().map(|key| key.hash).filter(|_| page.len() == PAGE as usize);
-        for known in page {
-            match known.key == key {
-                true => exact.push(known),
-                false if near.len() < NEAR => near.push(known),
-                false => {}
-            }
-        }
-        if after.is_none() {
-            break;
-        }
-    }
+    let (mut exact, mut near) = (Vec::new(), Vec::new());
+    let sort = |known: KnownKey| match known.key == key {
+        true => exact.push(known),
+        false if near.len() < NEAR => near.push(known),
+        false => {}
+    };
+    page_by_page(query, async |query| operator.keys(query).await, |known| known.hash, sort).await?;
     match exact.as_slice() {
         [one] => operator
             .explain(one.hash)
@@ -647,24 +634,35 @@ pub(crate) async fn claims_of<D: Database>(idem: &Idem<D>, task: TaskId) -> Resu
         .await
 }
 
-/// Returns all claims that a query finds and that are meant, page by page.
+/// Returns all claims that a query finds and that are meant.
 async fn claims_where<D: Database>(
     idem: &Idem<D>,
     query: KeyQuery,
     is_meant: impl Fn(&ClaimRow) -> bool,
 ) -> Result<Vec<ClaimRow>, Failure> {
-    let (mut found, mut after) = (Vec::new(), None);
+    let operator = idem.operator();
+    let mut found = Vec::new();
+    let keep = |claim| found.extend(Some(claim).filter(&is_meant));
+    page_by_page(query, async |query| operator.claims(query).await, |claim| claim.hash, keep).await?;
+    Ok(found)
+}
+
+/// Takes all rows that a query finds.
+async fn page_by_page<T>(
+    query: KeyQuery,
+    read: impl AsyncFn(&KeyQuery) -> Result<Vec<T>, StoreError>,
+    hash: impl Fn(&T) -> KeyHash,
+    mut take: impl FnMut(T),
+) -> Result<(), Failure> {
+    const PAGE: u32 = 1_000;
+    let mut query = query.limit(PAGE);
     loop {
-        const PAGE: u32 = 1_000;
-        let query = match after {
-            None => query.clone(),
-            Some(after) => query.clone().after(after),
-        };
-        let page = idem.operator().claims(&query.limit(PAGE)).await?;
-        after = page.last().map(|claim| claim.hash).filter(|_| page.len() == PAGE as usize);
-        found.extend(page.into_iter().filter(&is_meant));
-        if after.is_none() {
-            return Ok(found);
+        let page = read(&query).await?;
+        let last = page.last().map(&hash).filter(|_| page.len() == PAGE as usize);
+        page.into_iter().for_each(&mut take);
+        match last {
+            Some(last) => query = query.after(last),
+            None => return Ok(()),
         }
     }
 }

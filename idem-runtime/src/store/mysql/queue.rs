@@ -19,7 +19,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{OFFERS, crowded, driver_error, millis, parse_task_id};
+use crate::store::sql::{OFFERS, claim_of, crowded, driver_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables; see that of the leased jobs for why it looks as it does.
@@ -518,7 +518,7 @@ impl MySqlStore {
         holder: TaskId,
     ) -> Result<bool, sqlx::Error> {
         let QueueStatements { claims, outbox, .. } = &self.queue_statements;
-        let claim = claim_of(task);
+        let claim = claim_of(task).key.hash();
         let namespace = literal(task.namespace);
         let locks = format!(
             "SELECT number AS idem_waits FROM {outbox} WHERE task = '{holder}' AND namespace = {namespace} \
@@ -809,10 +809,6 @@ fn number_of(task: &Push<'_>) -> Option<i64> {
 fn push_is(sql: &mut String, row: &OutboxRow<'_>) {
     push(sql, format_args!("number = {} AND payload = ", row.number));
     push_bytes(sql, row.payload);
-}
-
-fn claim_of(task: &Push<'_>) -> KeyHash {
-    task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
 }
 
 /// Reads the rows of the outbox that are locked, and who has the claims.

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{OFFERS, crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::sql::{OFFERS, claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
@@ -169,7 +169,7 @@ impl QueueStatements {
     /// Gives the payload to the task that has the claim, if no worker has it yet.
     fn replace(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
         let claims = &self.tables.claims;
-        let key = claim_of(task);
+        let key = claim_of(task).key.hash();
         let payload = Bytes(task.payload);
         // Who has been told of the holder has this lock already, and so may another one.
         let lock = if task.holds_back { "KEY SHARE" } else { "UPDATE" };
@@ -198,7 +198,7 @@ impl QueueStatements {
     /// Hands the claim over and enqueues the task that gets it.
     fn supersede(&self, engine: Engine, task: &Push<'_>, holder: TaskId) -> String {
         let claims = &self.tables.claims;
-        let claim = task.claim.expect(HAS_CLAIM);
+        let claim = claim_of(task);
         let Move { from, to, readable, .. } = Move::supersedes(claim.key, holder, claim.key.hash());
         format!(
             "{}, done AS (UPDATE {claims} SET key = '{to}', readable = {} WHERE key = '{from}' AND task = '{holder}'{} \
@@ -350,12 +350,6 @@ fn are(rows: &[OutboxRow<'_>]) -> String {
         |row: &OutboxRow<'_>| format!("number = {} AND payload = {}::bytea", row.number, Bytes(row.payload));
     rows.iter().map(row).collect::<Vec<_>>().join(" OR ")
 }
-
-fn claim_of(task: &Push<'_>) -> KeyHash {
-    task.claim.expect(HAS_CLAIM).key.hash()
-}
-
-const HAS_CLAIM: &str = "only a task with a claim meets one that has it";
 
 const COLUMNS: &str = "ord, id, namespace, name, queue, job, key, readable_key, records, payload, claim, readable, lasts, \
      unclaimed, after, priority, attempts, number, ends_if_held, metadata";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::driver_error;
 use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::Engine;
+use crate::store::{Engine, Push, UniqueClaim};
 
 /// How often a task is offered again whose claim was taken and given back in that moment.
 pub(in crate::store) const OFFERS: usize = 16;
@@ -38,6 +38,11 @@ pub(in crate::store) fn crowded() -> StoreError {
     let text =
         "a unique claim changed hands each time that it was asked for; nothing was enqueued; try again";
     StoreError::new(StoreErrorKind::Conflict, text).temporary()
+}
+
+/// Returns the claim of a task that has met another one with it.
+pub(in crate::store) fn claim_of<'a>(task: &Push<'a>) -> UniqueClaim<'a> {
+    task.claim.expect("only a task with a claim meets one that has it")
 }
 
 /// Writes a duration in milliseconds; a longer one than a thousand years is as good as that.

@@ -17,7 +17,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::sql::{claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
@@ -458,7 +458,7 @@ impl QueueStore<Sqlite> for SqliteStore {
     ) -> Result<bool, StoreError> {
         let failed = |error| engine_error("replacing a task", engine, "SqliteStorage", error);
         let statements = &self.queue_statements;
-        let claim = bytes(claim_of(task));
+        let claim = bytes(claim_of(task).key.hash());
         let query = match engine {
             Engine::Apalis => sqlx::query(statements.replace_in_apalis.clone())
                 .bind(claim)
@@ -655,10 +655,6 @@ impl SqliteStore {
         writer.give_back();
         Ok(done.rows_affected())
     }
-}
-
-fn claim_of(task: &Push<'_>) -> KeyHash {
-    task.claim.map(|claim| claim.key.hash()).expect("only a task with a claim meets one that has it")
 }
 
 fn bytes(key: KeyHash) -> Vec<u8> {
