@@ -33,7 +33,7 @@ macro_rules! mails_on {
                 EmailError, SendEmail, SendPlainEmail, Sent, send_email, send_plain_email,
             };
             use idem_runtime::record::State;
-            use idem_runtime::{Done, Error, Idem, Resolution, Unfinished};
+            use idem_runtime::{Done, Error, Idem, KnownKey, Resolution};
 
             use super::*;
 
@@ -85,14 +85,14 @@ macro_rules! mails_on {
                 }
 
                 /// The one key that is parked.
-                async fn parked(&self) -> Unfinished {
+                async fn parked(&self) -> KnownKey {
                     let mut parked = self.worker().parked(10).await.unwrap();
                     assert_eq!(parked.len(), 1, "{parked:?}");
                     parked.remove(0)
                 }
 
                 /// Loses the answer of the provider without keys, and checks that nothing is sent after that.
-                async fn park(&self, fault: Fault) -> Unfinished {
+                async fn park(&self, fault: Fault) -> KnownKey {
                     self.plain().inject(MAIL, fault).await.unwrap();
                     let lost = self.send_plain().await;
                     let Err(Error::Job(EmailError::Provider(ProviderError::NoAnswer(_)))) = lost else {

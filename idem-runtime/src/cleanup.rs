@@ -12,10 +12,11 @@ use crate::error::{Error, StoreError};
 use crate::job::{Job, JobSpec, Leased, LeasedJob, Retain, Schedule, Settled};
 use crate::key::{EmptyKey, KeyParts};
 use crate::observe;
+use crate::operator::ALL_KEYS;
 use crate::record::{Event, State, next};
 use crate::run::Run;
 use crate::schedule::{Scheduled, Tick};
-use crate::store::{Database, Forget, Store, UnfinishedFilter};
+use crate::store::{Database, Forget, KeyFilter, KeyOrder, Store};
 
 /// How many records one batch looks at.
 const BATCH: u32 = 1_000;
@@ -135,9 +136,15 @@ async fn forget_failed<D: Database>(
     let id = store.enrol(namespace, job).await?;
     let why = format!("failed keys of this job are kept for {keep:?}");
     loop {
-        let filter = UnfinishedFilter { namespace, job: Some(job), states: &[STATE], limit: FORGET_BATCH };
-        // The longest unchanged come first.
-        let mut rows = store.unfinished(&filter).await?;
+        let filter = KeyFilter {
+            namespace: Some(namespace),
+            job: Some(job),
+            states: &[STATE],
+            limit: FORGET_BATCH,
+            order: KeyOrder::LongestUnchanged,
+            ..ALL_KEYS
+        };
+        let mut rows = store.keys(&filter).await?;
         let is_last = rows.len() < FORGET_BATCH as usize;
         rows.retain(|row| row.since >= keep);
         let before = forgotten;

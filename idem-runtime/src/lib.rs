@@ -44,7 +44,7 @@ pub use self::error::{
 pub use self::idem::{Builder, Idem};
 pub use self::job::{AtomicJob, Job, LeasedJob};
 pub use self::key::KeyPart;
-pub use self::operate::{Audit, Explanation, Resolution, StepState, Task, Unfinished};
+pub use self::operate::{Audit, Explanation, Resolution, StepState, Task};
 pub use self::operator::{KeyQuery, KeyReport, KnownKey, Operator};
 pub use self::provide::Provides;
 pub use self::run::{NoProbe, Probe, Run, RunOn, Step, StepName, StepProbe};

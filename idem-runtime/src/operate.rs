@@ -10,36 +10,9 @@ use crate::error::{ArgsError, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, JobOutput};
 use crate::key::{Key, KeyHash};
-use crate::operator::{Known, stale};
+use crate::operator::{ALL_KEYS, Known, KnownKey, stale};
 use crate::record::{self, Entry, Epoch, State, StepRecord};
-use crate::store::{AuditRow, Database, JobName, TaskRow, UnfinishedFilter};
-
-/// A key of a leased job that has no outcome: it is running, its lease has lapsed, its last run failed, or it is parked.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Unfinished {
-    /// The job's name.
-    pub job: String,
-    /// The key, readable.
-    pub key: String,
-    /// The key.
-    pub hash: KeyHash,
-    /// Where the key stands.
-    pub state: State,
-    /// The last claim.
-    pub epoch: Epoch,
-    /// How many runs have begun.
-    pub attempts: u32,
-    /// How long ago the state changed, by the store's clock.
-    pub since: Duration,
-    /// How much of the lease is left; zero if no run has the key.
-    pub lease_left: Duration,
-    /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
-    /// that error was recorded.
-    pub error: Option<String>,
-    /// Where and why the key is parked.
-    pub parked: Option<record::Parked>,
-}
+use crate::store::{AuditRow, Database, KeyFilter, KeyOrder, KeyRow, TaskRow};
 
 /// All that is recorded of a key.
 #[derive(Debug, Clone)]
@@ -202,36 +175,26 @@ impl<D: Database, S> Idem<D, S> {
     /// # Errors
     ///
     /// The database cannot be reached or refuses.
-    pub async fn parked(&self, limit: u32) -> Result<Vec<Unfinished>, StoreError> {
+    pub async fn parked(&self, limit: u32) -> Result<Vec<KnownKey>, StoreError> {
         self.unfinished(&[State::Parked], limit).await
     }
 
     /// Returns the keys of this namespace that are in one of these states, the longest unchanged first, at most `limit`.
     ///
-    /// Only keys of leased jobs have states without an outcome: running, lapsed, failed and parked.
+    /// Only keys of leased jobs have states without an outcome: running, lapsed, failed and parked. Of other states there
+    /// are none here; [`Operator::keys`](crate::Operator::keys) lists these too.
     ///
     /// # Errors
     ///
     /// The database cannot be reached or refuses.
-    pub async fn unfinished(&self, states: &[State], limit: u32) -> Result<Vec<Unfinished>, StoreError> {
-        let filter = UnfinishedFilter { namespace: self.namespace(), job: None, states, limit };
-        let rows = self.store().unfinished(&filter).await?;
-        let unfinished = rows.into_iter().map(|row| {
-            let (error, parked) = troubles(&row.entry);
-            Unfinished {
-                job: row.job,
-                key: row.key,
-                hash: row.hash,
-                state: row.entry.state,
-                epoch: row.entry.epoch,
-                attempts: row.entry.attempts,
-                since: row.since,
-                lease_left: row.entry.lease_left,
-                error,
-                parked,
-            }
-        });
-        Ok(unfinished.collect())
+    pub async fn unfinished(&self, states: &[State], limit: u32) -> Result<Vec<KnownKey>, StoreError> {
+        let is_one =
+            |state: &State| matches!(state, State::Running | State::Lapsed | State::Failed | State::Parked);
+        let states: Vec<State> = states.iter().copied().filter(is_one).collect();
+        let order = KeyOrder::LongestUnchanged;
+        let namespace = Some(self.namespace());
+        let filter = KeyFilter { namespace, states: &states, limit, order, ..ALL_KEYS };
+        Ok(self.store().keys(&filter).await?.into_iter().map(KnownKey::from).collect())
     }
 
     /// Returns all that is recorded of a job's key; `None` if nothing is.
@@ -279,7 +242,7 @@ impl<D: Database, S> Idem<D, S> {
         why: &str,
     ) -> Result<(), StoreError> {
         let known = self.own_key::<J>(key, "resolved").await?;
-        let is_whole = troubles(&known.entry).1.is_some_and(|parked| parked.step.is_none());
+        let is_whole = troubles(&known.row.entry).1.is_some_and(|parked| parked.step.is_none());
         if let Found::Done(bytes) = &resolution.0
             && is_whole
             && let Err(error) = J::Output::decode_output(bytes)
@@ -339,9 +302,9 @@ impl<D: Database, S> Idem<D, S> {
         let stale = |what| stale(key, J::SPEC.name, done, what);
         let known = Known::look(&**self.store(), key, done).await?;
         let known = known.ok_or_else(|| stale(String::from("nothing is recorded of it")))?;
-        let JobName { namespace, name } = &known.job;
-        if (&**namespace, &**name) != (self.namespace(), J::SPEC.name) {
-            return Err(stale(format!("it is a key of job `{name}` of namespace `{namespace}`")));
+        let KeyRow { namespace, job, .. } = &known.row;
+        if (&**namespace, &**job) != (self.namespace(), J::SPEC.name) {
+            return Err(stale(format!("it is a key of job `{job}` of namespace `{namespace}`")));
         }
         Ok(known)
     }

@@ -15,19 +15,20 @@ use crate::idem::Idem;
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::operate::{Audit, Found, Resolution, StepState, troubles};
-use crate::record::{self, Entry, Epoch, Event, JobId, State};
+use crate::record::{self, Epoch, Event, JobId, State};
 use crate::store::{
-    ClaimRow, Database, Forget, Holder, JobName, JobRow, KeyFilter, KeyRow, Resolve, Store, Volume,
+    ClaimRow, Database, Forget, Holder, JobRow, KeyFilter, KeyOrder, KeyRow, Resolve, Store, Volume,
 };
 
 /// Every key.
-const ALL_KEYS: KeyFilter<'static> = KeyFilter {
+pub(crate) const ALL_KEYS: KeyFilter<'static> = KeyFilter {
     namespace: None,
     job: None,
     states: &State::ALL,
     containing: None,
     key: None,
     after: None,
+    order: KeyOrder::Hash,
     limit: 1,
 };
 
@@ -164,6 +165,7 @@ impl KeyQuery {
             containing: self.containing.as_deref(),
             key: None,
             after: self.after,
+            order: KeyOrder::Hash,
             limit: self.limit,
         }
     }
@@ -343,7 +345,7 @@ impl<D: Database> Operator<D> {
         retain: Retain,
         why: &str,
     ) -> Result<(), StoreError> {
-        let Known { entry, .. } = &known;
+        let entry = &known.row.entry;
         let parked = match troubles(entry) {
             (_, Some(parked)) if entry.epoch == epoch => parked,
             (_, Some(_)) => {
@@ -367,7 +369,7 @@ impl<D: Database> Operator<D> {
         let trouble = record::Trouble { error: trouble, in_doubt: false, released: false };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
-            key: known.key,
+            key: known.row.hash,
             job: self.number(&known).await?,
             epoch,
             from: State::Parked,
@@ -426,7 +428,7 @@ impl<D: Database> Operator<D> {
     /// ```
     pub async fn release(&self, key: KeyHash, epoch: Epoch, why: &str) -> Result<(), StoreError> {
         let known = self.known(key, "released").await?;
-        let Known { entry, .. } = &known;
+        let entry = &known.row.entry;
         let (State::Running | State::Lapsed) = entry.state else {
             return Err(known.stale(format!("it is {:?}, so no run has it", entry.state)));
         };
@@ -465,7 +467,7 @@ impl<D: Database> Operator<D> {
 
     /// The same, of a key that has been looked at.
     pub(crate) async fn forget_known(&self, known: Known, epoch: Epoch, why: &str) -> Result<(), StoreError> {
-        let Known { entry, .. } = &known;
+        let entry = &known.row.entry;
         let state = entry.state;
         if record::next(state, Event::Forget).is_err() {
             return Err(known.stale(
@@ -487,7 +489,7 @@ impl<D: Database> Operator<D> {
             return Err(known.stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
         }
         let job = self.number(&known).await?;
-        let forget = Forget { key: known.key, job, state, epoch, action: "forget", why };
+        let forget = Forget { key: known.row.hash, job, state, epoch, action: "forget", why };
         known.ended(self.store.forget(&forget).await?, epoch, "forget")
     }
 
@@ -528,17 +530,15 @@ impl<D: Database> Operator<D> {
 
     /// Returns the number of the key's job, which is known: nothing is written.
     async fn number(&self, known: &Known) -> Result<JobId, StoreError> {
-        self.store.enrol(&known.job.namespace, &known.job.name).await
+        self.store.enrol(&known.row.namespace, &known.row.job).await
     }
 }
 
 /// What is known of a key that a person is about to change.
 pub(crate) struct Known {
-    pub(crate) key: KeyHash,
+    pub(crate) row: KeyRow,
     /// What the person does, as an error says it.
     done: &'static str,
-    pub(crate) entry: Entry,
-    pub(crate) job: JobName,
 }
 
 impl Known {
@@ -548,21 +548,20 @@ impl Known {
         key: KeyHash,
         done: &'static str,
     ) -> Result<Option<Known>, StoreError> {
-        let Some(entry) = store.entry(key).await? else { return Ok(None) };
-        let job = store.job_of(key).await?;
-        Ok(job.map(|job| Known { key, done, entry, job }))
+        let filter = KeyFilter { key: Some(key), ..ALL_KEYS };
+        Ok(store.keys(&filter).await?.pop().map(|row| Known { row, done }))
     }
 
     /// The error of a key that is not as the person believes.
     fn stale(&self, what: String) -> StoreError {
-        stale(self.key, &self.job.name, self.done, what)
+        stale(self.row.hash, &self.row.job, self.done, what)
     }
 
     fn ended(&self, was_so: bool, epoch: Epoch, action: &str) -> Result<(), StoreError> {
         if !was_so {
             return Err(self.stale(String::from("it has changed in this moment")));
         }
-        info!(job = self.job.name, key = %self.key, %epoch, action, "{} by a person", self.done);
+        info!(job = self.row.job, key = %self.row.hash, %epoch, action, "{} by a person", self.done);
         Ok(())
     }
 }

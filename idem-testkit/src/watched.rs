@@ -11,9 +11,9 @@ use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found,
-    Held, Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push,
-    Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
-    UnfinishedRow, UniqueClaim, Volume, Watch as KeyWatch,
+    Held, Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume,
+    Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -205,20 +205,12 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
         held
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        self.inner.unfinished(filter).await
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         self.inner.resolve(resolve).await
     }
 
     async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
         self.inner.forget(forget).await
-    }
-
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        self.inner.job_of(key).await
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

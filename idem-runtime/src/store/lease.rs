@@ -41,9 +41,6 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Making the same change of a step again changes nothing.
     async fn change(&self, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError>;
 
-    /// Returns keys without an outcome, the longest unchanged first.
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError>;
-
     /// Ends the wait of a parked key, or the claim of a run, if the key is this job's and its epoch is still this, and notes
     /// it in the audit; tells whether it was.
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError>;
@@ -53,9 +50,6 @@ pub trait LeaseStore: Send + Sync + 'static {
     ///
     /// The epoch stays until a sweep deletes the record, as that of every record that has expired.
     async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError>;
-
-    /// Returns the job that a key is recorded of, expired or not; `None` if nothing is.
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError>;
 
     /// Returns the audit of a key, oldest first.
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError>;
@@ -230,34 +224,6 @@ impl TaskRow {
     }
 }
 
-/// Which keys [`LeaseStore::unfinished`] returns.
-#[derive(Debug, Clone, Copy)]
-pub struct UnfinishedFilter<'a> {
-    /// The namespace.
-    pub namespace: &'a str,
-    /// The job; `None` for all.
-    pub job: Option<&'a str>,
-    /// The states, out of running, lapsed, failed and parked.
-    pub states: &'a [State],
-    /// At most so many.
-    pub limit: u32,
-}
-
-/// A key without an outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfinishedRow {
-    /// The key.
-    pub hash: KeyHash,
-    /// The key, readable.
-    pub key: String,
-    /// The job's name.
-    pub job: String,
-    /// How long ago its state changed, by the store's clock.
-    pub since: Duration,
-    /// What is recorded, without steps.
-    pub entry: Entry,
-}
-
 /// What a person has found out about a key that is parked or running.
 #[derive(Debug, Clone, Copy)]
 pub struct Resolve<'a> {
@@ -298,15 +264,6 @@ pub struct Forget<'a> {
     pub action: &'a str,
     /// Who and why, for the audit.
     pub why: &'a str,
-}
-
-/// The namespace and the name of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobName {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
 }
 
 /// A note that a person, or a clean-up, has changed a record.

@@ -25,12 +25,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::lease::{
-    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
-    TaskRow, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
+    TxStep, Watch,
 };
 #[cfg(feature = "mysql")]
 pub use self::mysql::MySqlStore;
-pub use self::operate::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, StateCounts, Volume};
+pub use self::operate::{ClaimRow, JobRow, KeyFilter, KeyOrder, KeyRow, OperateStore, StateCounts, Volume};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 pub use self::queue::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, UniqueClaim};

@@ -14,7 +14,7 @@ use crate::schedule::Tick;
 /// What people look at: keys of every namespace and job in any state, unique claims, and how much there is.
 #[async_trait]
 pub trait OperateStore: Send + Sync + 'static {
-    /// Returns keys in the order of their hashes, expired ones too.
+    /// Returns keys, expired ones too.
     async fn keys(&self, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError>;
 
     /// Returns the jobs that are known, by namespace and name, and how many keys each has in every state.
@@ -22,7 +22,7 @@ pub trait OperateStore: Send + Sync + 'static {
     /// It looks at every record.
     async fn jobs(&self) -> Result<Vec<JobRow>, StoreError>;
 
-    /// Returns unique claims that are held, in the order of their hashes; the states of the filter mean nothing here.
+    /// Returns unique claims that are held, in the order of their hashes; states and order of the filter mean nothing here.
     async fn claims(&self, filter: &KeyFilter<'_>) -> Result<Vec<ClaimRow>, StoreError>;
 
     /// Ends the claims of a task that are not for a time, and notes it in the audit of each; returns how many there were.
@@ -47,8 +47,19 @@ pub struct KeyFilter<'a> {
     pub key: Option<KeyHash>,
     /// Only keys whose hashes come after this one.
     pub after: Option<KeyHash>,
+    /// Which come first.
+    pub order: KeyOrder,
     /// At most so many.
     pub limit: u32,
+}
+
+/// The order of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrder {
+    /// By their hashes, which means nothing but is always the same.
+    Hash,
+    /// Those whose state has not changed for the longest time come first.
+    LongestUnchanged,
 }
 
 /// A key, in whatever state.

@@ -12,9 +12,8 @@ use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held,
-    Holder, JobName, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
-    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UnfinishedFilter,
-    UnfinishedRow, UniqueClaim, Volume, Watch,
+    Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed, QueueStore,
+    Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -112,14 +111,6 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
         tx.commit_step(hold, step).await
     }
 
-    async fn unfinished(
-        &self,
-        good: &Good<D>,
-        filter: &UnfinishedFilter<'_>,
-    ) -> Result<Vec<UnfinishedRow>, StoreError> {
-        good.unfinished(filter).await
-    }
-
     async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         good.resolve(resolve).await
     }
@@ -170,10 +161,6 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
 
     async fn forget(&self, good: &Good<D>, forget: &Forget<'_>) -> Result<bool, StoreError> {
         good.forget(forget).await
-    }
-
-    async fn job_of(&self, good: &Good<D>, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        good.job_of(key).await
     }
 
     async fn audit(&self, good: &Good<D>, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
@@ -386,20 +373,12 @@ impl<D: Database> LeaseStore for BrokenStore<D> {
         self.fault.change(&self.good, hold, change).await
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        self.fault.unfinished(&self.good, filter).await
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         self.fault.resolve(&self.good, resolve).await
     }
 
     async fn forget(&self, forget: &Forget<'_>) -> Result<bool, StoreError> {
         self.fault.forget(&self.good, forget).await
-    }
-
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        self.fault.job_of(&self.good, key).await
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

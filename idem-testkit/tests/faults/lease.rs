@@ -5,8 +5,8 @@ use idem_runtime::job::Retain;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::{Entry, Epoch, Hold, JobId, Record, State, StepRecord, Token, holds};
 use idem_runtime::store::{
-    AuditRow, Begun, Change, Claim, Claimed, Database, Forget, Held, JobName, Lease, LeaseClaim, Resolve,
-    StoreTx, TxStep, UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Begun, Change, Claim, Claimed, Database, Forget, Held, Lease, LeaseClaim, Resolve, StoreTx,
+    TxStep, Watch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 
@@ -65,8 +65,6 @@ faults! {
     ClaimsThenNames;
     /// Begins a watch that never wakes.
     NeverWakes;
-    /// Lists every state.
-    ListsEveryState;
     /// Resolves a key whatever its job.
     ResolvesForAnybody;
     /// Forgets a key whatever its epoch.
@@ -75,8 +73,6 @@ faults! {
     ForgetsAnyState;
     /// Says that a key is forgotten, and keeps it.
     ForgetsNothing;
-    /// Names no job.
-    NamesNoJob;
     /// Resolves a key whatever its epoch.
     ResolvesAnyEpoch;
     /// Resolves every key as failed.
@@ -407,18 +403,6 @@ impl Watch for NeverWakes {
 }
 
 #[async_trait]
-impl<D: Database> Fault<D> for ListsEveryState {
-    async fn unfinished(
-        &self,
-        good: &Good<D>,
-        filter: &UnfinishedFilter<'_>,
-    ) -> Result<Vec<UnfinishedRow>, StoreError> {
-        let states = &[State::Running, State::Lapsed, State::Failed, State::Parked];
-        good.unfinished(&UnfinishedFilter { states, ..*filter }).await
-    }
-}
-
-#[async_trait]
 impl<D: Database> Fault<D> for ResolvesAnyEpoch {
     async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let epoch = good.entry(resolve.key).await?.map_or(resolve.epoch, |entry| entry.epoch);
@@ -475,12 +459,5 @@ impl<D: Database> Fault<D> for ForgetsAnyState {
 impl<D: Database> Fault<D> for ForgetsNothing {
     async fn forget(&self, _: &Good<D>, _: &Forget<'_>) -> Result<bool, StoreError> {
         Ok(true)
-    }
-}
-
-#[async_trait]
-impl<D: Database> Fault<D> for NamesNoJob {
-    async fn job_of(&self, _: &Good<D>, _: KeyHash) -> Result<Option<JobName>, StoreError> {
-        Ok(None)
     }
 }

@@ -4,11 +4,15 @@ use async_trait::async_trait;
 use idem_runtime::StoreError;
 use idem_runtime::engine::TaskId;
 use idem_runtime::record::State;
-use idem_runtime::store::{ClaimRow, Database, JobRow, KeyFilter, KeyRow, Resolve, StateCounts, Volume};
+use idem_runtime::store::{
+    ClaimRow, Database, JobRow, KeyFilter, KeyOrder, KeyRow, Resolve, StateCounts, Volume,
+};
 
 use super::broken::{Fault, Good};
 
 faults! {
+    /// Lists keys in the order of their hashes, whatever it is asked for.
+    ListsKeysByHash;
     /// Lists keys in all states, whatever it is asked for.
     ListsKeysInEveryState;
     /// Lists keys of all jobs.
@@ -29,6 +33,13 @@ faults! {
     SeesAnEmptyOutbox;
     /// Takes every claim for one that is held.
     SeesNoExpiredClaim;
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ListsKeysByHash {
+    async fn keys(&self, good: &Good<D>, filter: &KeyFilter<'_>) -> Result<Vec<KeyRow>, StoreError> {
+        good.keys(&KeyFilter { order: KeyOrder::Hash, ..*filter }).await
+    }
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use idem_runtime::prelude::*;
 use idem_runtime::record::State;
 use idem_runtime::store::memory::Memory;
-use idem_runtime::{StoreErrorKind, Unfinished};
+use idem_runtime::{KnownKey, StoreErrorKind};
 
 use super::world::{Desk, Failure, World};
 
@@ -190,7 +190,7 @@ async fn code_that_parks_waits_for_a_person() {
     let desk = unfinished().await;
     assert!(matches!(parking::go(&desk.other(), 1).await, Err(Error::Parked(_))));
     assert!(matches!(first::go(&desk.other(), 1).await, Err(Error::Parked(_))), "parked for every code");
-    let parked: Vec<Unfinished> = desk.idem.parked(10).await.unwrap();
+    let parked: Vec<KnownKey> = desk.idem.parked(10).await.unwrap();
     let reason = &parked[0].parked.as_ref().expect("it is parked").reason;
     assert!(reason.contains("`b`") && reason.contains("`x`"), "{reason}");
     let rerun = idem_runtime::Resolution::rerun();

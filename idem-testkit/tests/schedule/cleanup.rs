@@ -7,8 +7,6 @@ use idem_runtime::cleanup::{Cleanup, Swept};
 use idem_runtime::prelude::*;
 use idem_runtime::record::State;
 use idem_runtime::schedule::{Scheduled, Tick};
-use idem_runtime::store::UnfinishedFilter;
-use idem_runtime::store::memory::MemoryStore;
 use tokio::task::JoinSet;
 
 use crate::world::{Answer, Desk, Failure, World, at, minutes};
@@ -34,11 +32,9 @@ async fn leave_traces(desk: &Desk, idem: &Idem<Memory, World>) {
     call(idem, at(4, 0)).await.expect("it runs");
 }
 
-async fn states(store: &MemoryStore, states: &[State]) -> Vec<String> {
-    let filter = UnfinishedFilter { namespace: "default", job: None, states, limit: 1_000 };
-    let rows =
-        idem_runtime::store::LeaseStore::unfinished(store, &filter).await.expect("memory fails nobody");
-    rows.into_iter().map(|row| row.job).collect()
+async fn states(idem: &Idem<Memory, World>, states: &[State]) -> Vec<String> {
+    let keys = idem.unfinished(states, 1_000).await.expect("memory fails nobody");
+    keys.into_iter().map(|key| key.job).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,13 +45,13 @@ async fn failed_keys_are_forgotten_after_their_time_and_no_others() {
     assert_eq!(idem.sweep().await.expect("memory fails nobody"), 0);
     desk.store.advance(89 * DAY);
     assert_eq!(idem.sweep().await.expect("memory fails nobody"), 1, "the completed key");
-    assert_eq!(states(&desk.store, &[State::Failed]).await, ["call", "other"]);
+    assert_eq!(states(&idem, &[State::Failed]).await, ["call", "other"]);
     desk.store.advance(2 * DAY);
     let explained =
         idem.explain(&Call { tick: at(1, 0) }).await.expect("it can be read").expect("it is there");
     assert_eq!(idem.sweep().await.expect("memory fails nobody"), 1, "the failed key");
-    assert_eq!(states(&desk.store, &[State::Failed]).await, ["other"]);
-    assert_eq!(states(&desk.store, &[State::Parked]).await, ["doubt"]);
+    assert_eq!(states(&idem, &[State::Failed]).await, ["other"]);
+    assert_eq!(states(&idem, &[State::Parked]).await, ["doubt"]);
     let audit = idem_runtime::store::LeaseStore::audit(&desk.store, explained.hash).await;
     let audit = audit.expect("memory fails nobody");
     assert_eq!((audit.len(), &*audit[0].action), (1, "clean-up"));
@@ -77,7 +73,7 @@ async fn more_failed_keys_than_a_batch_are_forgotten() {
     }
     let swept = idem.run(Cleanup::at(at(0, 0))).await.expect("memory fails nobody");
     assert_eq!((swept.forgotten, swept.deleted), (250, 250));
-    assert_eq!(states(&desk.store, &[State::Failed]).await.len(), 10);
+    assert_eq!(states(&idem, &[State::Failed]).await.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]

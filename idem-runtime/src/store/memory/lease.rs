@@ -12,8 +12,7 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Event, Hold, State, StepRecord, holds, next};
 use crate::store::{
-    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow,
-    UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow, Watch,
 };
 
 /// A note of what a person did.
@@ -154,35 +153,6 @@ impl LeaseStore for MemoryStore {
         Ok(Held::Yes)
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        let data = self.data();
-        let now = data.now();
-        let mut rows: Vec<UnfinishedRow> = Vec::new();
-        for (hash, stored) in &data.records {
-            let job = usize::try_from(stored.job.0).ok().and_then(|at| data.jobs.get(at));
-            let (Some((namespace, job)), Some(mut entry)) = (job, data.entry(*hash)) else { continue };
-            if namespace != filter.namespace
-                || filter.job.is_some_and(|wanted| wanted != job)
-                || !filter.states.contains(&entry.state)
-                || !matches!(entry.state, State::Running | State::Lapsed | State::Failed | State::Parked)
-            {
-                continue;
-            }
-            entry.steps.clear();
-            let since = now.saturating_duration_since(stored.changed_at);
-            rows.push(UnfinishedRow {
-                hash: *hash,
-                key: stored.readable.clone(),
-                job: job.clone(),
-                since,
-                entry,
-            });
-        }
-        rows.sort_by_key(|row| std::cmp::Reverse(row.since));
-        rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
-        Ok(rows)
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let mut data = self.data();
         let (now, expires_at) = (data.now(), data.expiry(resolve.retain));
@@ -229,13 +199,6 @@ impl LeaseStore for MemoryStore {
         let (action, why) = (forget.action.to_owned(), forget.why.to_owned());
         data.audit.push(Audited { key: forget.key, epoch: forget.epoch, action, why, at: now });
         Ok(true)
-    }
-
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        let data = self.data();
-        let job = data.records.get(&key).and_then(|stored| usize::try_from(stored.job.0).ok());
-        let name = job.and_then(|at| data.jobs.get(at)).cloned();
-        Ok(name.map(|(namespace, name)| JobName { namespace, name }))
     }
 
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {

@@ -8,7 +8,7 @@ use crate::engine::TaskId;
 use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Epoch, JobId, State};
-use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, StateCounts, Volume};
+use crate::store::{ClaimRow, JobRow, KeyFilter, KeyOrder, KeyRow, OperateStore, StateCounts, Volume};
 
 impl Data {
     /// Returns the namespace and the name of a job.
@@ -65,8 +65,12 @@ impl OperateStore for MemoryStore {
                 entry,
             })
         };
-        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-        Ok(data.records.iter().filter_map(row).take(limit).collect())
+        let mut rows: Vec<KeyRow> = data.records.iter().filter_map(row).collect();
+        if filter.order == KeyOrder::LongestUnchanged {
+            rows.sort_by_key(|row| std::cmp::Reverse(row.since));
+        }
+        rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        Ok(rows)
     }
 
     async fn jobs(&self) -> Result<Vec<JobRow>, StoreError> {

@@ -11,11 +11,13 @@ use super::lease_statements::Locked;
 use super::{MySqlStore, is_lock_timeout, message};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, heard, lost, read_task_id};
+use crate::record::{Entry, Hold, StepRecord, holds};
+use crate::store::sql::{
+    Connections, EntryColumns, broke, driver_error, heard, key_of_bytes, lost, read_audit_row, read_rows,
+    read_task_id,
+};
 use crate::store::{
-    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
-    TaskRow, UnfinishedFilter, UnfinishedRow,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
 };
 
 /// How long a renewal waits for records that somebody has locked.
@@ -168,12 +170,6 @@ impl LeaseStore for MySqlStore {
         }
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        let doing = "listing keys without an outcome";
-        let rows = self.ask(doing, || self.lease_statements.unfinished(filter)).await?;
-        rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let failed = |error| driver_error("resolving a key", error);
         // A person's word is not sent twice: what it answers the second time would be wrong.
@@ -193,33 +189,14 @@ impl LeaseStore for MySqlStore {
         is_held(&rows).map_err(failed)
     }
 
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        let doing = "reading the job of a key";
-        let rows = self.ask(doing, || self.lease_statements.job_of(key)).await?;
-        let read =
-            |row: &MySqlRow| Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
-        rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
-    }
-
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
-        let doing = "reading the audit of a key";
-        let rows = self.ask(doing, || self.lease_statements.audit(key)).await?;
-        let read = |row: &MySqlRow| {
-            Ok(AuditRow {
-                epoch: Epoch(row.try_get("epoch")?),
-                action: row.try_get("action")?,
-                why: row.try_get("why")?,
-                age: millis(row.try_get("age")?),
-            })
-        };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        self.question("reading the audit of a key", self.operate.questions.audit(key), read_audit_row).await
     }
 
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
         let rows = self.ask(doing, || self.lease_statements.tasks(namespace, after, limit)).await?;
-        let read = |row| read_task(row, namespace);
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, |row| read_task(row, namespace))
     }
 
     async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
@@ -249,7 +226,7 @@ fn read_task(row: &MySqlRow, namespace: &str) -> Result<TaskRow, sqlx::Error> {
         number: row.try_get("number")?,
         task,
         id: read_task_id(row.try_get("task")?)?,
-        unclaimed: row.try_get::<Option<Vec<u8>>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
+        unclaimed: row.try_get::<Option<&[u8]>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
         priority: row.try_get("priority")?,
         attempts: row.try_get::<Option<i32>, _>("attempts")?.and_then(|count| u32::try_from(count).ok()),
     })
@@ -296,16 +273,6 @@ fn read_entry(row: &MySqlRow) -> Result<Entry, sqlx::Error> {
     .read()
 }
 
-fn read_unfinished(row: &MySqlRow) -> Result<UnfinishedRow, sqlx::Error> {
-    Ok(UnfinishedRow {
-        hash: read_key(row, "key")?,
-        key: row.try_get("readable")?,
-        job: row.try_get("name")?,
-        since: millis(row.try_get("since")?),
-        entry: read_entry(row)?,
-    })
-}
-
 /// Reads the tokens of the runs that have their keys: those whose leases were renewed, and the others.
 fn read_tokens(rows: &[MySqlRow]) -> Result<(Vec<i64>, Vec<i64>), sqlx::Error> {
     let (mut renewed, mut locked) = (Vec::new(), Vec::new());
@@ -318,14 +285,4 @@ fn read_tokens(rows: &[MySqlRow]) -> Result<(Vec<i64>, Vec<i64>), sqlx::Error> {
 
 pub(super) fn read_key(row: &MySqlRow, column: &str) -> Result<KeyHash, sqlx::Error> {
     key_of_bytes(row.try_get(column)?)
-}
-
-fn key_of_bytes(bytes: Vec<u8>) -> Result<KeyHash, sqlx::Error> {
-    let bytes =
-        <[u8; 16]>::try_from(bytes).map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))?;
-    Ok(KeyHash::from_bytes(bytes))
-}
-
-fn millis(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -8,10 +8,8 @@ use super::statements::{CHECK_OPEN, NOW, add_columns, literal, push, push_bytes,
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
-use crate::store::sql::{in_states, lease_millis, state_code, state_codes};
-use crate::store::{
-    Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
-};
+use crate::store::sql::{lease_millis, state_code, state_codes};
+use crate::store::{Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, retain_millis};
 
 /// The columns of a task in the outbox.
 const TASK: &str =
@@ -46,7 +44,6 @@ pub(super) struct LeaseStatements {
     /// The entry of key `?`: a row for each of its steps, or one without.
     pub(super) entry: SqlStr,
     records: String,
-    jobs: String,
     steps: String,
     audits: String,
     outbox: String,
@@ -54,10 +51,10 @@ pub(super) struct LeaseStatements {
 
 impl LeaseStatements {
     pub(super) fn new(settings: &Settings) -> Self {
-        let [records, jobs, steps, audits, outbox] =
-            ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
+        let [records, steps, audits, outbox] =
+            ["records", "steps", "audit", "outbox"].map(|name| settings.table(name));
         let entry = AssertSqlSafe(entry(&records, &steps, "?")).into_sql_str();
-        LeaseStatements { entry, records, jobs, steps, audits, outbox }
+        LeaseStatements { entry, records, steps, audits, outbox }
     }
 
     /// Makes the record of a claim if the key has none, tells whether it did, and reads the entry.
@@ -256,21 +253,6 @@ impl LeaseStatements {
         sql
     }
 
-    /// Lists what has no outcome, by looking at every record.
-    pub(super) fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> String {
-        let LeaseStatements { records, jobs, .. } = self;
-        let states = in_states(filter.states, NOW);
-        let namespace = literal(filter.namespace);
-        let job = filter.job.map_or_else(String::new, |job| format!(" AND j.name = {}", literal(job)));
-        format!(
-            "SELECT {}, r.`key`, r.readable, CONVERT(j.name USING utf8mb4) AS name, {NOW} - r.completed_at AS since \
-             FROM {records} AS r JOIN {jobs} AS j ON j.id = r.job \
-             WHERE r.outcome > 2 AND {states} AND j.namespace = {namespace}{job} ORDER BY r.completed_at LIMIT {}",
-            columns(),
-            filter.limit
-        )
-    }
-
     /// Ends the wait of a parked key or the claim of a run, notes it in the audit, and tells whether it was as it must be.
     pub(super) fn resolve(&self, resolve: &Resolve<'_>) -> String {
         let LeaseStatements { records, steps, audits, .. } = self;
@@ -340,22 +322,6 @@ impl LeaseStatements {
         self.push_end(&mut sql, State::Absent, &[], Some(Retain::None), &is_so);
         sql.push_str("COMMIT");
         sql
-    }
-
-    /// Reads the namespace and the name of the job of a key.
-    pub(super) fn job_of(&self, key: KeyHash) -> String {
-        let LeaseStatements { records, jobs, .. } = self;
-        format!(
-            "SELECT CONVERT(j.namespace USING utf8mb4) AS namespace, CONVERT(j.name USING utf8mb4) AS name \
-             FROM {records} AS r JOIN {jobs} AS j ON j.id = r.job WHERE r.`key` = x'{key}'"
-        )
-    }
-
-    pub(super) fn audit(&self, key: KeyHash) -> String {
-        format!(
-            "SELECT epoch, action, why, {NOW} - at AS age FROM {} WHERE `key` = x'{key}' ORDER BY id",
-            self.audits
-        )
     }
 
     pub(super) fn tasks(&self, namespace: &str, after: i64, limit: u32) -> String {

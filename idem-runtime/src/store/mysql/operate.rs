@@ -17,7 +17,7 @@ use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, 
 
 /// The SQL of what people look at and do, with the tables' names.
 pub(super) struct Operate {
-    questions: OperateStatements,
+    pub(super) questions: OperateStatements,
     claims: String,
     audit: String,
     sizes: String,
@@ -58,7 +58,7 @@ const DIALECT: Dialect = Dialect {
 };
 
 impl MySqlStore {
-    async fn question<T>(
+    pub(super) async fn question<T>(
         &self,
         doing: &str,
         sql: String,

@@ -14,11 +14,12 @@ use super::{
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, StepRecord, holds};
-use crate::store::sql::{Connections, EntryColumns, broke, driver_error, heard, lost, read_task_id};
+use crate::record::{Entry, Hold, StepRecord, holds};
+use crate::store::sql::{
+    Connections, EntryColumns, broke, driver_error, heard, lost, read_audit_row, read_rows, read_task_id,
+};
 use crate::store::{
-    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
-    TaskRow, UnfinishedFilter, UnfinishedRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow, Watch,
 };
 
 /// How long a renewal waits for records that somebody has locked.
@@ -226,12 +227,6 @@ impl LeaseStore for PostgresStore {
         }
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        let doing = "listing keys without an outcome";
-        let rows = self.ask(doing, self.lease_statements.unfinished(filter)).await?;
-        rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         // A person's word is not sent twice: what it answers the second time would be wrong.
         let mut connection = self.connections.lease_alive().await?;
@@ -254,33 +249,14 @@ impl LeaseStore for PostgresStore {
         Ok(is_held(&rows))
     }
 
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        let doing = "reading the job of a key";
-        let rows = self.ask(doing, self.lease_statements.job_of(key)).await?;
-        let read =
-            |row: &PgRow| Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
-        rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
-    }
-
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
-        let doing = "reading the audit of a key";
-        let rows = self.ask(doing, self.lease_statements.audit(key)).await?;
-        let read = |row: &PgRow| {
-            Ok(AuditRow {
-                epoch: Epoch(row.try_get("epoch")?),
-                action: row.try_get("action")?,
-                why: row.try_get("why")?,
-                age: millis(row.try_get("age")?),
-            })
-        };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        self.question("reading the audit of a key", self.operate.questions.audit(key), read_audit_row).await
     }
 
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
         let doing = "reading the outbox";
         let rows = self.ask(doing, self.lease_statements.tasks(namespace, after, limit)).await?;
-        let read = |row| read_task(row, namespace);
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, |row| read_task(row, namespace))
     }
 
     async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
@@ -364,16 +340,6 @@ fn read_entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
     .read()
 }
 
-fn read_unfinished(row: &PgRow) -> Result<UnfinishedRow, sqlx::Error> {
-    Ok(UnfinishedRow {
-        hash: key_of_uuid(row.try_get("key")?),
-        key: row.try_get("readable")?,
-        job: row.try_get("name")?,
-        since: millis(row.try_get("since")?),
-        entry: read_entry(row)?,
-    })
-}
-
 fn read_tokens(rows: &[PgRow]) -> Result<Vec<i64>, sqlx::Error> {
     rows.iter().map(|row| row.try_get("token")).collect()
 }
@@ -382,8 +348,4 @@ fn read_bytes(row: &PgRow, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error>
     let digits: Option<&str> = row.try_get(column)?;
     let bytes = |digits| bytes_of_hex(digits).ok_or_else(|| sqlx::Error::Decode("no hex digits".into()));
     digits.map(bytes).transpose()
-}
-
-fn millis(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -9,10 +9,8 @@ use super::watch::{self, Bell};
 use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
-use crate::store::sql::{in_states, lease_millis, state_code, state_codes};
-use crate::store::{
-    Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, UnfinishedFilter, retain_millis,
-};
+use crate::store::sql::{lease_millis, state_code, state_codes};
+use crate::store::{Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, retain_millis};
 
 /// Whatever isolation the session came with: what is read behind a lock must be what was committed before it.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
@@ -64,7 +62,6 @@ pub(super) struct LeaseStatements {
     end: Saved,
     ring: Saved,
     records: String,
-    jobs: String,
     steps: String,
     audits: String,
     outbox: String,
@@ -72,8 +69,8 @@ pub(super) struct LeaseStatements {
 
 impl LeaseStatements {
     pub(super) fn new(settings: &Settings) -> Self {
-        let [records, jobs, steps, audits, outbox] =
-            ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
+        let [records, steps, audits, outbox] =
+            ["records", "steps", "audit", "outbox"].map(|name| settings.table(name));
         let running = state_code(State::Running);
         let holds = format!("key = $1 AND epoch = $2 AND token = $3 AND outcome = {running}");
         let exists = format!("EXISTS (SELECT 1 FROM {records} WHERE {holds})");
@@ -130,7 +127,6 @@ impl LeaseStatements {
             ),
             ring: watch::ring(),
             records,
-            jobs,
             steps,
             audits,
             outbox,
@@ -307,20 +303,6 @@ impl LeaseStatements {
         script.push_str("SAVEPOINT idem_end;COMMIT");
     }
 
-    /// Lists what has no outcome.
-    pub(super) fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> String {
-        let LeaseStatements { records, jobs, .. } = self;
-        let states = in_states(filter.states, "clock_timestamp()");
-        let namespace = literal(filter.namespace);
-        let job = filter.job.map_or_else(String::new, |job| format!(" AND j.name = {}", literal(job)));
-        format!(
-            "SELECT {COLUMNS}, r.key, r.readable, j.name, {} AS since FROM {records} r JOIN {jobs} j ON j.id = r.job \
-             WHERE r.outcome > 2 AND {states} AND j.namespace = {namespace}{job} ORDER BY r.completed_at LIMIT {}",
-            millis_since("r.completed_at"),
-            filter.limit
-        )
-    }
-
     /// Ends the wait of a parked key or the claim of a run, notes it in the audit, and tells whether it was as it must be.
     pub(super) fn resolve(&self, script: &mut Script, resolve: &Resolve<'_>, bell: Bell) {
         let LeaseStatements { records, steps, audits, .. } = self;
@@ -381,22 +363,6 @@ impl LeaseStatements {
              DELETE FROM {steps} WHERE key = '{key}' AND {exists};{};COMMIT",
             held(records, &is_so),
             end(records, &gone, "''", &kept(Some(Retain::None)), &is_so)
-        )
-    }
-
-    /// Reads the namespace and the name of the job of a key.
-    pub(super) fn job_of(&self, key: KeyHash) -> String {
-        let LeaseStatements { records, jobs, .. } = self;
-        format!(
-            "SELECT j.namespace, j.name FROM {records} r JOIN {jobs} j ON j.id = r.job WHERE r.key = '{key}'"
-        )
-    }
-
-    pub(super) fn audit(&self, key: KeyHash) -> String {
-        format!(
-            "SELECT epoch, action, why, {} AS age FROM {} WHERE key = '{key}' ORDER BY id",
-            millis_since("at"),
-            self.audits
         )
     }
 
@@ -494,8 +460,4 @@ fn kept(retain: Option<Retain>) -> String {
         Some(Retain::None) => Quoted(0).to_string(),
         retain => quoted(retain.and_then(retain_millis)),
     }
-}
-
-fn millis_since(column: &str) -> String {
-    format!("(extract(epoch FROM clock_timestamp() - {column}) * 1000)::bigint")
 }

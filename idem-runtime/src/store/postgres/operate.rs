@@ -15,7 +15,7 @@ use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, 
 
 /// The SQL of what people look at and do, with the tables' names.
 pub(super) struct Operate {
-    questions: OperateStatements,
+    pub(super) questions: OperateStatements,
     claims: String,
     audit: String,
     sizes: String,
@@ -59,7 +59,7 @@ fn millis_ago(column: &str) -> String {
 }
 
 impl PostgresStore {
-    async fn question<T>(
+    pub(super) async fn question<T>(
         &self,
         doing: &str,
         sql: String,

@@ -1,6 +1,5 @@
 //! How the databases keep leased jobs: in the table of the records, with an outcome that is none yet.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::unknown_outcome;
@@ -83,23 +82,6 @@ impl EntryColumns {
 /// Longer than a thousand years is as good as that: no database's clock reaches much farther.
 pub(in crate::store) fn lease_millis(lease: Duration) -> i64 {
     retain_millis(Retain::For(lease)).unwrap_or(RETAIN_MILLIS_MAX)
-}
-
-/// Writes the condition that a record is in one of these states. `now` is the store's clock, as `lease_until` has it.
-pub(in crate::store) fn in_states(states: &[State], now: &str) -> String {
-    let mut sql = String::from("(FALSE");
-    for state in states {
-        let written = match state {
-            State::Running => write!(sql, " OR outcome = {RUNNING} AND lease_until > {now}"),
-            State::Lapsed => write!(sql, " OR outcome = {RUNNING} AND lease_until <= {now}"),
-            State::Failed | State::Parked => write!(sql, " OR outcome = {}", state_code(*state)),
-            // These have an outcome, or no record.
-            State::Absent | State::Completed | State::Rejected => Ok(()),
-        };
-        written.expect("a string takes everything");
-    }
-    sql.push(')');
-    sql
 }
 
 /// Returns the leases that are not among the tokens of those that were renewed.

@@ -16,16 +16,17 @@ pub(super) use self::connections::{Connections, Driver, Leased};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) use self::connections::{Heart, heard, is_silence};
 pub(super) use self::errors::{broke, driver_error, temporary, unknown_row, violated_constraint};
-pub(super) use self::lease::{EntryColumns, in_states, lease_millis, lost, state_code, state_codes};
+pub(super) use self::lease::{EntryColumns, lease_millis, lost, state_code, state_codes};
 pub(super) use self::migrations::{Migration, is_up_to_date, print_migrations};
 pub(super) use self::operate::{
-    Columns, Dialect, OperateStatements, TABLES, read_claim_row, read_job_row, read_key_row, read_rows,
-    read_size, read_volume,
+    Columns, Dialect, OperateStatements, TABLES, read_audit_row, read_claim_row, read_job_row, read_key_row,
+    read_rows, read_size, read_volume,
 };
 pub(super) use self::queue::{OFFERS, claim_of, crowded, engine_error, millis, parse_task_id, read_task_id};
 use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
+use crate::key::KeyHash;
 use crate::record::{Outcome, Record};
 
 /// A database that sqlx speaks to and idem has a store for.
@@ -60,6 +61,12 @@ pub(super) fn read_record(code: i16, fingerprint: i64, result: Vec<u8>) -> Resul
         false => unknown_outcome(code),
     })?;
     Ok(Record { outcome, fingerprint: Fingerprint::from_bits(fingerprint), result })
+}
+
+/// Reads a key where tables keep its bytes.
+pub(super) fn key_of_bytes(bytes: &[u8]) -> Result<KeyHash, sqlx::Error> {
+    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))?;
+    Ok(KeyHash::from_bytes(bytes))
 }
 
 /// Makes a store's clock of its milliseconds since 1970 began.

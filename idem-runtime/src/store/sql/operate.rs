@@ -11,9 +11,11 @@ use super::lease::{FAILED, PARKED, RUNNING};
 use super::{EntryColumns, driver_error, state_code};
 use crate::error::StoreError;
 use crate::key::KeyHash;
-use crate::record::{Outcome, State};
+use crate::record::{Epoch, Outcome, State};
 use crate::schedule::Tick;
-use crate::store::{ClaimRow, Holder, JobRow, KeyFilter, KeyRow, Settings, StateCounts, Volume};
+use crate::store::{
+    AuditRow, ClaimRow, Holder, JobRow, KeyFilter, KeyOrder, KeyRow, Settings, StateCounts, Volume,
+};
 
 /// How a database writes things.
 pub(in crate::store) struct Dialect {
@@ -48,13 +50,14 @@ pub(in crate::store) struct OperateStatements {
     jobs: String,
     claims: String,
     outbox: String,
+    audit: String,
 }
 
 impl OperateStatements {
     pub(in crate::store) fn new(settings: &Settings, dialect: Dialect) -> Self {
-        let [records, jobs, claims, outbox] =
-            ["records", "jobs", "claims", "outbox"].map(|name| settings.table(name));
-        OperateStatements { dialect, records, jobs, claims, outbox }
+        let [records, jobs, claims, outbox, audit] =
+            ["records", "jobs", "claims", "outbox", "audit"].map(|name| settings.table(name));
+        OperateStatements { dialect, records, jobs, claims, outbox, audit }
     }
 
     pub(in crate::store) fn keys(&self, filter: &KeyFilter<'_>) -> String {
@@ -81,7 +84,11 @@ impl OperateStatements {
             hex("r.result"),
         );
         self.push_states(&mut sql, filter.states);
-        self.push_filter(&mut sql, filter, "r");
+        let order = match filter.order {
+            KeyOrder::Hash => format!("r.{key}"),
+            KeyOrder::LongestUnchanged => String::from("r.completed_at"),
+        };
+        self.push_filter(&mut sql, filter, "r", &order);
         sql
     }
 
@@ -118,7 +125,7 @@ impl OperateStatements {
     }
 
     /// `AND` all that the filter says beside the states, and the order.
-    fn push_filter(&self, sql: &mut String, filter: &KeyFilter<'_>, table: &str) {
+    fn push_filter(&self, sql: &mut String, filter: &KeyFilter<'_>, table: &str, order: &str) {
         let Dialect { key, contains, literal, key_literal, .. } = self.dialect;
         for (column, name) in [("namespace", filter.namespace), ("name", filter.job)] {
             if let Some(name) = name {
@@ -133,7 +140,7 @@ impl OperateStatements {
                 push(sql, format_args!(" AND {table}.{key} {comparison} {}", key_literal(hash)));
             }
         }
-        push(sql, format_args!(" ORDER BY {table}.{key} LIMIT {}", filter.limit));
+        push(sql, format_args!(" ORDER BY {order} LIMIT {}", filter.limit));
     }
 
     pub(in crate::store) fn jobs(&self) -> String {
@@ -170,8 +177,24 @@ impl OperateStatements {
             text("c.task"),
             ago_exactly("c.since"),
         );
-        self.push_filter(&mut sql, filter, "c");
+        self.push_filter(&mut sql, filter, "c", &format!("c.{key}"));
         sql
+    }
+
+    pub(in crate::store) fn audit(&self, key: KeyHash) -> String {
+        let OperateStatements {
+            dialect: Dialect { key: column, int, text, ago, key_literal, .. },
+            audit,
+            ..
+        } = self;
+        format!(
+            "SELECT {} AS epoch, {} AS action, {} AS why, {} AS age FROM {audit} WHERE {column} = {} ORDER BY id",
+            int("epoch"),
+            text("action"),
+            text("why"),
+            int(&ago("at")),
+            key_literal(key)
+        )
     }
 
     pub(in crate::store) fn volume(&self) -> String {
@@ -273,6 +296,15 @@ pub(in crate::store) fn read_claim_row(row: &impl Columns) -> Result<ClaimRow, s
             since: duration(count(row, "since")?),
             left: row.number("expired_for")?.map(|past| duration(-past)),
         },
+    })
+}
+
+pub(in crate::store) fn read_audit_row(row: &impl Columns) -> Result<AuditRow, sqlx::Error> {
+    Ok(AuditRow {
+        epoch: Epoch(count(row, "epoch")?),
+        action: row.text("action")?,
+        why: row.text("why")?,
+        age: duration(count(row, "age")?),
     })
 }
 

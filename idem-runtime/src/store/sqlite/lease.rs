@@ -12,11 +12,13 @@ use super::tx::retain_seconds;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::job::Retain;
 use crate::key::KeyHash;
-use crate::record::{Entry, Epoch, Hold, State, StepRecord};
-use crate::store::sql::{EntryColumns, driver_error, lost, read_task_id, state_code, state_codes};
+use crate::record::{Entry, Hold, State, StepRecord};
+use crate::store::sql::{
+    EntryColumns, driver_error, key_of_bytes, lost, read_audit_row, read_rows, read_task_id, state_code,
+    state_codes,
+};
 use crate::store::{
-    AuditRow, Change, Claimed, Forget, Held, JobName, Lease, LeaseClaim, LeaseStore, NewTask, Resolve,
-    TaskRow, UnfinishedFilter, UnfinishedRow,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
 };
 
 /// How long a renewal waits for its turn to write, at the least.
@@ -155,17 +157,6 @@ impl LeaseStore for SqliteStore {
         Ok(if is_held(&rows) { Held::Yes } else { Held::Lost })
     }
 
-    async fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> Result<Vec<UnfinishedRow>, StoreError> {
-        let doing = "listing keys without an outcome";
-        let query = sqlx::query(self.lease_statements.unfinished(filter))
-            .persistent(false)
-            .bind(filter.namespace.to_owned())
-            .bind(filter.job.map(str::to_owned))
-            .bind(filter.limit);
-        let rows = self.look(doing, query).await?;
-        rows.iter().map(read_unfinished).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
-    }
-
     async fn resolve(&self, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         let sql = self.lease_statements.resolve(
             resolve.from,
@@ -202,29 +193,8 @@ impl LeaseStore for SqliteStore {
         Ok(is_held(&rows))
     }
 
-    async fn job_of(&self, key: KeyHash) -> Result<Option<JobName>, StoreError> {
-        let doing = "reading the job of a key";
-        let query = sqlx::query(self.lease_statements.job_of.clone()).bind(bytes(&key));
-        let rows = self.look(doing, query).await?;
-        let read = |row: &SqliteRow| {
-            Ok(JobName { namespace: row.try_get("namespace")?, name: row.try_get("name")? })
-        };
-        rows.first().map(read).transpose().map_err(|error| driver_error(doing, error))
-    }
-
     async fn audit(&self, key: KeyHash) -> Result<Vec<AuditRow>, StoreError> {
-        let doing = "reading the audit of a key";
-        let rows =
-            self.look(doing, sqlx::query(self.lease_statements.audit.clone()).bind(bytes(&key))).await?;
-        let read = |row: &SqliteRow| {
-            Ok(AuditRow {
-                epoch: Epoch(row.try_get("epoch")?),
-                action: row.try_get("action")?,
-                why: row.try_get("why")?,
-                age: seconds(row.try_get("age")?),
-            })
-        };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        self.question("reading the audit of a key", self.operate.questions.audit(key), read_audit_row).await
     }
 
     async fn tasks(&self, namespace: &str, after: i64, limit: u32) -> Result<Vec<TaskRow>, StoreError> {
@@ -234,8 +204,7 @@ impl LeaseStore for SqliteStore {
             .bind(after)
             .bind(limit);
         let rows = self.look(doing, query).await?;
-        let read = |row| read_task(row, namespace);
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| driver_error(doing, error))
+        read_rows(doing, &rows, |row| read_task(row, namespace))
     }
 
     async fn take_task(&self, namespace: &str, number: i64) -> Result<Option<TaskRow>, StoreError> {
@@ -274,11 +243,7 @@ fn read_task(row: &SqliteRow, namespace: &str) -> Result<TaskRow, sqlx::Error> {
         number: row.try_get("number")?,
         task,
         id: read_task_id(row.try_get("task")?)?,
-        unclaimed: row
-            .try_get::<Option<Vec<u8>>, _>("unclaimed")?
-            .is_some()
-            .then(|| read_key(row, "unclaimed"))
-            .transpose()?,
+        unclaimed: row.try_get::<Option<&[u8]>, _>("unclaimed")?.map(key_of_bytes).transpose()?,
         priority: row.try_get("priority")?,
         attempts: row.try_get("attempts")?,
     })
@@ -309,10 +274,6 @@ fn expires_at(retain: Retain) -> String {
         (_, Some(seconds)) => format!("unixepoch() + {seconds}"),
         (_, None) => String::from("NULL"),
     }
-}
-
-fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 fn is_held(rows: &[SqliteRow]) -> bool {
@@ -353,19 +314,6 @@ fn read_steps(rows: &[SqliteRow]) -> Result<Vec<StepRecord>, sqlx::Error> {
         .collect()
 }
 
-fn read_unfinished(row: &SqliteRow) -> Result<UnfinishedRow, sqlx::Error> {
-    Ok(UnfinishedRow {
-        hash: read_key(row, "key")?,
-        key: row.try_get("readable")?,
-        job: row.try_get("name")?,
-        since: seconds(row.try_get("since")?),
-        entry: read_entry(row)?,
-    })
-}
-
 fn read_key(row: &SqliteRow, column: &str) -> Result<KeyHash, sqlx::Error> {
-    let bytes: Vec<u8> = row.try_get(column)?;
-    let bytes =
-        <[u8; 16]>::try_from(bytes).map_err(|_| sqlx::Error::Decode("a key is not 16 bytes long".into()))?;
-    Ok(KeyHash::from_bytes(bytes))
+    key_of_bytes(row.try_get(column)?)
 }

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::record::State;
-use crate::store::sql::{in_states, state_code};
-use crate::store::{Lease, Settings, UnfinishedFilter};
+use crate::store::sql::state_code;
+use crate::store::{Lease, Settings};
 
 /// The store's clock in milliseconds. SQLite's own counts seconds where it is not asked for more.
 pub(super) const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
@@ -59,15 +59,11 @@ pub(super) struct LeaseStatements {
     pub(super) forget_step: SqlStr,
     /// Ends a run without an outcome.
     pub(super) end: SqlStr,
-    /// The namespace and the name of the job of key `$1`.
-    pub(super) job_of: SqlStr,
-    pub(super) audit: SqlStr,
     pub(super) tasks: SqlStr,
     /// Takes a task: its time is at the very beginning from then on, where it is at no other.
     pub(super) take_task: SqlStr,
     pub(super) delete_task: SqlStr,
     records: String,
-    jobs: String,
     steps: String,
     audits: String,
     outbox: String,
@@ -75,8 +71,8 @@ pub(super) struct LeaseStatements {
 
 impl LeaseStatements {
     pub(super) fn new(settings: &Settings) -> Self {
-        let [records, jobs, steps, audits, outbox] =
-            ["records", "jobs", "steps", "audit", "outbox"].map(|name| settings.table(name));
+        let [records, steps, audits, outbox] =
+            ["records", "steps", "audit", "outbox"].map(|name| settings.table(name));
         let safe = |sql: String| AssertSqlSafe(sql).into_sql_str();
         let select_steps = format!("SELECT seq, name, result FROM {steps} WHERE key = $1 ORDER BY seq");
         let put_step = format!(
@@ -114,12 +110,6 @@ impl LeaseStatements {
                 "UPDATE {records} SET outcome = $4, result = $5, completed_at = unixepoch(), lease_until = NULL \
                  WHERE {HOLDS}"
             )),
-            job_of: safe(format!(
-                "SELECT j.namespace, j.name FROM {records} r JOIN {jobs} j ON j.id = r.job WHERE r.key = $1"
-            )),
-            audit: safe(format!(
-                "SELECT epoch, action, why, unixepoch() - at AS age FROM {audits} WHERE key = $1 ORDER BY id"
-            )),
             tasks: safe(format!(
                 "SELECT {TASK} FROM {outbox} WHERE namespace = $1 AND number > $2 AND (due IS NULL OR due <= {NOW}) ORDER BY number LIMIT $3"
             )),
@@ -128,7 +118,6 @@ impl LeaseStatements {
             )),
             delete_task: safe(format!("DELETE FROM {outbox} WHERE number = $1")),
             records,
-            jobs,
             steps,
             audits,
             outbox,
@@ -172,20 +161,6 @@ impl LeaseStatements {
         }
         sql += ") AS l WHERE r.key = l.column1 AND r.epoch = l.column2 AND r.token = l.column3 AND r.outcome = 3 \
                 RETURNING token";
-        AssertSqlSafe(sql).into_sql_str()
-    }
-
-    /// Lists what has no outcome in namespace `$1`, of job `$2` if it is not null, at most `$3`.
-    pub(super) fn unfinished(&self, filter: &UnfinishedFilter<'_>) -> SqlStr {
-        let LeaseStatements { records, jobs, .. } = self;
-        let states = in_states(filter.states, NOW);
-        let sql = format!(
-            "SELECT {}, r.key, r.readable, j.name, unixepoch() - r.completed_at AS since \
-             FROM {records} r JOIN {jobs} j ON j.id = r.job \
-             WHERE r.outcome > 2 AND {states} AND j.namespace = $1 AND ($2 IS NULL OR j.name = $2) \
-             ORDER BY r.completed_at LIMIT $3",
-            columns()
-        );
         AssertSqlSafe(sql).into_sql_str()
     }
 

@@ -16,7 +16,7 @@ use crate::store::{ClaimRow, JobRow, KeyFilter, KeyRow, OperateStore, Settings, 
 
 /// The SQL of what people look at and do, with the tables' names.
 pub(super) struct Operate {
-    questions: OperateStatements,
+    pub(super) questions: OperateStatements,
     release_claims: SqlStr,
     sizes: SqlStr,
 }
@@ -67,7 +67,7 @@ fn literal(text: &str) -> String {
 }
 
 impl SqliteStore {
-    async fn question<T>(
+    pub(super) async fn question<T>(
         &self,
         doing: &str,
         sql: String,

@@ -17,7 +17,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::sql::{claim_of, crowded, driver_error, engine_error, key_of_bytes, millis, parse_task_id};
 use crate::store::{Attempt, Engine, Holder, Push, Pushed, QueueStore, Settings, UniqueClaim};
 
 /// Returns the SQL that makes the tables.
@@ -672,7 +672,5 @@ fn read_holder(row: &SqliteRow) -> Result<Holder, sqlx::Error> {
 }
 
 fn read_place(row: &SqliteRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
-    let key: &[u8] = row.try_get("key")?;
-    let key = key.try_into().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok((KeyHash::from_bytes(key), parse_task_id(row.try_get("task")?)?))
+    Ok((key_of_bytes(row.try_get("key")?)?, parse_task_id(row.try_get("task")?)?))
 }

@@ -7,8 +7,8 @@ use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyHash};
 use idem_runtime::record::{Epoch, Hold, JobId, NewRecord, Outcome as Settled, State};
 use idem_runtime::store::{
-    Change, Claimed, Committed, Database, Engine, Held, KeyFilter, LeaseClaim, Push, Pushed, Resolve,
-    StateCounts, UniqueClaim,
+    Change, Claimed, Committed, Database, Engine, Held, KeyFilter, KeyOrder, LeaseClaim, Push, Pushed,
+    Resolve, StateCounts, UniqueClaim,
 };
 
 use super::lease::{change, entry, lease_claim};
@@ -31,6 +31,10 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(
             keys_are_listed_page_by_page,
             "Keys are listed in the order of their hashes, up to a limit, from behind a key."
+        ),
+        law!(
+            the_longest_unchanged_keys_are_listed_first,
+            "Keys are listed in the order in which their states changed, up to a limit."
         ),
         law!(
             keys_are_counted_by_job_and_state,
@@ -78,6 +82,7 @@ fn everything() -> KeyFilter<'static> {
         containing: None,
         key: None,
         after: None,
+        order: KeyOrder::Hash,
         limit: 100,
     }
 }
@@ -113,14 +118,14 @@ async fn one_of_each<D: Database>(trial: &Trial<D>, job: JobId) -> Result<[Key; 
 }
 
 async fn keys_of_any_state_are_listed<D: Database>(trial: Trial<D>) -> Outcome {
-    let job = trial.one.enrol(trial.namespace(), "listed").await?;
+    let job = trial.one.enrol(trial.namespace(), "it's_ü").await?;
     let keys = one_of_each(&trial, job).await?;
     for (state, key) in State::ALL.into_iter().zip(&keys) {
         let rows = trial.two.keys(&KeyFilter { states: &[state], ..everything() }).await?;
         ensure_eq!(rows.len(), 1, "of {state:?} keys there are");
         let row = &rows[0];
         ensure_eq!((row.hash, &*row.key), (key.hash(), key.readable()), "the {state:?} key is");
-        ensure_eq!((&*row.namespace, &*row.job), (trial.namespace(), "listed"), "its job is");
+        ensure_eq!((&*row.namespace, &*row.job), (trial.namespace(), "it's_ü"), "its job is");
         let is_leased = state != State::Completed;
         let epoch = if is_leased { Epoch(1) } else { Epoch::NONE };
         ensure_eq!((row.entry.state, row.entry.epoch), (state, epoch), "it is");
@@ -209,6 +214,26 @@ async fn keys_are_listed_page_by_page<D: Database>(trial: Trial<D>) -> Outcome {
     }
     ensure_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), vec![3, 3, 1], "the pages have");
     ensure_eq!(pages.concat(), hashes, "the keys are");
+    Ok(())
+}
+
+async fn the_longest_unchanged_keys_are_listed_first<D: Database>(trial: Trial<D>) -> Outcome {
+    let job = trial.one.enrol(trial.namespace(), "listed").await?;
+    // What is called so has its hash in another order.
+    let names = ["first", "second", "third", "fourth"];
+    for name in names {
+        let hold = claimed(&trial, &trial.key(name), job).await?;
+        change(&trial, &hold, &Change::Fail { trouble: b"t" }).await?;
+        trial.fixture.let_pass(Duration::from_secs(24 * 60 * 60)).await?;
+    }
+    let oldest = KeyFilter { order: KeyOrder::LongestUnchanged, states: &[State::Failed], ..everything() };
+    for limit in [4_u32, 2] {
+        let rows = trial.two.keys(&KeyFilter { limit, ..oldest }).await?;
+        let listed: Vec<_> = rows.iter().map(|row| &*row.key).collect();
+        ensure_eq!(listed, names[..limit as usize].to_vec(), "of {limit} the longest unchanged are");
+    }
+    let rows = trial.two.keys(&oldest).await?;
+    ensure!(rows.iter().rev().is_sorted_by_key(|row| row.since), "they are {rows:?}");
     Ok(())
 }
 

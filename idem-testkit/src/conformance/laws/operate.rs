@@ -1,14 +1,10 @@
-//! Keys without an outcome: how they are listed, and how a person resolves them.
-
-use std::time::Duration;
+//! How a person resolves a parked key, and forgets one.
 
 use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::Key;
 use idem_runtime::record::{Epoch, Hold, JobId, Outcome as Settled, State, StepRecord};
-use idem_runtime::store::{
-    Change, Claimed, Database, Forget, Found, JobName, LeaseClaim, Resolve, UnfinishedFilter,
-};
+use idem_runtime::store::{Change, Database, Forget, Found, LeaseClaim, Resolve};
 
 use super::lease::{change, claim_first, entry, lease_claim};
 use super::{Outcome, law};
@@ -18,11 +14,6 @@ use crate::conformance::trial::{RETAINED, Trial, ensure, ensure_eq};
 
 pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
     vec![
-        law!(
-            keys_without_an_outcome_are_listed,
-            "Running, lapsed, failed and parked keys are listed by their state, namespace and job, the longest \
-             unchanged first, up to a limit."
-        ),
         law!(
             a_parked_key_is_resolved_by_its_epoch_alone,
             "A parked key is resolved once, under the epoch that parked it, and under no other; no run takes it over."
@@ -59,10 +50,6 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             forgetting_is_in_the_audit,
             "Every key that was forgotten, and no other, has a note of it in its audit."
         ),
-        law!(
-            the_job_of_a_key_is_told,
-            "A key tells the namespace and the name of the job that has recorded it."
-        ),
     ]
 }
 
@@ -88,52 +75,6 @@ async fn park<D: Database>(trial: &Trial<D>, key: &Key) -> Result<Hold, BoxError
     change(trial, &hold, &Change::BeginStep { seq: 1, name: "b" }).await?;
     change(trial, &hold, &Change::Park { parked: b"parked" }).await?;
     Ok(hold)
-}
-
-async fn keys_without_an_outcome_are_listed<D: Database>(trial: Trial<D>) -> Outcome {
-    let namespace = trial.namespace();
-    let job = trial.one.enrol(namespace, "listed").await?;
-    let other = trial.one.enrol(namespace, "other").await?;
-    let elsewhere = trial.one.enrol("elsewhere", "listed").await?;
-    let claim = async |name: &str, job: JobId| -> Result<Hold, BoxError> {
-        let key = trial.key(name);
-        let claim = LeaseClaim { job, ..lease_claim(&key, 1, 1) };
-        ensure_eq!(trial.one.claim(&claim).await?, Claimed::New, "a first claim ended with");
-        Ok(claim.hold())
-    };
-    let (failed, parked) = (claim("failed", job).await?, claim("parked", job).await?);
-    claim("lapsed", job).await?;
-    change(&trial, &failed, &Change::Fail { trouble: b"t" }).await?;
-    change(&trial, &parked, &Change::Park { parked: b"p" }).await?;
-    trial.fixture.let_pass(Duration::from_secs(24 * 60 * 60)).await?;
-    claim("running", job).await?;
-    claim("other", other).await?;
-    claim("elsewhere", elsewhere).await?;
-    trial.complete(&trial.key("done"), "e", b"r").await?;
-
-    let all = [State::Running, State::Lapsed, State::Failed, State::Parked];
-    let listed = async |states: &[State], job: Option<&str>, limit| -> Result<Vec<_>, BoxError> {
-        let filter = UnfinishedFilter { namespace, job, states, limit };
-        Ok(trial.two.unfinished(&filter).await?)
-    };
-    for (state, name) in all.into_iter().zip(["running", "lapsed", "failed", "parked"]) {
-        let rows = listed(&[state], Some("listed"), 10).await?;
-        let hashes: Vec<_> = rows.iter().map(|row| row.hash).collect();
-        ensure_eq!(hashes, vec![trial.key(name).hash()], "the keys that are {state:?} are");
-        let (row, key) = (&rows[0], trial.key(name));
-        ensure_eq!((row.entry.state, &*row.job, &*row.key), (state, "listed", key.readable()), "listed is");
-        let is_old = row.since >= Duration::from_secs(12 * 60 * 60);
-        ensure_eq!(is_old, state != State::Running, "{state:?} for {:?}, which is long", row.since);
-    }
-    ensure_eq!(listed(&all, Some("listed"), 10).await?.len(), 4, "the keys of the job number");
-    ensure_eq!(listed(&all, None, 10).await?.len(), 5, "the keys of the namespace number");
-    let first = listed(&all, Some("listed"), 3).await?;
-    ensure!(
-        first.len() == 3 && first.iter().all(|row| row.entry.state != State::Running),
-        "the three longest unchanged are {first:?}"
-    );
-    ensure_eq!(listed(&[], None, 10).await?.len(), 0, "of no state there are");
-    Ok(())
 }
 
 async fn a_parked_key_is_resolved_by_its_epoch_alone<D: Database>(trial: Trial<D>) -> Outcome {
@@ -335,18 +276,5 @@ async fn forgetting_is_in_the_audit<D: Database>(trial: Trial<D>) -> Outcome {
         let notes: Vec<_> = notes.iter().map(|note| (note.epoch.0, &*note.action, &*note.why)).collect();
         ensure_eq!(notes, vec![(epoch, "forget", "it's void")], "the audit says");
     }
-    Ok(())
-}
-
-async fn the_job_of_a_key_is_told<D: Database>(trial: Trial<D>) -> Outcome {
-    let namespace = trial.namespace();
-    trial.one.enrol(namespace, "first").await?;
-    let job = trial.one.enrol(namespace, "it's_ü").await?;
-    let key = trial.key("k");
-    ensure_eq!(trial.two.job_of(key.hash()).await?, None, "of a key without a record the job is");
-    let claim = LeaseClaim { job, ..lease_claim(&key, 1, 1) };
-    ensure_eq!(trial.one.claim(&claim).await?, Claimed::New, "a first claim ended with");
-    let name = JobName { namespace: namespace.to_owned(), name: String::from("it's_ü") };
-    ensure_eq!(trial.two.job_of(key.hash()).await?, Some(name), "the job is");
     Ok(())
 }
