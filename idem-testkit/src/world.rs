@@ -15,7 +15,7 @@ use crate::lab::{Lab, LabDatabase, OptionsOf};
 use crate::subject::{Run, Runner, State, Subject};
 use crate::tables::Tables;
 use crate::trial::Trial;
-use crate::watch::{Ack, Ran, Stop, Timeline, Watch};
+use crate::watch::{Ack, Ran, Step, Stop, Timeline, Watch};
 use crate::watched::WatchedStore;
 
 /// What idem's own tables begin with, and those of the testkit.
@@ -249,6 +249,17 @@ fn alive_tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
+/// How long a step of a run that goes to a window may take before it counts as waiting for somebody.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a run is that was to go to a window.
+pub(crate) enum Stood {
+    /// At this one, which is wanted.
+    At(String),
+    /// It came to none.
+    Ended(Ended),
+}
+
 /// Somebody who runs the job.
 pub(crate) struct Worker<D: LabDatabase> {
     /// What the worker does other work with.
@@ -279,6 +290,20 @@ impl<D: LabDatabase> Worker<D> {
     /// Runs the job on a worker that no window ends.
     pub(crate) async fn run_through(&self) -> Ended {
         self.run().await.expect("only a window ends a run before its time")
+    }
+
+    /// Lets a run go on, window by window, to the first one that is wanted.
+    pub(crate) async fn step_to(&self, run: &mut Run, mut is_wanted: impl FnMut(&str) -> bool) -> Stood {
+        let began = tokio::time::Instant::now();
+        loop {
+            match self.watch.step(run, PATIENCE).await {
+                Step::Window(at) if is_wanted(&at) => return Stood::At(at),
+                Step::Window(_) => {}
+                Step::Blocked if began.elapsed() < self.limit => {}
+                Step::Blocked => return Stood::Ended(self.hung()),
+                Step::Ended(ran) => return Stood::Ended(self.ended(ran)),
+            }
+        }
     }
 
     pub(crate) fn hung(&self) -> Ended {

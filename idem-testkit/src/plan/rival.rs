@@ -13,10 +13,10 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::subject::Subject;
-use crate::watch::{Ack, Step, Stop};
-use crate::world::{REJECTED, World};
+use crate::watch::{Ack, Stop};
+use crate::world::{REJECTED, Stood, World};
 
-/// How long a step may take before it counts as waiting for somebody.
+/// How long a rival waits for the store.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const WINDOWS: [&str; 2] = ["after BEGIN", "before COMMIT"];
@@ -51,23 +51,12 @@ pub(crate) async fn run<D: LabDatabase>(
         let Some(world) = World::new(subject).await? else { break };
         let worker = world.worker('A', Stop::Everywhere, Ack::Heard)?;
         let mut run = worker.start();
-        let mut planted = false;
-        let began = tokio::time::Instant::now();
-        let ended = loop {
-            match worker.watch.step(&mut run, PATIENCE).await {
-                Step::Window(at) if at == window && !planted => {
-                    plant(&world, outcome, result).await?;
-                    planted = true;
-                }
-                Step::Window(_) => {}
-                Step::Ended(ran) => break worker.ended(ran),
-                Step::Blocked if began.elapsed() > subject.settings().limit => break worker.hung(),
-                Step::Blocked => {}
-            }
+        let Stood::At(_) = worker.step_to(&mut run, |at| at == window).await else { continue };
+        plant(&world, outcome, result).await?;
+        let ended = match worker.step_to(&mut run, |_| false).await {
+            Stood::Ended(ended) => ended,
+            Stood::At(_) => worker.hung(),
         };
-        if !planted {
-            continue;
-        }
         went.hit += 1;
         drop(run);
         drop(worker);

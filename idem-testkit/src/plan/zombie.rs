@@ -17,11 +17,8 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::subject::{Run, Subject};
-use crate::watch::{Ack, Step, Stop, Watch, slug};
-use crate::world::{Ended, Worker, World};
-
-/// How long a step may take before it counts as waiting for somebody.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::watch::{Ack, Stop, Watch, slug};
+use crate::world::{Ended, Stood, Worker, World};
 
 /// How many windows there may be.
 const MOST: usize = 1_000;
@@ -61,36 +58,26 @@ pub(crate) async fn run<D: LabDatabase>(
         let watch = Watch::new('A', world.timeline.clone(), Stop::Everywhere, Ack::Heard);
         let worker = world.worker_on(pool, Arc::new(watch))?;
         let mut run = worker.start();
-        let began = tokio::time::Instant::now();
-        let mut is_open = false;
-        let at = loop {
-            match worker.watch.step(&mut run, PATIENCE).await {
-                Step::Window(at) => {
-                    is_open |= at == FIRST;
-                    let is_wanted = match &only {
-                        Some(only) => *only == slug(&at),
-                        None => !hit.contains(&at),
-                    };
-                    if is_open && is_wanted {
-                        break Some(at);
-                    }
-                    if at == LAST {
-                        // All windows are hit. A run that is dropped here would hold its tables for a while.
-                        worker.watch.set_free();
-                        let _ =
-                            tokio::time::timeout(subject.settings().limit, worker.watch.run(&mut run)).await;
-                        break None;
-                    }
-                }
-                Step::Blocked if began.elapsed() < subject.settings().limit => {}
-                Step::Blocked => {
-                    let (at, timeline) = (worker.watch.last(), world.timeline.moments());
-                    return Err(Trouble::Hung { at, timeline });
-                }
-                Step::Ended(_) => break None,
-            }
+        let is_wanted = |at: &str| match only {
+            Some(only) => only == slug(at),
+            None => !hit.contains(at),
         };
-        let Some(at) = at else { break };
+        let mut is_open = false;
+        let stood = worker.step_to(&mut run, |at| {
+            is_open |= at == FIRST;
+            at == LAST || (is_open && is_wanted(at))
+        });
+        let at = match stood.await {
+            Stood::At(at) if is_wanted(&at) => at,
+            Stood::At(_) => {
+                // All windows are hit. A run that is dropped here would hold its tables for a while.
+                worker.watch.set_free();
+                let _ = tokio::time::timeout(subject.settings().limit, worker.watch.run(&mut run)).await;
+                break;
+            }
+            Stood::Ended(Ended::Hung(at)) => return Err(hung(&world, at)),
+            Stood::Ended(_) => break,
+        };
         hit.insert(at.clone());
         (went.hit, went.windows) = (hit.len(), hit.len());
         worker.watch.note(format!("stands still {at}"));
@@ -145,9 +132,11 @@ async fn leased<D: LabDatabase>(
                 None => !hit.contains(at),
             };
             let in_tx = successor.leaves_transactions_alone() && D::MANY_WRITERS;
-            let stands = stand_still(&worker, &mut run, subject.settings().limit, in_tx, wanted).await;
-            let stands = stands.map_err(|at| Trouble::Hung { at, timeline: world.timeline.moments() })?;
-            let Some(at) = stands else { break };
+            let at = match stand_still(&worker, &mut run, in_tx, wanted).await {
+                Stood::At(at) => at,
+                Stood::Ended(Ended::Hung(at)) => return Err(hung(&world, at)),
+                Stood::Ended(_) => break,
+            };
             hit.insert(at.clone());
             (went.hit, went.windows) = (went.hit + 1, went.windows + 1);
             worker.watch.note(format!("stands still {at}"));
@@ -224,35 +213,29 @@ impl fmt::Display for Successor {
     }
 }
 
-/// Lets a leased run go on to the first window that is wanted, from its claim on. `None` if there is none; an error,
-/// which says where, if it hangs.
+/// Lets a leased run go on to the first window that is wanted, from its claim on.
 async fn stand_still<D: LabDatabase>(
     worker: &Worker<D>,
     run: &mut Run,
-    limit: Duration,
     in_tx_too: bool,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Option<String>, String> {
-    let began = tokio::time::Instant::now();
+) -> Stood {
     let (mut has_the_key, mut is_in_tx) = (false, false);
-    loop {
-        match worker.watch.step(run, PATIENCE).await {
-            Step::Window(at) => {
-                has_the_key |= at == CLAIMED;
-                if at.starts_with(FIRST) {
-                    is_in_tx = true;
-                } else if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") {
-                    is_in_tx = false;
-                }
-                if has_the_key && (in_tx_too || !is_in_tx) && wanted(&at) {
-                    return Ok(Some(at));
-                }
-            }
-            Step::Blocked if began.elapsed() < limit => {}
-            Step::Blocked => return Err(worker.watch.last()),
-            Step::Ended(_) => return Ok(None),
+    let stood = worker.step_to(run, |at| {
+        has_the_key |= at == CLAIMED;
+        if at.starts_with(FIRST) {
+            is_in_tx = true;
+        } else if at.starts_with("after a step's COMMIT") || at.starts_with("after ROLLBACK") {
+            is_in_tx = false;
         }
-    }
+        has_the_key && (in_tx_too || !is_in_tx) && wanted(at)
+    });
+    stood.await
+}
+
+/// Says where a run hangs that was to stand still.
+fn hung<D: LabDatabase>(world: &World<'_, D>, at: String) -> Trouble {
+    Trouble::Hung { at, timeline: world.timeline.moments() }
 }
 
 /// Lets B take the key over, then A wake up and go on to its end, and then B. Returns how B and A ended.
@@ -265,19 +248,10 @@ async fn beside<D: LabDatabase>(
     world.let_leases_lapse().await;
     let successor = world.worker('B', Stop::Everywhere, Ack::Heard)?;
     let mut second = successor.start();
-    let began = tokio::time::Instant::now();
-    let ended = loop {
-        match successor.watch.step(&mut second, PATIENCE).await {
-            Step::Window(at) if at == TAKEN_OVER => break None,
-            Step::Window(_) => {}
-            Step::Ended(ran) => break Some(successor.ended(ran)),
-            Step::Blocked if began.elapsed() < limit => {}
-            Step::Blocked => break Some(successor.hung()),
-        }
-    };
+    let stood = successor.step_to(&mut second, |at| at == TAKEN_OVER).await;
     let zombie = wake_up(worker, run, limit).await?;
-    if let Some(ended) = ended {
-        return Ok(Met { successor: ended, zombie });
+    if let Stood::Ended(successor) = stood {
+        return Ok(Met { successor, zombie });
     }
     let successor = match wake_up(&successor, &mut second, limit).await? {
         Ended::Again(_) => world.recover_after_a_death('R').await?,

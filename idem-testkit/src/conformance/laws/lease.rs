@@ -191,6 +191,16 @@ pub(super) async fn change<D: Database>(
     Ok(())
 }
 
+/// Returns every change that ends a run.
+fn ends() -> [Change<'static>; 4] {
+    [
+        Change::Fail { trouble: b"t" },
+        Change::Park { parked: b"p" },
+        settle(b"r", Retain::For(RETAINED), &[]),
+        settle(b"r", Retain::None, &[]),
+    ]
+}
+
 /// An outcome of the suite.
 fn settle<'a>(result: &'a [u8], retain: Retain, tasks: &'a [NewTask]) -> Change<'a> {
     Change::Settle { outcome: Ended::Completed, result, retain, tasks }
@@ -474,13 +484,7 @@ async fn a_stale_token_writes_nothing<D: Database>(trial: Trial<D>) -> Outcome {
 }
 
 async fn an_ended_run_writes_nothing<D: Database>(trial: Trial<D>) -> Outcome {
-    let ends = [
-        Change::Fail { trouble: b"t" },
-        Change::Park { parked: b"p" },
-        settle(b"r", Retain::For(RETAINED), &[]),
-        settle(b"r", Retain::None, &[]),
-    ];
-    for (number, end) in ends.iter().enumerate() {
+    for (number, end) in ends().iter().enumerate() {
         let key = trial.key(&format!("k{number}"));
         let hold = claim_first(&trial, &key, 1).await?;
         change(&trial, &hold, &Change::BeginStep { seq: 0, name: "a" }).await?;
@@ -832,13 +836,7 @@ async fn a_claim_dropped_anywhere_is_whole_or_none<D: Database>(trial: Trial<D>)
 }
 
 async fn a_watch_tells_that_a_claim_has_ended<D: Database>(trial: Trial<D>) -> Outcome {
-    let ends = [
-        Change::Fail { trouble: b"t" },
-        Change::Park { parked: b"p" },
-        settle(b"r", Retain::For(RETAINED), &[]),
-        settle(b"r", Retain::None, &[]),
-    ];
-    for (number, end) in ends.iter().enumerate() {
+    for (number, end) in ends().iter().enumerate() {
         let key = trial.key(&format!("k{number}"));
         let hold = claim_first(&trial, &key, 1).await?;
         // A store that has no watches leaves it to the runs to look again.
