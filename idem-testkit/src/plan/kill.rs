@@ -52,8 +52,8 @@ pub(crate) async fn run<D: LabDatabase>(
     only: Option<&str>,
 ) -> Result<Went, Trouble> {
     let Some(test) = call.test() else {
-        let why = "the name of the test is not known on this thread, so it cannot be started again; \
-                   write `Scenario::test(\"module::name\")`";
+        let why = "the process to kill would run this test again, by its name, which its thread does not have; to have \
+                   it killed too, write `Scenario::test(\"module::name\")`";
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
     };
     let mut went = Went::default();
@@ -100,8 +100,8 @@ pub(crate) async fn run<D: LabDatabase>(
         let observers = subject.observers();
         let names: Vec<_> = unseen.iter().map(|n| format!("`{}`", observers[*n])).collect();
         went.skipped = Some(format!(
-            "{} did not show after the kill what the process had counted before it, and was not judged there: it \
-             counts in memory, which dies with the process; share a server or a file with `Scenario::state_with`",
+            "not judged where a kill took the count along: {}; to have it judged, count in a file or on a server, with \
+             `Scenario::state_with`",
             names.join(", ")
         ));
     }

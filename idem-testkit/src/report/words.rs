@@ -65,6 +65,8 @@ impl Report {
         }
         notes.extend(plan.bound.as_deref().map(|bound| Note::Remark(printable(bound).to_string())));
         match &plan.skipped {
+            // What applies in part has been tried.
+            Some(why) if plan.hit > 0 => notes.push(Note::Remark(printable(why))),
             Some(why) => notes.push(Note::Remark(format!("skipped: {}", printable(why)))),
             // After a failure nothing runs, so it is plain why.
             None if !failed && plan.hit < plan.windows => {
