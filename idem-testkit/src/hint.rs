@@ -102,8 +102,8 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
     }
     Some(if seen.answered(DRIFTED) {
         "whoever resumes must come to the same steps in the same order: no attempt, time or chance in the name of a \
-         step, and no step behind a question that is answered otherwise the next time; a step that may be left out \
-         needs `drift = resume`"
+         step, and no step behind a question that is answered otherwise the next time: ask it in a step of its own; a step \
+         that may be left out needs `drift = resume`"
     } else if seen.broken(law::FENCED) {
         "a write of a run that has lost its key was taken for made: in a store, every write of a leased run asks for \
          its epoch and its token, and says so if the run has lost them"
@@ -131,14 +131,16 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
          alone, or write `in_doubt = park`, or `in_doubt = probe(..)`; a probe must find what the callee has done"
     } else if interrupted && seen.less {
         "a run takes for done what is not, or lacks what it had: what a step returns is all that whoever resumes gets, \
-         through serde; answer the errors of a callee with `?`; `check` and a probe must find what has happened and \
-         nothing else"
+         through serde; ask whether something is done in `check`, a probe or a step, and never before the steps, since the \
+         answer is another one half-way; answer the errors of a callee with `?`; `check` and a probe must find what has happened and nothing else"
     } else if interrupted && seen.more && steps {
         "a part of the effect commits apart from the record of its step: write it in `run.tx_step(..)`, not through a \
-         pool or in a task; and what a step returns is all that whoever resumes gets, so leave nothing in a variable"
+         pool or in a task; and what a step returns is all that whoever resumes gets, so leave nothing in \
+         a variable, and ask the world in a step, since it answers otherwise half-way"
     } else if interrupted && steps && seen.only_answers_otherwise() {
         "whoever resumes answers otherwise than who began: what a step returns is all that it gets, through serde, so leave \
-         nothing in a variable, and return from the step what the job needs afterwards"
+         nothing in a variable, ask the world in a step, since it answers otherwise half-way, and return from the step \
+         what the job needs afterwards"
     } else if interrupted && seen.more {
         "the job writes again what it has written: make the effect harmless twice, or take a `run: &mut Run<'_, Db>` \
          and write it in `run.tx_step(..)`"

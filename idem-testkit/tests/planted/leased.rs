@@ -142,8 +142,26 @@ bugs! {
     a_step_that_depends_on_the_world {
         what: "a step is taken only if the provider has no charge yet, so whoever resumes comes to other steps",
         origin: "airbyte#13973, PostHog PR#60956: one call that is not there any more, and the workflow is stuck",
-        plan: Crash, at: "crashed at", hint: "same steps in the same order",
+        plan: Crash, at: "crashed at", hint: "ask it in a step of its own",
         scenario: charged(ChargeIfNone { id: 42 }),
+    }
+    a_question_before_the_steps {
+        what: "the body asks the provider first, and ends if there is a charge, which is also so when the rest is missing",
+        origin: "acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
+        plan: Crash, at: "crashed at", hint: "never before the steps",
+        scenario: charged(AskBeforeTheSteps { id: 42 }),
+    }
+    an_entry_that_depends_on_the_world {
+        what: "the body asks the provider first, and a step writes the answer, which is another one when the job resumes",
+        origin: "acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
+        plan: Crash, at: "crashed at", hint: "ask the world in a step",
+        scenario: charged(EntryByTheWorld { id: 42 }),
+    }
+    an_answer_that_depends_on_the_world {
+        what: "the body asks the provider first, and answers what it has heard",
+        origin: "acidic_job#79, #82: was this the first run or a retry, and did the outside write land?",
+        plan: Crash, at: "crashed at", hint: "ask the world in a step",
+        scenario: charged(AnswerByTheWorld { id: 42 }),
     }
     a_step_with_another_name_in_every_attempt {
         what: "the number of the attempt is a part of the step's name, so nobody finds what is recorded",
@@ -466,6 +484,42 @@ async fn charge_if_none(
         run.step("charge", async |key| charge(gateway, key).await).await?;
     }
     run.tx_step("post", async |tx| tables::post(tx, id).await).await
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn ask_before_the_steps(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    if gateway.has_charged().await {
+        return Ok(());
+    }
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn entry_by_the_world(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    let note = if gateway.has_charged().await { "charged before" } else { "charged now" };
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("post", async |tx| tables::entry(tx, id, note).await).await
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn answer_by_the_world(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<bool, sqlx::Error> {
+    let is_new = !gateway.has_charged().await;
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
+    Ok(is_new)
 }
 
 #[idempotent(key = id, in_doubt = rerun)]
