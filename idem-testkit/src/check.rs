@@ -336,6 +336,9 @@ checks! {
     check_interleavings: &[Plan::Interleavings];
     /// Checks that a worker that lost its claim changes nothing.
     check_zombie: &[Plan::Zombie];
+    /// Checks that a job has a single effect when something fails once and works the next time: the database refuses to
+    /// write to a table, or a service that [`Scenario::outage`] names is out.
+    check_outage: &[Plan::Outage];
     /// Checks that a job has a single effect after its process was killed at any window and recovery.
     check_kill: &[Plan::Kill];
 }

@@ -21,6 +21,9 @@ pub(crate) fn of(plan: Plan, spec: &JobSpec, differences: &[Difference]) -> Opti
     if plan == Plan::Kill && seen.fails() && !seen.broken(law::UNRELATED_WORK) {
         return Some(String::from(FAILS_AFTER_A_KILL));
     }
+    if plan == Plan::Outage {
+        return Some(outage(&seen).to_owned());
+    }
     let leased = matches!(spec.lock, Lock::Lease(_)).then(|| leased(&seen, spec.steps)).flatten();
     leased.or_else(|| any_job(&seen, spec.retain != Retain::None)).map(str::to_owned)
 }
@@ -85,6 +88,25 @@ impl<'a> Seen<'a> {
 
     fn is_at_once(&self) -> bool {
         matches!(self.plan, Plan::Concurrent | Plan::Interleavings)
+    }
+}
+
+/// What jobs do wrong behind an error that passes.
+fn outage(seen: &Seen<'_>) -> &'static str {
+    if seen.broken(law::UNRELATED_WORK) {
+        "a run that ended with an error keeps a transaction open, or a lock: begin through `tx.begin()`, which ends with its \
+         guard, and give back on every way out what the body holds"
+    } else if seen.fails() || seen.answered(NO_ANSWER) {
+        "a run that failed is in the way of the next one: a flag, a mark or a claim that it has set before the error is not \
+         taken back; leave what has begun to idem, and write through `tx`, or in a step, what is done"
+    } else if seen.more {
+        "behind an error more is done than without it: nobody knows what a call has done that ended with an error, so the \
+         next one takes the same key, and so does whatever is done in its place; `not_done_if(..)` is for errors that say for \
+         certain that nothing was done"
+    } else {
+        "an error that passes was taken for an answer: hand it on with `?`, so that the job runs again; `replay(..)` and \
+         `adopt(..)` name errors that stay; remember nothing that the error undoes, and undo nothing that a step has recorded, \
+         since the next run skips it"
     }
 }
 

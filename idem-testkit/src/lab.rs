@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idem_runtime::store::SqlDatabase;
-use sqlx::{ConnectOptions as _, Pool};
+use sqlx::{ConnectOptions as _, Pool, SqlSafeStr};
 
 pub use self::attach::Attach;
 pub use self::trials::Trials;
@@ -67,7 +67,7 @@ pub trait LabDatabase: SqlDatabase + Attach + Trials {
     /// The database's.
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
-        sql: &'static str,
+        sql: impl SqlSafeStr + Send,
     ) -> Result<usize, sqlx::Error>;
 
     /// Puts a proxy in front of the server; `None` for a database without one.
@@ -388,7 +388,7 @@ impl LabDatabase for sqlx::Sqlite {
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
-        sql: &'static str,
+        sql: impl SqlSafeStr + Send,
     ) -> Result<usize, sqlx::Error> {
         sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
     }
@@ -433,7 +433,7 @@ impl LabDatabase for sqlx::Postgres {
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
-        sql: &'static str,
+        sql: impl SqlSafeStr + Send,
     ) -> Result<usize, sqlx::Error> {
         sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
     }
@@ -475,7 +475,7 @@ impl LabDatabase for sqlx::MySql {
 
     async fn rows(
         connection: &mut <Self as sqlx::Database>::Connection,
-        sql: &'static str,
+        sql: impl SqlSafeStr + Send,
     ) -> Result<usize, sqlx::Error> {
         sqlx::raw_sql(sql).fetch_all(connection).await.map(|rows| rows.len())
     }

@@ -11,6 +11,7 @@
 //! | `check_rival` | somebody else's record appears while the job runs |
 //! | `check_interleavings` | two runs, step by step, in every order with at most two changes of turn |
 //! | `check_zombie` | a worker that stands still, loses its claim and wakes up |
+//! | `check_outage` | something fails once and works the next time: the database refuses to write to a table, or a service that [`Scenario::outage`] names is out |
 //! | `check_kill` | a process that is killed at every window, then recovery |
 //!
 //! Each trial has a fresh database. Two clean runs teach a check what the job leaves, and which columns differ by nature, so a test
@@ -84,7 +85,8 @@ pub use self::code::Code;
 pub use self::{
     check::{
         Trouble, check_concurrent, check_crash, check_interleavings, check_kill, check_lost_ack,
-        check_repeat, check_rival, check_single_effect, check_zombie, examine, examine_schedule,
+        check_outage, check_repeat, check_rival, check_single_effect, check_zombie, examine,
+        examine_schedule,
     },
     lab::Lab,
     scenario::{Count, Scenario, SetUpError, TrialState},

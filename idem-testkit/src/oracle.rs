@@ -16,7 +16,7 @@ use crate::report::{Difference, Mask};
 use crate::subject::Subject;
 use crate::tables::{Table, Tables};
 use crate::watch::{Ack, Stop};
-use crate::world::{Answer, Ended, Left, REJECTED, World};
+use crate::world::{Answer, Ended, Left, OWN_TABLES, REJECTED, World};
 
 /// By how much the counters of the second clean run are ahead.
 const AHEAD: u32 = 7;
@@ -145,6 +145,13 @@ impl Oracle {
     /// Returns the final error that a clean run ends with, if it does.
     pub(crate) fn refusal(&self) -> Option<String> {
         (self.answer.how == REJECTED).then(|| self.answer.text.clone())
+    }
+
+    /// Returns the names of the job's tables in which a clean run leaves something else than it found.
+    pub(crate) fn written(&self) -> Vec<String> {
+        let tables = self.after.tables.0.iter();
+        let changed = tables.filter(|(name, table)| self.before.tables.0.get(*name) != Some(table));
+        changed.map(|(name, _)| name.clone()).filter(|name| !name.starts_with(OWN_TABLES)).collect()
     }
 
     /// Returns an oracle that does not judge these observers.

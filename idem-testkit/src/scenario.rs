@@ -68,7 +68,8 @@ pub struct Scenario<J, D: LabDatabase, S = ()> {
     pub(crate) make: Arc<dyn Fn() -> J + Send + Sync>,
     pub(crate) state: Box<MakeState<D, S>>,
     pub(crate) worker_state: Box<Remake<S>>,
-    pub(crate) observers: Vec<Observer<S>>,
+    pub(crate) observers: Vec<Named<S, u64>>,
+    pub(crate) outages: Vec<Named<S, ()>>,
     pub(crate) settings: Settings<D>,
 }
 
@@ -86,13 +87,14 @@ type MakeState<D, S> = dyn Fn(&Trial<D>) -> S + Send + Sync;
 /// Makes a worker's state of its trial's.
 pub(crate) type Remake<S> = dyn Fn(&S) -> S + Send + Sync;
 
-/// Counts an effect outside the database.
-pub(crate) struct Observer<S> {
+/// What is done with the state of a trial, and how reports call it: an observer counts an effect, an outage lets a
+/// service fail.
+pub(crate) struct Named<S, T> {
     pub(crate) name: String,
-    pub(crate) count: Box<CountIn<S>>,
+    pub(crate) run: Box<RunOnState<S, T>>,
 }
 
-type CountIn<S> = dyn Fn(&S) -> Pin<Box<dyn Future<Output = u64> + '_>> + Send + Sync;
+type RunOnState<S, T> = dyn Fn(&S) -> Pin<Box<dyn Future<Output = T> + '_>> + Send + Sync;
 
 /// Puts another store in front of the database's own.
 pub(crate) type WrapStore<D> = dyn Fn(Arc<dyn Store<D>>) -> Arc<dyn Store<D>> + Send + Sync;
@@ -123,6 +125,7 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             state: Box::new(|_| ()),
             worker_state: Box::new(|_| ()),
             observers: Vec::new(),
+            outages: Vec::new(),
             settings: Settings { set_up: None, store: None, limit: Duration::from_secs(20), test: None },
         }
     }
@@ -183,16 +186,17 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             make: self.make,
             state: Box::new(make),
             worker_state: Box::new(T::clone),
-            observers: self.observers.into_iter().map(Observer::without_state).collect(),
+            observers: self.observers.into_iter().map(Named::without_state).collect(),
+            outages: self.outages.into_iter().map(Named::without_state).collect(),
             settings: self.settings,
         }
     }
 }
 
-impl Observer<()> {
-    /// Counts in a scenario that has got a state since.
-    fn without_state<T>(self) -> Observer<T> {
-        Observer { name: self.name, count: Box::new(move |_| (self.count)(&())) }
+impl<T: 'static> Named<(), T> {
+    /// Does the same in a scenario that has got a state since.
+    fn without_state<S>(self) -> Named<S, T> {
+        Named { name: self.name, run: Box::new(move |_| (self.run)(&())) }
     }
 }
 
@@ -245,7 +249,7 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
     ) -> Self {
         let name = name.into();
         let observer: Arc<(String, _)> = Arc::new((name.clone(), count));
-        let count: Box<CountIn<S>> = Box::new(move |state| {
+        let run: Box<RunOnState<S, u64>> = Box::new(move |state| {
             let observer = Arc::clone(&observer);
             Box::pin(async move {
                 let (name, count) = &*observer;
@@ -255,7 +259,65 @@ impl<J, D: LabDatabase, S: 'static> Scenario<J, D, S> {
                 })
             })
         });
-        self.observers.push(Observer { name, count });
+        self.observers.push(Named { name, run });
+        self
+    }
+
+    /// Names a service that can fail: `fail` lets the next call to it, in the trial whose state it is given, end with an
+    /// error, and the calls after that work again.
+    ///
+    /// The plan [`Outage`](crate::plan::Plan::Outage) lets it fail once, and the job run again. A call that fails has
+    /// done its work or has not, and nobody can tell which: a fake that can fail in both ways has two names.
+    /// What the job needs of its database fails without being named.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use idem_runtime::prelude::*;
+    /// # use idem_testkit::{Scenario, check_outage};
+    /// # use std::sync::{Arc, Mutex};
+    /// #[derive(Clone, Default)]
+    /// struct Bank(Arc<Mutex<Account>>);
+    ///
+    /// #[derive(Default)]
+    /// struct Account {
+    ///     charges: Vec<String>,
+    ///     is_out: bool,
+    /// }
+    ///
+    /// impl Bank {
+    ///     async fn charge(&self, key: String) -> Result<(), String> {
+    ///         let mut account = self.0.lock().unwrap();
+    ///         if std::mem::take(&mut account.is_out) {
+    ///             return Err(String::from("the bank does not answer"));
+    ///         }
+    ///         if !account.charges.contains(&key) {
+    ///             account.charges.push(key);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[idempotent(key = id, in_doubt = rerun)]
+    /// # async fn charge(run: &mut Run<'_, Sqlite>, id: i64, #[state] bank: &Bank) -> Result<i64, String> {
+    /// #     run.step("charge", async |key| bank.charge(key).await).await?;
+    /// #     Ok(id)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let scenario = Scenario::new(Charge { id: 42 })
+    ///     .state(Bank::default)
+    ///     .observe("charges", |bank: &Bank| bank.0.lock().unwrap().charges.len())
+    ///     .outage("the bank", async |bank: &Bank| bank.0.lock().unwrap().is_out = true);
+    /// check_outage(scenario).await;
+    /// # }
+    /// ```
+    pub fn outage(mut self, name: impl Into<String>, fail: impl AsyncFn(&S) + Send + Sync + 'static) -> Self {
+        let fail = Arc::new(fail);
+        let run: Box<RunOnState<S, ()>> = Box::new(move |state| {
+            let fail = Arc::clone(&fail);
+            Box::pin(async move { fail(state).await })
+        });
+        self.outages.push(Named { name: name.into(), run });
         self
     }
 

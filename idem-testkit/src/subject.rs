@@ -50,6 +50,12 @@ pub(crate) trait Subject<D: LabDatabase> {
     /// Counts the effects outside the database, by observer.
     async fn effects(&self, state: &State) -> Vec<u64>;
 
+    /// Returns the names of the services that can fail.
+    fn outages(&self) -> Vec<String>;
+
+    /// Lets the next call to a service fail, by number.
+    async fn fail_once(&self, state: &State, outage: usize);
+
     /// Makes somebody who runs the job on a store.
     fn runner(&self, state: &State, store: Arc<dyn Store<D>>) -> Result<Box<dyn Runner>, Trouble>;
 }
@@ -93,9 +99,17 @@ where
     async fn effects(&self, state: &State) -> Vec<u64> {
         let mut effects = Vec::new();
         for observer in &self.observers {
-            effects.push((observer.count)(own(state)).await);
+            effects.push((observer.run)(own(state)).await);
         }
         effects
+    }
+
+    fn outages(&self) -> Vec<String> {
+        self.outages.iter().map(|outage| outage.name.clone()).collect()
+    }
+
+    async fn fail_once(&self, state: &State, outage: usize) {
+        (self.outages[outage].run)(own(state)).await;
     }
 
     fn runner(&self, state: &State, store: Arc<dyn Store<D>>) -> Result<Box<dyn Runner>, Trouble> {

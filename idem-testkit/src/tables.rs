@@ -70,7 +70,7 @@ impl Index<&str> for Tables {
 }
 
 /// Writes an identifier between quotation marks.
-fn quoted(identifier: &str, mark: char) -> String {
+pub(crate) fn quoted(identifier: &str, mark: char) -> String {
     let escaped = identifier.replace(mark, &format!("{mark}{mark}"));
     format!("{mark}{escaped}{mark}")
 }

@@ -217,6 +217,11 @@ impl<'s, D: LabDatabase> World<'s, D> {
         self.subject.effects(&self.state).await
     }
 
+    /// Lets the next call to a service fail, by number.
+    pub(crate) async fn fail_once(&self, outage: usize) {
+        self.subject.fail_once(&self.state, outage).await;
+    }
+
     /// Waits until the tasks that a run has left behind are over, for a moment at most.
     pub(crate) async fn settle(&self) {
         let began = tokio::time::Instant::now();

@@ -8,6 +8,8 @@
     reason = "the broken stores of the conformance suite, of which one kind is used"
 )]
 mod faults;
+#[path = "common/kept.rs"]
+mod kept;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use idem_testkit::{Lab, Scenario, SetUpError, check_single_effect, examine};
 use sqlx::AssertSqlSafe;
 
 use self::faults::{BrokenStore, Fault, Good};
+use self::kept::clean_up;
 
 macro_rules! orders_on {
     ($module:ident, $db:ident, id: $id:literal, now: $now:literal, later: $later:literal, skipped: $skipped:expr) => {
@@ -177,8 +180,31 @@ macro_rules! orders_on {
                     .state(Provider::default)
                     .observe("parcels", Provider::charges);
                 let Some(report) = check_single_effect(scenario).await else { return };
-                check_complete(&report, &[Plan::Rival, Plan::Kill]);
+                check_complete(&report, &[Plan::Rival, Plan::Outage, Plan::Kill]);
                 println!("{report}");
+            }
+
+            #[idempotent(key = customer, in_doubt = rerun)]
+            async fn order_and_hope(run: &mut Run<'_, $db>, customer: i64) -> Result<i64, sqlx::Error> {
+                let insert = format!("INSERT INTO orders (customer) VALUES ({customer})");
+                let insert = AssertSqlSafe(insert);
+                let ordered = run.tx_step("order", async |tx| {
+                    sqlx::raw_sql(insert).execute(&mut **tx).await.map(drop)
+                });
+                let _ = ordered.await;
+                Ok(customer)
+            }
+
+            #[tokio::test]
+            async fn a_refused_write_shows_who_does_not_look_at_errors() {
+                let scenario = Scenario::new(OrderAndHope { customer: 7 }).setup(tables);
+                let report = examine(&scenario, &[Plan::Outage]).await.expect("it can be checked");
+                let Some(report) = report else { return };
+                let failure = report.failure.as_ref().unwrap_or_else(|| panic!("nothing was found: {report}"));
+                clean_up(failure);
+                assert_eq!(failure.schedule, "outage/table-orders", "{report}");
+                let is_missing = |difference: &Difference| matches!(difference, Difference::Missing { table, .. } if table == "orders");
+                assert!(failure.differences.iter().any(is_missing), "{report}");
             }
 
             #[tokio::test]

@@ -11,6 +11,7 @@ use super::{Lab, LabDatabase, OptionsOf};
 use crate::check::Trouble;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::servers::Server;
+use crate::tables::quoted;
 
 /// Writes the statements that make the tables in an empty database on this server: always the same.
 type Tables<D> = fn(OptionsOf<D>) -> Result<String, Trouble>;
@@ -34,6 +35,24 @@ pub trait Trials: SqlDatabase {
         let _ = (connection, hold);
         Ok(())
     }
+
+    /// Writes the statements after which the database refuses every write to a table.
+    fn refuse_writes(table: &str) -> String;
+
+    /// Writes the statements after which it refuses none any more.
+    fn accept_writes() -> String;
+}
+
+/// What a database says of a write that it refuses for the testkit.
+const REFUSED: &str = "the testkit lets the database refuse this write";
+
+/// What the triggers are called that refuse writes.
+const REFUSE: &str = "idem_testkit_refuse";
+
+/// Writes a statement for each kind of write, for a database whose triggers have one each.
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+fn for_each_write(statement: impl Fn(&str) -> String) -> String {
+    ["INSERT", "UPDATE", "DELETE"].map(|write| statement(write) + ";\n").concat()
 }
 
 #[cfg(feature = "sqlite")]
@@ -67,6 +86,20 @@ impl Trials for sqlx::Sqlite {
         connection.lock_handle().await?.set_progress_handler(1, move || hold());
         Ok(())
     }
+
+    fn refuse_writes(table: &str) -> String {
+        let table = quoted(table, '"');
+        for_each_write(|write| {
+            format!(
+                "CREATE TRIGGER {REFUSE}_{write} BEFORE {write} ON {table} \
+                 BEGIN SELECT RAISE(ABORT, '{REFUSED}'); END"
+            )
+        })
+    }
+
+    fn accept_writes() -> String {
+        for_each_write(|write| format!("DROP TRIGGER {REFUSE}_{write}"))
+    }
 }
 
 #[cfg(feature = "sqlite")]
@@ -83,6 +116,20 @@ impl Trials for sqlx::Postgres {
         let tables = TABLES.get_or_try_init(async || tables(server.options.clone())).await?;
         Ok(Some(server.lab(tables).await))
     }
+
+    fn refuse_writes(table: &str) -> String {
+        let table = quoted(table, '"');
+        format!(
+            "CREATE FUNCTION {REFUSE}() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION '{REFUSED}' USING ERRCODE = 'disk_full'; END $$; \
+             CREATE TRIGGER {REFUSE} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {REFUSE}()"
+        )
+    }
+
+    fn accept_writes() -> String {
+        format!("DROP FUNCTION {REFUSE}() CASCADE")
+    }
 }
 
 #[cfg(feature = "mysql")]
@@ -93,5 +140,19 @@ impl Trials for sqlx::MySql {
         static TABLES: OnceCell<String> = OnceCell::const_new();
         let tables = TABLES.get_or_try_init(async || tables(server.options.clone())).await?;
         Ok(Some(server.lab(tables).await))
+    }
+
+    fn refuse_writes(table: &str) -> String {
+        let table = quoted(table, '`');
+        for_each_write(|write| {
+            format!(
+                "CREATE TRIGGER {REFUSE}_{write} BEFORE {write} ON {table} FOR EACH ROW \
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{REFUSED}'"
+            )
+        })
+    }
+
+    fn accept_writes() -> String {
+        for_each_write(|write| format!("DROP TRIGGER {REFUSE}_{write}"))
     }
 }

@@ -15,7 +15,7 @@ use crate::watch::{Ack, BODY, Stop, slug};
 use crate::world::World;
 
 /// How long unrelated work may take after a crash.
-const UNRELATED: Duration = Duration::from_secs(6);
+pub(super) const UNRELATED: Duration = Duration::from_secs(6);
 
 pub(crate) async fn run<D: LabDatabase>(
     subject: &dyn Subject<D>,

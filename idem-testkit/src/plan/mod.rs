@@ -5,6 +5,7 @@ mod crash;
 mod interleavings;
 pub(crate) mod kill;
 mod lost_ack;
+mod outage;
 mod repeat;
 mod rival;
 mod zombie;
@@ -43,13 +44,15 @@ pub enum Plan {
     Interleavings,
     /// A worker that stands still, loses its claim and wakes up.
     Zombie,
+    /// Something fails once and works the next time.
+    Outage,
     /// A process that is killed at every window, then recovery.
     Kill,
 }
 
 impl Plan {
     /// Every plan, in the order in which a full check runs them.
-    pub const ALL: [Plan; 8] = [
+    pub const ALL: [Plan; 9] = [
         Plan::Repeat,
         Plan::Concurrent,
         Plan::Crash,
@@ -57,6 +60,7 @@ impl Plan {
         Plan::Rival,
         Plan::Interleavings,
         Plan::Zombie,
+        Plan::Outage,
         Plan::Kill,
     ];
 
@@ -70,6 +74,7 @@ impl Plan {
             Plan::Rival => "rival",
             Plan::Interleavings => "interleavings",
             Plan::Zombie => "zombie",
+            Plan::Outage => "outage",
             Plan::Kill => "kill",
         }
     }
@@ -146,7 +151,7 @@ pub(crate) mod law {
     pub(crate) const FENCED: &str = "a worker that has lost its claim fails, or answers with the record";
     pub(crate) const STAYS_PARKED: &str = "what waits for a person waits until a person has looked";
     pub(crate) const UNRELATED_WORK: &str =
-        "after a crash an unrelated write on the worker's pool is done and lasts";
+        "after a crash or an error an unrelated write on the worker's pool is done and lasts";
 }
 
 /// A failure, unless more clean runs explain it, and the database that is kept then.
@@ -169,6 +174,7 @@ pub(crate) async fn run<D: LabDatabase>(
         Plan::Rival => rival::run(subject, oracle, only).await?,
         Plan::Interleavings => interleavings::run(subject, oracle, only).await?,
         Plan::Zombie => zombie::run(subject, oracle, only).await?,
+        Plan::Outage => outage::run(subject, oracle, only).await?,
         Plan::Kill => kill::run(subject, oracle, call, only).await?,
     };
     if let (Some(schedule), 0) = (only, went.hit) {

@@ -262,7 +262,8 @@ fn a_report_of_nothing_does_not_pass() {
 #[test]
 fn what_was_not_tried_is_said() {
     let text = fine().to_string();
-    for said in ["74 not hit", "skipped: SQLite", "not run: zombie, kill", "orders.created_at", "saw nothing"]
+    for said in
+        ["74 not hit", "skipped: SQLite", "not run: zombie, outage, kill", "orders.created_at", "saw nothing"]
     {
         assert!(text.contains(said), "{said}");
         assert!(fine().html().to_lowercase().contains(&said.to_lowercase()), "{said}");

@@ -208,7 +208,19 @@ pub(crate) mod gateway {
         charges: Arc<Mutex<Vec<Option<String>>>>,
         in_flight: Arc<Mutex<Vec<String>>>,
         refunds: Arc<AtomicU64>,
+        outage: Arc<Mutex<Option<Outage>>>,
     }
+
+    /// When the next call fails.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Outage {
+        BeforeItIsDone,
+        AfterItIsDone,
+    }
+
+    /// The provider does not answer.
+    #[derive(Debug)]
+    pub(crate) struct NoAnswer;
 
     /// The provider is at work on a request with this key.
     #[derive(Debug)]
@@ -260,6 +272,24 @@ pub(crate) mod gateway {
             lock(&self.charges).push(Some(key.clone()));
             lock(&self.in_flight).retain(|other| *other != key);
             Ok(())
+        }
+
+        /// Lets the next call to [`try_charge`](Self::try_charge) fail.
+        pub(crate) fn fail_once(&self, outage: Outage) {
+            *lock(&self.outage) = Some(outage);
+        }
+
+        /// Charges, unless this key was charged: with no key, whatever was charged before. It may not answer.
+        pub(crate) async fn try_charge(&self, key: Option<String>) -> Result<(), NoAnswer> {
+            let outage = lock(&self.outage).take();
+            if outage == Some(Outage::BeforeItIsDone) {
+                return Err(NoAnswer);
+            }
+            match key {
+                Some(key) => self.charge_once(key).await,
+                None => self.charge().await,
+            }
+            if outage.is_some() { Err(NoAnswer) } else { Ok(()) }
         }
 
         /// Charges, unless there is a charge of this reference: that is an error, and no answer.

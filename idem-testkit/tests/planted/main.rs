@@ -24,6 +24,7 @@ mod bad_input;
 mod correct;
 mod correct_leased;
 mod elsewhere;
+mod errors;
 mod keys;
 mod leased;
 mod leased_stores;
