@@ -15,6 +15,9 @@ const FAILS_AFTER_A_KILL: &str = "a killed process takes its memory with it and 
          empty for the next run, so let it be a server or a file that is shared with `Scenario::state_with`; or does the \
          job hold a lock file, tidy up on drop, or keep in memory what the next run needs?";
 
+const DRAWN_TWICE: &str = "an id that is drawn anew in every run is written in two places, and whoever resumes draws another one \
+         for the second: draw it in a step, which returns it, or make it of the key";
+
 /// Guesses the mistake from what was left.
 pub(crate) fn of(plan: Plan, spec: &JobSpec, differences: &[Difference]) -> Option<String> {
     let seen = Seen::of(plan, differences);
@@ -23,6 +26,9 @@ pub(crate) fn of(plan: Plan, spec: &JobSpec, differences: &[Difference]) -> Opti
     }
     if plan == Plan::Outage {
         return Some(outage(&seen).to_owned());
+    }
+    if seen.broken(law::DRAWN_ONCE) {
+        return Some(String::from(DRAWN_TWICE));
     }
     let leased = matches!(spec.lock, Lock::Lease(_)).then(|| leased(&seen, spec.steps)).flatten();
     leased.or_else(|| any_job(&seen, spec.retain != Retain::None)).map(str::to_owned)

@@ -49,6 +49,8 @@ pub(crate) struct Oracle {
     /// The record, as it is stored.
     pub(crate) record: Option<Vec<u8>>,
     pub(crate) masks: Vec<Mask>,
+    /// What of the masked columns is the same in two of them.
+    shared: Vec<Shared>,
     /// The windows of a clean run.
     pub(crate) windows: Vec<String>,
     /// How long the slowest step of a clean run takes.
@@ -60,6 +62,16 @@ pub(crate) struct Oracle {
     /// Whether both clean runs gave the same answer, so that every run must.
     answers_alike: bool,
 }
+
+/// Two columns: what is drawn anew for the first one in every clean run is in the second one too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shared {
+    column: Place,
+    with: Place,
+}
+
+/// A table and a column of it.
+type Place = (String, String);
 
 struct Clean {
     before: Left,
@@ -99,6 +111,8 @@ impl Oracle {
             return Err(Trouble::SharedState);
         }
         let masks = masks(&first.after.tables, &second.after.tables);
+        let mut shared = shared(&masks, &first.after.tables);
+        shared.retain(|shared| shared.strays(&second.after.tables).is_empty());
         let oracle = Oracle {
             answers_alike: first.answer.bytes == second.answer.bytes,
             before: first.before,
@@ -106,6 +120,7 @@ impl Oracle {
             answer: first.answer,
             record: first.record,
             masks,
+            shared,
             windows: first.windows,
             slowest_step: first.slowest_step.max(second.slowest_step),
             observers,
@@ -127,7 +142,8 @@ impl Oracle {
     /// Leaves out what another oracle of the same scenario leaves out, and what the clean runs of the two leave
     /// otherwise: they are further apart than those of one. Tells whether that is more.
     pub(crate) fn learn_from(&mut self, other: Oracle) -> bool {
-        let known = (self.masks.len(), self.answers_alike);
+        let known = (self.masks.len(), self.shared.len(), self.answers_alike);
+        self.shared.retain(|shared| shared.strays(&other.after.tables).is_empty());
         let between = masks(&self.after.tables, &other.after.tables);
         for mask in other.masks.into_iter().chain(between) {
             if !self.masks.iter().any(|known| (&known.table, &known.column) == (&mask.table, &mask.column)) {
@@ -135,7 +151,7 @@ impl Oracle {
             }
         }
         self.answers_alike &= other.answers_alike && other.answer.bytes == self.answer.bytes;
-        (self.masks.len(), self.answers_alike) != known
+        (self.masks.len(), self.shared.len(), self.answers_alike) != known
     }
 
     pub(crate) fn effects(&self) -> Vec<(String, u64)> {
@@ -189,6 +205,9 @@ impl Oracle {
                 differences
                     .extend(extra.map(|row| Difference::Extra { table: name.clone(), row: row.clone() }));
             }
+        }
+        if differences.is_empty() {
+            differences.extend(self.shared.iter().filter_map(|shared| shared.difference(&left.tables)));
         }
         for (n, (observer, (expected, found))) in
             self.observers.iter().zip(expected.effects.iter().zip(&left.effects)).enumerate()
@@ -273,6 +292,55 @@ impl Oracle {
     }
 }
 
+impl Shared {
+    /// Returns the values of the first column that are not in the second one.
+    fn strays<'t>(&self, tables: &'t Tables) -> Vec<&'t str> {
+        let there = values(tables, &self.with);
+        let mut strays: Vec<_> =
+            values(tables, &self.column).into_iter().filter(|value| is_drawn(value)).collect();
+        strays.retain(|value| !there.contains(value));
+        strays
+    }
+
+    fn difference(&self, tables: &Tables) -> Option<Difference> {
+        let stray = (*self.strays(tables).first()?).to_owned();
+        let [(table, column), (other, with)] = [&self.column, &self.with];
+        Some(Difference::Law {
+            law: String::from(law::DRAWN_ONCE),
+            found: format!("{table}.{column} has {stray}, which {other}.{with} has not"),
+        })
+    }
+}
+
+/// Finds which masked columns have what is drawn anew in every run from another one.
+fn shared(masks: &[Mask], tables: &Tables) -> Vec<Shared> {
+    let places: Vec<Place> = masks.iter().map(|mask| (mask.table.clone(), mask.column.clone())).collect();
+    let mut shared = Vec::new();
+    for column in places.iter().filter(|place| values(tables, place).into_iter().any(is_drawn)) {
+        for with in places.iter().filter(|with| *with != column) {
+            let pair = Shared { column: column.clone(), with: with.clone() };
+            if pair.strays(tables).is_empty() {
+                shared.push(pair);
+            }
+        }
+    }
+    shared
+}
+
+fn values<'t>(tables: &'t Tables, (table, column): &Place) -> Vec<&'t str> {
+    let Some(table) = tables.0.get(table) else { return Vec::new() };
+    let Some(at) = table.columns.iter().position(|other| other == column) else { return Vec::new() };
+    table.rows.iter().filter_map(|row| row[at].as_deref()).collect()
+}
+
+/// How long a value is at least that is not the same in two places by chance.
+const DRAWN: usize = 24;
+
+/// Tells whether a value is drawn out of so many that no two are the same by chance. Times are, for they are coarse.
+fn is_drawn(value: &str) -> bool {
+    value.len() >= DRAWN && !is_time(value, now())
+}
+
 async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<Option<Clean>, Trouble> {
     let Some(world) = World::new(subject).await? else { return Ok(None) };
     if ahead > 0 {
@@ -326,9 +394,13 @@ fn masks(first: &Tables, second: &Tables) -> Vec<Mask> {
 /// Tells whether there is something that looks like the current time, which clocks of databases often give
 /// to the second.
 fn shows_the_time(tables: &Tables) -> bool {
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = now();
     tables.0.values().flat_map(|table| &table.rows).flatten().flatten().any(|value| is_time(value, now))
+}
+
+/// Returns the seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Finds a date, a time of day, or the seconds since 1970 of about now, anywhere in a value.

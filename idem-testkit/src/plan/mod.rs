@@ -147,6 +147,8 @@ pub(crate) mod law {
         "a run after a completed one is answered from the record";
     pub(crate) const ONE_KEY: &str = "all runs of a job with the same arguments have one key";
     pub(crate) const KEPT: &str = "what a clean run records stays recorded";
+    pub(crate) const DRAWN_ONCE: &str =
+        "what a clean run draws once, and writes in two places, is the same in both";
     pub(crate) const ENQUEUED: &str = "what a clean run enqueues is enqueued as often";
     pub(crate) const FENCED: &str = "a worker that has lost its claim fails, or answers with the record";
     pub(crate) const STAYS_PARKED: &str = "what waits for a person waits until a person has looked";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::harness::gateway::{Gateway, Taken};
 use crate::harness::shop::{self, Ledger};
 use crate::harness::tables;
-use crate::leased::{charge, charged};
+use crate::leased::{charge, charged, draw};
 
 correct! {
     a_leased_call_with_a_key { "a leased job without steps; its callee takes a key", charged(CallWithKey { id: 42 }) }
@@ -43,6 +43,7 @@ correct! {
     a_leased_job_that_skips { "`on_busy = skip` on a leased job", charged(LeasedSkips { id: 42 }) }
     a_step_with_a_result { "a step whose result later steps write", charged(StepWithResult { id: 42 }) }
     an_upsert_past_the_run { "a step that upserts through a pool, under its key", shop::writing(UpsertPastTheRun { id: 42 }) }
+    an_id_that_a_step_draws { "an id that one step draws and writes, and another one writes", charged(StepDraws { id: 42 }) }
     a_short_lease { "`lock = lease(\"300ms\")`", charged(ShortLease { id: 42 }) }
 }
 
@@ -288,6 +289,22 @@ async fn upsert_past_the_run_job(
         insert.execute(&mut ledger.connect().await?).await.map(drop)
     })
     .await
+}
+
+#[idempotent(key = id, in_doubt = rerun, job = StepDraws)]
+async fn step_draws_job(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    let order = run.tx_step("order", async |tx| {
+        let order = draw();
+        tables::entry(tx, id, &order).await?;
+        Ok::<_, sqlx::Error>(order)
+    });
+    let order = order.await?;
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("line", async |tx| tables::status(tx, id, &order).await).await
 }
 
 /// It takes longer than its lease, which is renewed meanwhile.

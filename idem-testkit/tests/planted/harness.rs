@@ -381,6 +381,16 @@ pub(crate) mod tables {
         insert.execute(connection).await.map(drop)
     }
 
+    /// Writes the status of a payment.
+    pub(crate) async fn status(
+        connection: &mut SqliteConnection,
+        payment: i64,
+        status: &str,
+    ) -> Result<(), sqlx::Error> {
+        let update = sqlx::query("UPDATE payments SET status = ? WHERE id = ?").bind(status).bind(payment);
+        update.execute(connection).await.map(drop)
+    }
+
     /// The file of the database that a transaction is in.
     pub(crate) async fn file(connection: &mut SqliteConnection) -> Result<String, sqlx::Error> {
         sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")

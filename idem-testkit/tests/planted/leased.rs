@@ -163,6 +163,12 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "ask the world in a step",
         scenario: charged(AnswerByTheWorld { id: 42 }),
     }
+    an_id_that_is_drawn_before_the_steps {
+        what: "a random id is drawn before the first step and written by two; whoever resumes draws another one for the second",
+        origin: "dbos-inc/dbos-transact-py#770: chance in a workflow that is not in a step is another one in every attempt",
+        plan: Crash, at: "crashed at", hint: "draw it in a step",
+        scenario: charged(DrawBeforeTheSteps { id: 42 }),
+    }
     a_step_with_another_name_in_every_attempt {
         what: "the number of the attempt is a part of the step's name, so nobody finds what is recorded",
         origin: "acidic_job#87, #90: steps are told by their names alone, and a new name is a new step",
@@ -520,6 +526,25 @@ async fn answer_by_the_world(
     run.step("charge", async |key| charge(gateway, key).await).await?;
     run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
     Ok(is_new)
+}
+
+/// Draws an id, as a crate for that would.
+pub(crate) fn draw() -> String {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), nanos);
+    format!("{random:016x}{:016x}", random.rotate_left(23))
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn draw_before_the_steps(
+    run: &mut Run<'_, Sqlite>,
+    id: i64,
+    #[state] gateway: &Gateway,
+) -> Result<(), sqlx::Error> {
+    let order = draw();
+    run.tx_step("order", async |tx| tables::entry(tx, id, &order).await).await?;
+    run.step("charge", async |key| charge(gateway, key).await).await?;
+    run.tx_step("line", async |tx| tables::status(tx, id, &order).await).await
 }
 
 #[idempotent(key = id, in_doubt = rerun)]
