@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use syn::Expr;
+use proc_macro2::Ident;
+use syn::punctuated::Punctuated;
+use syn::{Expr, Token};
 
 use super::value;
 use crate::codes::Code;
@@ -44,6 +46,30 @@ const LONG_UNITS: &[(&str, &str)] = &[
 
 /// Databases add a duration to a date, and their dates end.
 const YEARS_MAX: u64 = 100;
+
+/// Reads the one duration of `word("10s")`, or reports what stands there instead.
+pub(crate) fn only_duration(
+    expr: &Expr,
+    word: &Ident,
+    args: Option<&Punctuated<Expr, Token![,]>>,
+    example: &str,
+    errors: &mut Errors,
+) -> Option<Duration> {
+    match args.map(|args| (args.first(), args.len())) {
+        Some((Some(limit), 1)) => return duration(&format!("`{word}`"), example, limit, errors),
+        Some(_) => errors.push(
+            expr,
+            Code::TakesOneDuration,
+            format_args!("`{word}` takes one duration; write `{example}`"),
+        ),
+        None => errors.push(
+            word,
+            Code::TakesOneDuration,
+            format_args!("`{word}` must say how long; write `{example}`"),
+        ),
+    }
+    None
+}
 
 /// Reads the duration that `subject` takes, or reports why it is none.
 pub(crate) fn duration(subject: &str, example: &str, expr: &Expr, errors: &mut Errors) -> Option<Duration> {

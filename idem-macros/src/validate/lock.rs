@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use proc_macro2::Ident;
-use syn::spanned::Spanned;
 use syn::{Expr, Member};
 
-use super::duration::duration;
+use super::duration::{duration, only_duration};
 use super::key::uses;
 use super::options::{Given, Options};
 use super::params::Params;
@@ -225,27 +224,7 @@ pub(crate) fn on_busy(given: Option<&Given>, unique: Option<&Unique>, errors: &m
             _ => WAIT,
         };
     };
-    if let Some(word) = value::word(expr) {
-        match word.to_string().as_str() {
-            "skip" => return OnBusy::Skip,
-            "error" => return OnBusy::Error,
-            "wait" => {
-                errors.push(word, Code::TakesOneDuration, "`wait` must say how long; write `wait(\"10s\")`")
-            }
-            "reschedule" => errors.push(
-                word,
-                Code::TakesOneDuration,
-                "`reschedule` must say how long; write `reschedule(\"5s\")`",
-            ),
-            other => errors.push(
-                word,
-                Code::UnknownValue,
-                format_args!("`on_busy` cannot be `{word}`{}", suggest::instead_of(other, ON_BUSY)),
-            ),
-        }
-        return WAIT;
-    }
-    let Some((word, args)) = value::call(expr) else {
+    let Some((word, args)) = value::word_or_call(expr) else {
         errors.push(
             expr,
             Code::UnknownValue,
@@ -253,37 +232,24 @@ pub(crate) fn on_busy(given: Option<&Given>, unique: Option<&Unique>, errors: &m
         );
         return WAIT;
     };
-    match (word.to_string().as_str(), args.first(), args.len()) {
-        ("wait", Some(limit), 1) => {
-            return duration("`wait`", "wait(\"10s\")", limit, errors).map_or(WAIT, OnBusy::Wait);
+    match (word.to_string().as_str(), args) {
+        ("skip", None) => return OnBusy::Skip,
+        ("error", None) => return OnBusy::Error,
+        ("wait", args) => {
+            return only_duration(expr, word, args, "wait(\"10s\")", errors).map_or(WAIT, OnBusy::Wait);
         }
-        ("wait", _, _) => errors.push_at(
-            expr.span(),
-            Code::TakesOneDuration,
-            "`wait` takes one duration; write `wait(\"10s\")`",
-        ),
-        ("reschedule", Some(delay), 1) => {
-            return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
+        ("reschedule", args) => {
+            return only_duration(expr, word, args, "reschedule(\"5s\")", errors)
                 .map_or(WAIT, OnBusy::Reschedule);
         }
-        ("reschedule", _, _) => {
-            errors.push_at(
-                expr.span(),
-                Code::TakesOneDuration,
-                "`reschedule` takes one duration; write `reschedule(\"5s\")`",
-            );
-        }
-        ("skip" | "error", _, _) => errors.push(
+        ("skip" | "error", Some(_)) => errors.push(
             expr,
             Code::TakesNothing,
             format_args!("`{word}` takes nothing; write `on_busy = {word}`"),
         ),
-        (other, _, _) => {
-            errors.push(
-                word,
-                Code::UnknownValue,
-                format_args!("`on_busy` cannot be `{word}`{}", suggest::instead_of(other, ON_BUSY)),
-            );
+        (other, _) => {
+            let instead = suggest::instead_of(other, ON_BUSY);
+            errors.push(word, Code::UnknownValue, format_args!("`on_busy` cannot be `{word}`{instead}"));
         }
     }
     WAIT

@@ -3,7 +3,7 @@
 use proc_macro2::Ident;
 use syn::LitStr;
 
-use super::duration::duration;
+use super::duration::only_duration;
 use super::key::{Subject, key_of};
 use super::options::{Given, GivenParts, Options, Parts};
 use super::params::{First, Params};
@@ -21,9 +21,7 @@ pub(super) const MODES: &[&str] = &[
     "until_and_while_executing",
     "keep_latest",
 ];
-const EXPIRED_FORM: &str = "write `until_expired(\"1h\")`";
 const ON_DUPLICATE: &[&str] = &["skip", "error", "replace", "reschedule"];
-const RESCHEDULE_FORM: &str = "write `reschedule(\"5s\")`";
 const BY: Subject = Subject {
     option: "unique_by",
     noun: "`unique_by`",
@@ -126,24 +124,10 @@ fn mode(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<UniqueMode> {
         ("while_executing", None) => return Some(UniqueMode::WhileExecuting),
         ("until_and_while_executing", None) => return Some(UniqueMode::UntilAndWhileExecuting),
         ("keep_latest", None) => return Some(UniqueMode::KeepLatest),
-        ("until_expired", None) => {
-            errors.push(
-                word,
-                Code::TakesOneDuration,
-                format_args!("`until_expired` must say how long; {EXPIRED_FORM}"),
-            );
+        ("until_expired", args) => {
+            return only_duration(expr, word, args, "until_expired(\"1h\")", errors)
+                .map(UniqueMode::UntilExpired);
         }
-        ("until_expired", Some(args)) => match (args.first(), args.len()) {
-            (Some(window), 1) => {
-                return duration("`until_expired`", "until_expired(\"1h\")", window, errors)
-                    .map(UniqueMode::UntilExpired);
-            }
-            _ => errors.push(
-                expr,
-                Code::TakesOneDuration,
-                format_args!("`until_expired` takes one duration; {EXPIRED_FORM}"),
-            ),
-        },
         (known, Some(_)) if MODES.contains(&known) => {
             errors.push(
                 expr,
@@ -280,24 +264,10 @@ fn on_duplicate(Given { expr, .. }: &Given, errors: &mut Errors) -> Option<OnDup
         ("skip", None) => return Some(OnDuplicate::Skip),
         ("error", None) => return Some(OnDuplicate::Error),
         ("replace", None) => return Some(OnDuplicate::Replace),
-        ("reschedule", None) => {
-            errors.push(
-                word,
-                Code::TakesOneDuration,
-                format_args!("`reschedule` must say how long; {RESCHEDULE_FORM}"),
-            );
+        ("reschedule", args) => {
+            return only_duration(expr, word, args, "reschedule(\"5s\")", errors)
+                .map(OnDuplicate::Reschedule);
         }
-        ("reschedule", Some(args)) => match (args.first(), args.len()) {
-            (Some(delay), 1) => {
-                return duration("`reschedule`", "reschedule(\"5s\")", delay, errors)
-                    .map(OnDuplicate::Reschedule);
-            }
-            _ => errors.push(
-                expr,
-                Code::TakesOneDuration,
-                format_args!("`reschedule` takes one duration; {RESCHEDULE_FORM}"),
-            ),
-        },
         ("skip" | "error" | "replace", Some(_)) => {
             errors.push(
                 expr,
