@@ -1,5 +1,6 @@
 //! What can be said of an error whose type is known only where the job is: its `Display`, else its `Debug`,
 //! else the name of its type. The traits are tried in the order of the references in front of [`Described`].
+//! Their method has a name that no trait of the user's has: that would be tried as well.
 
 use std::fmt::{Debug, Display};
 
@@ -10,11 +11,11 @@ pub struct Described<'e, E>(pub &'e E);
 /// It can be displayed.
 pub trait ViaDisplay {
     /// Returns what it says.
-    fn text(&self) -> String;
+    fn idem_text(&self) -> String;
 }
 
 impl<E: Display> ViaDisplay for &&Described<'_, E> {
-    fn text(&self) -> String {
+    fn idem_text(&self) -> String {
         self.0.to_string()
     }
 }
@@ -22,11 +23,11 @@ impl<E: Display> ViaDisplay for &&Described<'_, E> {
 /// It can be debugged.
 pub trait ViaDebug {
     /// Returns what it says.
-    fn text(&self) -> String;
+    fn idem_text(&self) -> String;
 }
 
 impl<E: Debug> ViaDebug for &Described<'_, E> {
-    fn text(&self) -> String {
+    fn idem_text(&self) -> String {
         format!("{:?}", self.0)
     }
 }
@@ -34,11 +35,11 @@ impl<E: Debug> ViaDebug for &Described<'_, E> {
 /// It has a type.
 pub trait ViaName {
     /// Returns the type's name.
-    fn text(&self) -> String;
+    fn idem_text(&self) -> String;
 }
 
 impl<E> ViaName for Described<'_, E> {
-    fn text(&self) -> String {
+    fn idem_text(&self) -> String {
         String::from(std::any::type_name::<E>())
     }
 }
@@ -65,8 +66,8 @@ mod tests {
 
     #[test]
     fn an_error_says_what_it_can() {
-        assert_eq!((&&&Described(&Shown)).text(), "shown");
-        assert_eq!((&&&Described(&Debugged(3))).text(), "Debugged(3)");
-        assert!((&&&Described(&Nameless)).text().ends_with("Nameless"));
+        assert_eq!((&&&Described(&Shown)).idem_text(), "shown");
+        assert_eq!((&&&Described(&Debugged(3))).idem_text(), "Debugged(3)");
+        assert!((&&&Described(&Nameless)).idem_text().ends_with("Nameless"));
     }
 }

@@ -70,14 +70,15 @@ fn own_error(krate: &Path, error: &Ident) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> ::core::result::Result::Err(#krate::Error::Job(#error)))
 }
 
-/// Returns the result to record. Its expression may wait, and may fail with the job's own error.
+/// Returns the result to record. Its expression may wait, and may fail with the job's own error. It takes the
+/// transaction with it: a reference to one cannot go to another thread.
 fn adopted(job: &Job, adopt: &Adopt) -> TokenStream {
     let krate = &job.krate;
     let value = &adopt.value;
     let (output, error) = halves(job);
     let value = quote_spanned!(value.span()=> #value);
     quote_spanned! {Span::mixed_site()=>
-        let adopted = async { ::core::result::Result::<#output, #error>::Ok(#value) };
+        let adopted = async move { ::core::result::Result::<#output, #error>::Ok(#value) };
         return ::core::result::Result::Ok(
             #krate::job::Settled::Adopted(adopted.await.map_err(#krate::Error::Job)?)
         );

@@ -37,7 +37,7 @@ pub(super) fn function(job: &Job) -> TokenStream {
         #(#cfgs)*
         #(#outer)*
         #(#lints)*
-        #[allow(dead_code)]
+        #[allow(dead_code, clippy::too_many_arguments)]
         #vis async fn #ident<#generics>(
             #idem: &#idem_ty,
             #(#args: #tys,)*

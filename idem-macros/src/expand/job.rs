@@ -12,9 +12,10 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     let Job { krate, function, struct_name, .. } = job;
     let (output, error) = spans::split(&function.returns, krate);
     let spec = spec::spec(job);
-    let key = key(krate, &job.key);
+    let key = key_method(krate, "key", &job.key);
     let unique = job.spec.unique.as_ref();
-    let queue_key = unique.and_then(|unique| unique.queue_key.as_ref()).map(|key| queue_key(krate, key));
+    let queue_key = unique.and_then(|unique| unique.queue_key.as_ref());
+    let queue_key = queue_key.map(|key| key_method(krate, "queue_key", key));
     let run_key = unique.and_then(|unique| unique.run_key.as_ref()).map(|key| run_key(krate, key));
     let fingerprint = fingerprint(job);
     let replay = (!job.replay.is_empty()).then(|| replay(job, &error));
@@ -40,19 +41,11 @@ pub(super) fn job_impl(job: &Job) -> TokenStream {
     }
 }
 
-fn key(krate: &Path, key: &Key) -> TokenStream {
-    let parts = parts(krate, key);
+/// Returns the method of this name that makes a key.
+fn key_method(krate: &Path, name: &str, key: &Key) -> TokenStream {
+    let (name, parts) = (own(name), parts(krate, key));
     quote_spanned! {Span::mixed_site()=>
-        fn key(&self) -> ::core::result::Result<#krate::key::KeyParts, #krate::key::EmptyKey> {
-            #parts
-        }
-    }
-}
-
-fn queue_key(krate: &Path, key: &Key) -> TokenStream {
-    let parts = parts(krate, key);
-    quote_spanned! {Span::mixed_site()=>
-        fn queue_key(&self) -> ::core::result::Result<#krate::key::KeyParts, #krate::key::EmptyKey> {
+        fn #name(&self) -> ::core::result::Result<#krate::key::KeyParts, #krate::key::EmptyKey> {
             #parts
         }
     }
@@ -178,7 +171,7 @@ fn describe_error(krate: &Path) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         fn describe_error(#error: &Self::Error) -> ::std::string::String {
             use #krate::__private::describe::{ViaDebug as _, ViaDisplay as _, ViaName as _};
-            (&&&#krate::__private::describe::Described(#error)).text()
+            (&&&#krate::__private::describe::Described(#error)).idem_text()
         }
     }
 }

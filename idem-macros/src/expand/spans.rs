@@ -19,8 +19,13 @@ pub(super) fn ends(tokens: &impl ToTokens) -> (Span, Span) {
 /// Returns a parameter's name for generated code that uses it: the user may have called it `_unused`,
 /// and lints forgive an expansion to use that.
 pub(super) fn quiet(ident: &Ident) -> Ident {
+    let span = ident.span().resolved_at(Span::call_site());
+    // Where a span is resolved says which words are keywords: to a user of the edition 2021 this one is a name.
+    if ident == "gen" {
+        return Ident::new_raw("gen", span);
+    }
     let mut ident = ident.clone();
-    ident.set_span(ident.span().resolved_at(Span::call_site()));
+    ident.set_span(span);
     ident
 }
 

@@ -1,5 +1,5 @@
 /// Sends the figures of the day before.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::too_many_arguments)]
 pub async fn daily_report<__Db, __State>(
     idem: &::idem_runtime::Idem<__Db, __State>,
     tick: Tick,
@@ -110,7 +110,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described(error)).text()
+            (&&&::idem_runtime::__private::describe::Described(error)).idem_text()
         }
     }
     impl<__Db, __State> ::idem_runtime::LeasedJob<__Db, __State> for DailyReport

@@ -1,5 +1,5 @@
 /// Fulfils an order.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::too_many_arguments)]
 pub async fn fulfil<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     order_id: i64,
@@ -117,7 +117,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described(error)).text()
+            (&&&::idem_runtime::__private::describe::Described(error)).idem_text()
         }
     }
     impl<__State> ::idem_runtime::LeasedJob<Postgres, __State> for Fulfil
@@ -148,7 +148,7 @@ const _: () = {
                 ::core::result::Result::Err(error) => {
                     match error {
                         FulfilError::Shipped(receipt) => {
-                            let adopted = async {
+                            let adopted = async move {
                                 ::core::result::Result::<Receipt, FulfilError>::Ok(receipt)
                             };
                             return ::core::result::Result::Ok(

@@ -1,6 +1,6 @@
 //! The passes together, on tokens. What rustc makes of the result is in `ui-tests`.
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 
 use crate::codes::Code;
@@ -248,6 +248,27 @@ fn a_probe_is_written_as_a_call_or_as_an_assignment() {
     );
     let call = quote!(key = id, in_doubt = probe(find::it));
     assert_eq!(expand(call, job.clone()), expand(quote!(key = id, in_doubt = probe = find::it), job));
+}
+
+#[test]
+fn a_name_that_is_a_keyword_since_2024_stays_a_name() {
+    let expansion = expand(
+        quote!(key = r#gen),
+        quote!(
+            async fn ship(tx: &mut Tx<'_, Db>, r#gen: i64) -> Result<(), E> {}
+        ),
+    );
+    let written_in_2021 = TokenStream::from_iter([TokenTree::Ident(Ident::new("gen", Span::call_site()))]);
+    let older = expand(
+        quote!(key = #written_in_2021),
+        quote!(
+            async fn ship(tx: &mut Tx<'_, Db>, #written_in_2021: i64) -> Result<(), E> {}
+        ),
+    );
+    let count =
+        |text: &str| (text.matches("let Self { r#gen }").count(), text.matches("r#gen: __T0").count());
+    assert_eq!(count(&older), count(&expansion), "{older}");
+    assert_ne!(count(&older), (0, 0), "{older}");
 }
 
 #[test]

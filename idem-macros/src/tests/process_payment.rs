@@ -1,5 +1,5 @@
 /// Charges a payment once.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::too_many_arguments)]
 pub async fn process_payment<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     payment_id: i64,
@@ -144,7 +144,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described(error)).text()
+            (&&&::idem_runtime::__private::describe::Described(error)).idem_text()
         }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for ProcessPayment
@@ -183,7 +183,7 @@ const _: () = {
                     match error {
                         PaymentError::DuplicateCharge { id } => {
                             tx.undo().await?;
-                            let adopted = async {
+                            let adopted = async move {
                                 ::core::result::Result::<
                                     Receipt,
                                     PaymentError,

@@ -1,5 +1,5 @@
 /// Stores what a user has looked at last.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::too_many_arguments)]
 pub async fn store_view<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     user_id: i64,
@@ -145,7 +145,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described(error)).text()
+            (&&&::idem_runtime::__private::describe::Described(error)).idem_text()
         }
     }
     impl<__State> ::idem_runtime::AtomicJob<__State> for StoreView

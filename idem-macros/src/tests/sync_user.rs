@@ -1,5 +1,5 @@
 /// Copies a user to the mail provider.
-#[allow(dead_code)]
+#[allow(dead_code, clippy::too_many_arguments)]
 pub async fn sync_user<__Db, __State>(
     idem: &::idem_runtime::Idem<__Db, __State>,
     user_id: i64,
@@ -101,7 +101,7 @@ const _: () = {
             use ::idem_runtime::__private::describe::{
                 ViaDebug as _, ViaDisplay as _, ViaName as _,
             };
-            (&&&::idem_runtime::__private::describe::Described(error)).text()
+            (&&&::idem_runtime::__private::describe::Described(error)).idem_text()
         }
     }
     impl<__Db, __State> ::idem_runtime::LeasedJob<__Db, __State> for SyncUser
