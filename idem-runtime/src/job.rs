@@ -17,6 +17,11 @@ use crate::tx::Tx;
 /// A job as a value: its arguments, and everything about it that does not depend on them.
 ///
 /// `#[idempotent]` implements this for the struct that it generates; nothing else should.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no job [idem::not_a_job]",
+    label = "this is no job",
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`"
+)]
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Where the job's effects are: [`Atomic`] or [`Leased`].
     type Kind: 'static;

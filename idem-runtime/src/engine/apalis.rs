@@ -173,17 +173,41 @@ impl<'de, J> Deserialize<'de> for Payload<J> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PayloadCodec;
 
-impl<J> Codec<Payload<J>> for PayloadCodec {
+impl<P: AnyPayload> Codec<P> for PayloadCodec {
     type Error = serde_json::Error;
     type Compact = Vec<u8>;
 
-    fn encode(&self, payload: &Payload<J>) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(payload)
+    fn encode(&self, payload: &P) -> Result<Vec<u8>, serde_json::Error> {
+        payload.to_bytes()
     }
 
-    fn decode(&self, bytes: &Vec<u8>) -> Result<Payload<J>, serde_json::Error> {
+    fn decode(&self, bytes: &Vec<u8>) -> Result<P, serde_json::Error> {
+        Ok(P::from_bytes(bytes))
+    }
+}
+
+/// The [`Payload`] of any job: what rustc says of another type is then idem's, and not apalis's.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `Payload`, which tasks of idem are [idem::not_a_payload]",
+    label = "this storage has other tasks",
+    note = "write `SqliteStorage::<Payload<SyncUser>>::new(&pool)` for the job `SyncUser`, with `idem_runtime::engine::apalis::Payload`"
+)]
+pub trait AnyPayload: Sized {
+    #[doc(hidden)]
+    fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error>;
+
+    #[doc(hidden)]
+    fn from_bytes(bytes: &[u8]) -> Self;
+}
+
+impl<J> AnyPayload for Payload<J> {
+    fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
         let value = serde_json::from_slice(bytes).map_err(|error| error.to_string());
-        Ok(Payload { value, job: PhantomData })
+        Payload { value, job: PhantomData }
     }
 }
 

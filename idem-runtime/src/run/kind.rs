@@ -12,6 +12,11 @@ use crate::store::Database;
 /// A job that an [`Idem<D, S>`](crate::Idem) can run: it works on this database, and the state has what it needs.
 ///
 /// Every [`AtomicJob`] and [`LeasedJob`] does; `Kind` is [`Job::Kind`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no job [idem::not_a_job]",
+    label = "this is no job",
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`"
+)]
 pub trait RunOn<D: Database, S, Kind = <Self as Job>::Kind>: Job {
     #[doc(hidden)]
     fn run_on(
