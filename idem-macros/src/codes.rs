@@ -191,10 +191,19 @@ codes! {
         "Derive `Serialize` and `Deserialize` for it (crate `serde`, feature `derive`), with `#[serde(skip)]` at variants that are \
          never final, such as `Db(sqlx::Error)`; or remove `replay(…)`: then an error leaves the key free.";
 
+    ErrorNotSend = "error_not_send":
+        "The error of a job goes to other threads, with the future that returns it. A trait object does so only if it says `Send`.",
+        "Write `Box<dyn std::error::Error + Send + Sync>`, or a type of your own.";
     ErrorOfATask = "error_of_a_task":
         "apalis keeps the error of a task that failed, for people to read, so it is a `std::error::Error` that can go to \
          another thread.",
         "Implement `Display` and `std::error::Error` for it, or derive them: `#[derive(Debug, thiserror::Error)]`.";
+    NotAPayload = "not_a_payload":
+        "A storage of apalis has tasks of another type than those that idem's handlers take.",
+        "Write `SqliteStorage::<Payload<SyncUser>>::new(…)`, and likewise for other storages.";
+    NotAJob = "not_a_job":
+        "What is run is the job as a value, which the attribute makes of the function. The function itself, or what it returns, is none.",
+        "Write the struct that is named after the function, `idem.run(Charge { id })`, or call the function, `charge(&idem, id)`.";
     StateOfATrial = "state_of_a_trial":
         "The workers of a trial are given clones of one state, as processes are given the address of one server.",
         "Write `#[derive(Clone)]` on the state, and put what the workers share, such as a count of calls, behind an `Arc`.";

@@ -53,6 +53,11 @@ fn no_function(item: TokenStream) -> Option<(&'static str, TokenStream)> {
         Item::Mod(item) => ("a module", item.mod_token.into_token_stream()),
         Item::Const(item) => ("a constant", item.const_token.into_token_stream()),
         Item::Static(item) => ("a static", item.static_token.into_token_stream()),
+        Item::Union(item) => ("a union", item.union_token.into_token_stream()),
+        Item::Use(item) => ("an import", item.use_token.into_token_stream()),
+        Item::ExternCrate(item) => ("an import", item.crate_token.into_token_stream()),
+        Item::Macro(item) => ("a macro", item.mac.path.into_token_stream()),
+        Item::ForeignMod(item) => ("an extern block", item.abi.into_token_stream()),
         Item::Type(item) => ("a type alias", item.type_token.into_token_stream()),
         _ => return None,
     })

@@ -6,6 +6,8 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, Meta, Token};
 
+use crate::codes::Code;
+use crate::errors::Errors;
 use crate::model::{Attrs, RawFunction};
 
 /// Sorts the attributes of the function.
@@ -70,6 +72,17 @@ fn allowed(attr: &Attribute) -> Option<Attribute> {
         _ => return None,
     }
     Some(attr)
+}
+
+/// Takes off and reports a second `#[idempotent]`, which would make a job of the function in the first one's expansion.
+pub(crate) fn take_second(function: &mut RawFunction, errors: &mut Errors) {
+    function.attrs.retain(|attr| {
+        let is_second = attr.path().segments.last().is_some_and(|last| last.ident == "idempotent");
+        if is_second {
+            errors.push(attr, Code::GivenTwice, "`#[idempotent]` is given twice; remove one of them");
+        }
+        !is_second
+    });
 }
 
 /// Tells whether an attribute sets the level of lints.

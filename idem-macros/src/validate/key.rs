@@ -93,6 +93,13 @@ pub(crate) fn key_of(subject: Subject, expr: &Expr, params: &Params, errors: &mu
                 let message = format!("`\"{name}\"` is a text and no argument; write `{option} = {name}`");
                 (Code::ConstantKey, message)
             }
+            Lit::Str(text)
+                if params.args.iter().any(|arg| scan::mentions(text.to_token_stream(), &arg.ident)) =>
+            {
+                let text = text.to_token_stream();
+                let message = format!("`{text}` is only a text; write `{option} = format!({text})`");
+                (Code::ConstantKey, message)
+            }
             lit => {
                 let message = format!(
                     "`{}` names no argument, so {then}; write `{option} = global` if that is meant",
@@ -218,9 +225,12 @@ impl Walk<'_> {
             // A constant: rustc knows whether it exists.
             return;
         }
-        let known: Vec<String> = self.params.args.iter().map(|arg| arg.ident.to_string()).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let instead = suggest::instead_of(&text, &known);
+        if self.params.patterns.iter().any(|pat| scan::mentions(pat.to_token_stream(), name)) {
+            // The pattern is the mistake.
+            self.faulty = true;
+            return;
+        }
+        let instead = instead_of(&text, self.params);
         self.fault(
             name,
             Code::UnknownArgument,
@@ -371,6 +381,13 @@ impl<'t> Name<'t> {
     }
 }
 
+/// Returns the ending of a message about a name that no argument has.
+fn instead_of(given: &str, params: &Params) -> String {
+    let known: Vec<String> = params.args.iter().map(|arg| arg.ident.to_string()).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    suggest::instead_of(given, &known)
+}
+
 fn with_example(message: String, params: &Params) -> String {
     match params.args.first() {
         Some(arg) => format!("{message}; write an argument, such as `{}`", arg.ident),
@@ -423,9 +440,7 @@ fn ignored<'a>(arg: &'a Expr, key: &Key, params: &Params, errors: &mut Errors) -
         return None;
     };
     if params.arg(name).is_none() {
-        let known: Vec<String> = params.args.iter().map(|arg| arg.ident.to_string()).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let instead = suggest::instead_of(&name.to_string(), &known);
+        let instead = instead_of(&name.to_string(), params);
         errors.push(
             name,
             Code::UnknownArgument,

@@ -30,17 +30,18 @@ use self::params::First;
 ///
 /// A rule that is broken stands in with its default, so that the rules after it are checked as well.
 pub(crate) fn job(
-    function: RawFunction,
+    mut function: RawFunction,
     options: Vec<RawOption>,
     errors: &mut Errors,
 ) -> Result<Box<Job>, Box<Broken>> {
+    attrs::take_second(&mut function, errors);
     let sig = &function.sig;
     signature::check(sig, errors);
-    let can_be_checked = signature::can_be_checked(sig);
+    let can_be_checked = signature::can_be_checked(sig) && !returns::borrows(sig);
     let params = params::params(sig, errors);
     let returns = returns::returns(sig, errors);
 
-    let options = Options::sort(options, errors);
+    let options = Options::sort(options, &params, errors);
     options.check_contradictions(errors);
     let krate = options.krate(errors);
     let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);

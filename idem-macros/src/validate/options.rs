@@ -3,6 +3,7 @@
 use proc_macro2::Ident;
 use syn::{Expr, Path, parse_quote};
 
+use super::params::Params;
 use super::value;
 use crate::codes::Code;
 use crate::errors::Errors;
@@ -82,9 +83,15 @@ pub(crate) struct Options {
 
 impl Options {
     /// Sorts the options by their names.
-    pub(crate) fn sort(raw: Vec<RawOption>, errors: &mut Errors) -> Options {
+    pub(crate) fn sort(raw: Vec<RawOption>, params: &Params, errors: &mut Errors) -> Options {
         let mut options = Options::default();
         for RawOption { name, value } in raw {
+            if matches!(value, RawValue::Missing) && is_only_an_argument(&name, params) {
+                let message = format!("`{name}` is an argument and no option; write `key = {name}`");
+                errors.push(&name, Code::UnknownOption, message);
+                options.broken.push(String::from("key"));
+                continue;
+            }
             options.put(name, value, errors);
         }
         options
@@ -218,6 +225,10 @@ impl Options {
             }
         }
     }
+}
+
+fn is_only_an_argument(name: &Ident, params: &Params) -> bool {
+    params.arg(name).is_some() && !NAMES.iter().any(|option| name == option)
 }
 
 fn twice(name: &Ident, errors: &mut Errors) {

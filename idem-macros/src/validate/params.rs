@@ -21,6 +21,8 @@ pub(crate) struct Params {
     pub(crate) args: Vec<BrokenParam>,
     pub(crate) state_names: Vec<Ident>,
     pub(crate) handle_name: Option<Ident>,
+    /// Patterns in the place of the names of arguments, which have been reported.
+    pub(crate) patterns: Vec<Pat>,
     /// Whether there is a mistake that rustc would report as well.
     pub(crate) unchecked: bool,
 }
@@ -153,6 +155,11 @@ pub(crate) fn params(sig: &Signature, errors: &mut Errors) -> Params {
             params.valid.extend(state(param, errors).map(Param::State));
         } else {
             let arg = arg(param, errors);
+            // No function has such a parameter.
+            params.unchecked |= scan::is_unsized(&param.ty) || scan::names(&param.ty, "Self");
+            if !matches!(&*param.pat, Pat::Ident(_)) {
+                params.patterns.push((*param.pat).clone());
+            }
             if let Some(ident) = name_of(&param.pat) {
                 if params.arg(ident).is_some() {
                     params.unchecked = true;
@@ -342,8 +349,29 @@ fn arg(param: &PatType, errors: &mut Errors) -> Option<Arg> {
         );
         return None;
     }
-    if scan::borrows(ty) {
+    if let Type::TraitObject(_) = scan::peel(ty) {
+        let object = scan::text(ty);
+        let message = format!(
+            "`{ident}` cannot be a `{object}`: a job is a value of one type; name the type, or take it as `#[state]`"
+        );
+        errors.push(ty, Code::ImplTrait, message);
+        return None;
+    }
+    if scan::names(ty, "Self") {
+        let message =
+            format!("`{ident}` cannot name `Self`: a job is a free function; write the name of the type");
+        errors.push(ty, Code::SelfReceiver, message);
+        return None;
+    }
+    if scan::borrows(ty) || scan::is_unsized(ty) {
         errors.push(ty, Code::BorrowedArgument, borrowed(&ident, ty));
+        return None;
+    }
+    if scan::names(ty, "Rc") {
+        let message = format!(
+            "`{ident}` cannot have an `Rc`, which stays in its thread; write an `Arc`, or what it points to"
+        );
+        errors.push(ty, Code::ArgumentWithoutSerde, message);
         return None;
     }
     let docs = param.attrs.iter().filter(|attr| attr.path().is_ident("doc")).cloned().collect();

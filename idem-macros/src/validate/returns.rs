@@ -1,6 +1,6 @@
 //! The result of the function. What cannot be seen here, as with an alias, the trait `JobResult` checks.
 
-use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type};
+use syn::{GenericArgument, PathArguments, ReturnType, Signature, Type, TypeParamBound};
 
 use super::scan;
 use crate::codes::Code;
@@ -15,6 +15,8 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
         return None;
     };
     if scan::has_impl_trait(ty) {
+        // Without `async` it stands for what that returns.
+        sig.asyncness?;
         errors.push(
             ty,
             Code::ImplTrait,
@@ -46,7 +48,53 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
         );
         return None;
     }
+    if let Some((_, error)) = &halves
+        && scan::borrows_for_a_while(error)
+    {
+        let owned = scan::owned_form(error).map_or_else(String::new, |owned| format!("; write `{owned}`"));
+        let message = format!("the error of a job must be owned, so that it can outlast the run{owned}");
+        errors.push(error, Code::BorrowedResult, message);
+        return None;
+    }
+    if let Some((_, error)) = &halves
+        && let Some(object) = local_object(error)
+    {
+        let shown = scan::text(error);
+        let message = format!(
+            "`{shown}` cannot be the error of a job, which goes to other threads; write `Box<{object} + Send + Sync>`"
+        );
+        errors.push(error, Code::ErrorNotSend, message);
+        return None;
+    }
     Some(Returns { ty: (**ty).clone(), halves })
+}
+
+/// Tells whether rustc would report of a return type that it borrows from nothing.
+pub(crate) fn borrows(sig: &Signature) -> bool {
+    let ReturnType::Type(_, ty) = &sig.output else { return false };
+    halves(ty).is_some_and(|(output, error)| scan::borrows(&output) || scan::borrows_for_a_while(&error))
+}
+
+/// The trait of errors, whose objects say themselves whether they can go to another thread.
+const ERRORS: &[&str] = &["Error", "error::Error", "std::error::Error", "core::error::Error"];
+
+/// Returns the trait object of `Box<dyn std::error::Error>`, which cannot go to another thread.
+fn local_object(ty: &Type) -> Option<String> {
+    let Type::Path(path) = scan::peel(ty) else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Box")?;
+    let PathArguments::AngleBracketed(args) = &last.arguments else { return None };
+    let Some(GenericArgument::Type(object)) = args.args.first() else { return None };
+    let Type::TraitObject(object) = scan::peel(object) else { return None };
+    let path_of = |bound: &TypeParamBound| match bound {
+        TypeParamBound::Trait(bound) => scan::text(&bound.path),
+        _ => String::new(),
+    };
+    let paths: Vec<String> = object.bounds.iter().map(path_of).collect();
+    let is_error = paths.iter().any(|path| ERRORS.contains(&path.trim_start_matches("::")));
+    let goes = paths.iter().any(|path| path.ends_with("Send"));
+    let bounds = object.bounds.iter().map(scan::text).filter(|bound| !bound.ends_with("Sync"));
+    let bounds: Vec<String> = bounds.collect();
+    (is_error && !goes).then(|| format!("dyn {}", bounds.join(" + ")))
 }
 
 /// Types of the standard library that are returned by mistake; rustc knows them only by their paths.

@@ -73,7 +73,7 @@ fn any(tokens: TokenStream, is: &dyn Fn(&TokenTree) -> bool) -> bool {
 }
 
 pub(crate) fn has_impl_trait(ty: &Type) -> bool {
-    any(ty.to_token_stream(), &|token| matches!(token, TokenTree::Ident(ident) if ident == "impl"))
+    names(ty, "impl")
 }
 
 /// Tells whether a type has a reference in it, or a lifetime other than `'static`.
@@ -95,12 +95,37 @@ pub(crate) fn borrows(ty: &Type) -> bool {
     }
 }
 
+/// Tells whether a type borrows for less than `'static`.
+pub(crate) fn borrows_for_a_while(ty: &Type) -> bool {
+    match peel(ty) {
+        Type::Reference(reference) if reference.lifetime.as_ref().is_some_and(|it| it.ident == "static") => {
+            borrows_for_a_while(&reference.elem)
+        }
+        ty => borrows(ty),
+    }
+}
+
+/// Tells whether a value of the type can only stand behind a pointer.
+pub(crate) fn is_unsized(ty: &Type) -> bool {
+    match peel(ty) {
+        Type::TraitObject(_) | Type::Slice(_) => true,
+        Type::Path(path) => path.path.is_ident("str"),
+        _ => false,
+    }
+}
+
+/// Tells whether a type names something, anywhere in it.
+pub(crate) fn names(ty: &Type, name: &str) -> bool {
+    any(ty.to_token_stream(), &|token| matches!(token, TokenTree::Ident(ident) if ident == name))
+}
+
 /// Returns the owned type that stands for a borrowed one.
 pub(crate) fn owned_form(ty: &Type) -> Option<String> {
-    let Type::Reference(reference) = peel(ty) else {
-        return None;
+    let elem = match peel(ty) {
+        Type::Reference(reference) => peel(&reference.elem),
+        ty if is_unsized(ty) => ty,
+        _ => return None,
     };
-    let elem = peel(&reference.elem);
     Some(match elem {
         Type::Slice(slice) => format!("Vec<{}>", text(&slice.elem)),
         Type::Path(path) if path.path.is_ident("str") => String::from("String"),

@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id)]
+async fn charge(tx: &mut Tx<'_, Memory>, id: i64, notes: Vec<std::rc::Rc<str>>) -> Result<(), String> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id)]
+use std::fmt;
+
+fn main() {}

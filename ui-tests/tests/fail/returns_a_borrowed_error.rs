@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_runtime::prelude::*;
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn charge(id: i64) -> Result<(), &str> {
+    Ok(())
+}
+
+fn main() {}
