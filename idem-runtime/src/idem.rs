@@ -397,11 +397,12 @@ impl<D: Database, S> Builder<D, S> {
         self
     }
 
-    /// Limits the connections that idem keeps; the default is the pool's own limit.
-    /// On a server there is one more, on which leases are renewed while leased jobs run.
+    /// Limits the connections that idem keeps; the default is the pool's own limit, and on SQLite 4.
+    /// On a server there is one more, on which leases are renewed while leased jobs run, and on PostgreSQL one that listens
+    /// while runs wait for leased ones. On SQLite the limit is that of the connections that read, and one more writes.
     ///
     /// A run holds one while its transaction is open, and waits for one for as long as the pool's
-    /// `acquire_timeout`. SQLite writes on one connection whatever the limit.
+    /// `acquire_timeout`.
     pub fn connections(mut self, max: u32) -> Self {
         self.settings.connections = Some(max);
         self

@@ -8,7 +8,7 @@
 //! | `check_concurrent` | many runs at once |
 //! | `check_crash` | a crash at every window, then recovery. A window is an await of the run, or a side of a call of the store. At the first await of the body the next run crashes too |
 //! | `check_lost_ack` | the answer to `COMMIT` is lost |
-//! | `check_rival` | somebody else's record appears while the job runs |
+//! | `check_rival` | somebody else's record appears while the job runs; skipped for leased jobs, for `retain = none`, and on SQLite, where nobody can write meanwhile |
 //! | `check_interleavings` | two runs, step by step, in every order with at most two changes of turn |
 //! | `check_zombie` | a worker that stands still, loses its claim and wakes up |
 //! | `check_outage` | something fails once and works the next time: the database refuses to write to a table, or a service that [`Scenario::outage`] names is out |

@@ -56,7 +56,8 @@ pub enum Error<E> {
     /// from its last step when it is run again.
     #[error(transparent)]
     Timeout(Timeout),
-    /// Another run has taken the key over. What this run did since its last step is not recorded.
+    /// Another run has taken the key over, the store could not be reached for a whole lease, or a person has released the
+    /// key. What this run did since its last step is not recorded.
     #[error(transparent)]
     LostClaim(LostClaim),
     /// The job does not know whether an effect has happened, and waits for a person.
@@ -254,7 +255,7 @@ fn left_behind(leased: bool) -> &'static str {
     }
 }
 
-/// Another run has taken the key over.
+/// The run does not have its key any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostClaim {
@@ -422,7 +423,8 @@ pub enum StoreErrorKind {
     StepName,
     /// A key is not as the caller believes: its epoch or its state has changed, or it is another job's.
     Stale,
-    /// The connection broke during COMMIT and the record cannot be read: run again, the record decides. Or it broke as tasks
+    /// The connection broke during COMMIT and no record can be read that would tell: run again, the record decides. With
+    /// `retain = none` there is none, and the body runs again. Or the connection broke as tasks
     /// were enqueued, which are or are not: push again.
     OutcomeUnknown,
     /// The settings of idem or the database cannot work.

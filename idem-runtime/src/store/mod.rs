@@ -294,7 +294,8 @@ pub struct Settings {
     pub table_prefix: String,
     /// The schema, or on MySQL the database, of the tables; `None` leaves that to the connection.
     pub schema: Option<String>,
-    /// The most connections to hold; `None` takes the pool's limit.
+    /// The most connections to hold; `None` takes the pool's limit. On SQLite the most that read, beside one that writes; `None`
+    /// takes 4.
     pub connections: Option<u32>,
 }
 

@@ -38,7 +38,8 @@ pub enum Plan {
     Crash,
     /// The answer to COMMIT is lost.
     LostAck,
-    /// Somebody else's record appears while the job runs.
+    /// Somebody else's record appears while the job runs. Skipped for leased jobs, which claim their key first, for jobs that
+    /// leave no record, and on SQLite, where nobody can write while a run is open.
     Rival,
     /// Two runs, step by step, in every order with at most two changes of turn.
     Interleavings,
