@@ -5,8 +5,10 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use idem_runtime::Error;
+use idem_examples::postgres::jobs::order::{PlacedOrder, create_tables, place_order, stock};
+use idem_runtime::prelude::*;
 use idem_testkit::lab::{Lab, LabDatabase as _};
+use sqlx::Connection as _;
 use tokio::sync::Barrier;
 
 /// How many runs there are at once.
@@ -141,6 +143,56 @@ macro_rules! orders_on {
 
 orders_on!(sqlite);
 orders_on!(postgres);
+
+/// Another version of the program, which takes no lock. The stock is none of its business.
+#[idempotent(key = request_id, name = "place_order", lock = none)]
+async fn place_order_unlocked(
+    tx: &mut Tx<'_, Postgres>,
+    request_id: String,
+    item: String,
+    quantity: i64,
+) -> Result<PlacedOrder, sqlx::Error> {
+    let sql = "INSERT INTO orders (request_id, item, quantity) VALUES ($1, $2, $3) RETURNING id";
+    let insert = sqlx::query_scalar(sql).bind(request_id).bind(item).bind(quantity);
+    Ok(PlacedOrder { order_id: insert.fetch_one(&mut **tx).await?, left: 0 })
+}
+
+/// Somebody comes past the lock of the key while a run is in the middle of its work, and commits first. In SQLite there
+/// is no such race: nobody can commit while a run is open.
+#[tokio::test]
+async fn a_run_that_loses_by_the_primary_key_is_undone_and_returns_the_winners_order() {
+    let Some(lab) = Postgres::lab().await else { return };
+    let worker = || Idem::builder(lab.pool(2)).namespace("test").build().unwrap();
+    worker().migrate().await.unwrap();
+    create_tables(&lab.pool(1)).await.unwrap();
+    stock(&lab.pool(1), "lamp", 5).await.unwrap();
+
+    // The run writes its order, and then waits for the item.
+    let mut holder = lab.connect().await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut holder).await.unwrap();
+    let mut item = holder.begin().await.unwrap();
+    let held = sqlx::query("SELECT FROM items WHERE name = 'lamp' FOR UPDATE").execute(&mut *item).await;
+    assert_eq!(held.unwrap().rows_affected(), 1);
+    let (request, lamp) = (String::from("r1"), String::from("lamp"));
+    let loser = tokio::spawn({
+        let (worker, request, lamp) = (worker(), request.clone(), lamp.clone());
+        async move { place_order(&worker, request, lamp, 2).await }
+    });
+    let mut watcher = lab.connect().await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))";
+    while sqlx::query_scalar::<_, i64>(waits).bind(pid).fetch_one(&mut watcher).await.unwrap() == 0 {
+        assert!(!loser.is_finished(), "{:?}", loser.await);
+    }
+
+    let winner = place_order_unlocked(&worker(), request, lamp, 2).await.unwrap();
+    assert!(winner.is_executed());
+    item.rollback().await.unwrap();
+    let lost = loser.await.unwrap().unwrap();
+    assert_eq!(lost, Done::Replayed(winner.into_inner()));
+    let left = "SELECT (SELECT count(*) FROM orders), in_stock FROM items WHERE name = 'lamp'";
+    let left: (i64, i64) = sqlx::query_as(left).fetch_one(&mut watcher).await.unwrap();
+    assert_eq!(left, (1, 5), "orders, and lamps in stock");
+}
 
 #[test]
 fn the_program_shows_one_order_for_each_request() {

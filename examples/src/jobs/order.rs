@@ -2,7 +2,8 @@
 //!
 //! The order's number comes from the database, so a second run could not work it out again. The
 //! record holds it, and commits with the order: there is never one without the other. A run that
-//! loses a race waits for the winner and returns the winner's order.
+//! loses a race waits for the winner and returns the winner's order. Should it have come past the lock, the
+//! primary key of the record refuses its commit: it is undone, and returns the winner's order all the same.
 
 use idem_runtime::prelude::*;
 use serde::{Deserialize, Serialize};
