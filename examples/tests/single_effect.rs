@@ -5,7 +5,7 @@ mod common;
 mod world;
 
 use idem_examples::fleet::Desk;
-use idem_examples::user_sync::{ExportUser, SyncUser};
+use idem_examples::user_sync::{ExportUser, SyncList, SyncUser};
 use idem_runtime::schedule::Tick;
 use idem_testkit::lab::LabDatabase;
 use idem_testkit::{Scenario, check_all_jobs_covered, check_single_effect};
@@ -182,6 +182,16 @@ async fn a_user_is_one_contact_on_mysql_too() {
 async fn a_user_has_one_export() {
     check_single_effect(
         Scenario::<_, sqlx::Sqlite>::new(ExportUser { user_id: 42 })
+            .state_with(World::of)
+            .observe_async("contacts", async |world| done(&world.contacts).await),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_is_one_entry_of_a_list() {
+    check_single_effect(
+        Scenario::<_, sqlx::Sqlite>::new(SyncList { change: 1, user_id: 42, list: String::from("weekly") })
             .state_with(World::of)
             .observe_async("contacts", async |world| done(&world.contacts).await),
     )

@@ -6,12 +6,18 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apalis::prelude::*;
+use apalis_sqlite::{Config, SqliteStorage};
 use idem_examples::provider::{Contacts, Directory, Fault, Profile, ProviderProcess};
-use idem_examples::user_sync::{SyncError, SyncUser, reference, sync_user};
+use idem_examples::user_sync::{Listed, SyncError, SyncList, SyncUser, on_list, reference, sync_user};
+use idem_runtime::engine::apalis::{Delivery, Every, Payload, PayloadCodec, Ran};
+use idem_runtime::engine::{Engine, Enqueued, Queue};
 use idem_runtime::{Error, Idem, Provides};
 use idem_testkit::for_each_database;
 use idem_testkit::lab::{Lab, LabDatabase};
-use tokio::sync::Barrier;
+use sqlx::{Sqlite, SqlitePool};
+use tokio::sync::{Barrier, mpsc};
+use tokio::task::JoinSet;
 
 use common::provider;
 
@@ -145,13 +151,131 @@ async fn a_sync_that_fails_is_free_to_run_again() {
     });
 }
 
+/// A queue of syncs of lists, in SQLite.
+struct Lists<'w> {
+    world: &'w World<'w, Sqlite>,
+    pool: SqlitePool,
+    queue: Queue<Sqlite, Users>,
+}
+
+impl<'w> Lists<'w> {
+    async fn new(world: &'w World<'w, Sqlite>) -> Self {
+        let pool = world.lab.pool(4);
+        SqliteStorage::setup(&pool).await.unwrap();
+        let queue = world.worker().queue(Engine::Apalis);
+        queue.set_up().await.unwrap();
+        Lists { world, pool, queue }
+    }
+
+    async fn push(&self, change: u64, user_id: i64, list: &str) -> Enqueued {
+        self.queue.push(SyncList { change, user_id, list: list.to_owned() }).await.unwrap()
+    }
+
+    /// Starts a worker; what becomes of tasks is told as it becomes.
+    fn start_worker(&self) -> (JoinSet<()>, mpsc::UnboundedReceiver<Ran<Listed>>) {
+        let (told, ran) = mpsc::unbounded_channel();
+        let handler = self.queue.handler::<SyncList>();
+        let handle = move |payload: Payload<SyncList>, delivery: Delivery| {
+            let (handled, told) = (handler(payload, delivery), told.clone());
+            async move {
+                let ran = handled.await?;
+                told.send(ran.clone())?;
+                Ok::<_, BoxDynError>(ran)
+            }
+        };
+        let storage = SqliteStorage::<Payload<SyncList>>::new(&self.pool)
+            .with_config(Config::default().queue(self.queue.name::<SyncList>()))
+            .with_codec(PayloadCodec)
+            .poll_with_strategy(Every::new(Duration::from_millis(20)));
+        let worker = WorkerBuilder::new("lists").backend(storage).build(handle);
+        let mut running = JoinSet::new();
+        running.spawn(async move { worker.run().await.unwrap() });
+        (running, ran)
+    }
+
+    /// What a list has of a user.
+    async fn entry(&self, user_id: i64, list: &str) -> Option<String> {
+        let entry = self.world.contacts().find(&on_list(user_id, list)).await.unwrap();
+        entry.map(|entry| entry.what.address)
+    }
+}
+
+#[tokio::test]
+async fn tasks_are_unique_by_the_arguments_that_are_chosen() {
+    let lab = Sqlite::lab().await.expect("SQLite is built in");
+    let world = World::<Sqlite>::new(&lab).await;
+    world.rename(USER + 1, "Bo").await;
+    let lists = Lists::new(&world).await;
+
+    let Enqueued::New(first) = lists.push(1, USER, "weekly").await else { panic!("it is the first one") };
+    // Another change is no other task.
+    let again = lists.push(2, USER, "weekly").await;
+    assert!(matches!(again, Enqueued::Duplicate { of, .. } if of == first), "{again:?}");
+    // Another list is, and so is another user.
+    let others = [lists.push(2, USER, "daily").await, lists.push(1_001, USER + 1, "weekly").await];
+    assert!(others.iter().all(|other| matches!(other, Enqueued::New(_))), "{others:?}");
+
+    let (_worker, mut ran) = lists.start_worker();
+    for _ in 0..3 {
+        let ran = ran.recv().await;
+        assert!(matches!(ran, Some(Ran::Executed(_))), "{ran:?}");
+    }
+    assert_eq!(lists.entry(USER, "weekly").await.as_deref(), Some("Ada <ada@example.org>"));
+    assert_eq!(lists.entry(USER, "daily").await.as_deref(), Some("Ada <ada@example.org>"));
+    assert_eq!(lists.entry(USER + 1, "weekly").await.as_deref(), Some("Bo <ada@example.org>"));
+
+    // What is done is on record, and the next change is a task again.
+    assert_eq!(lists.push(1, USER, "weekly").await, Enqueued::AlreadyDone);
+    world.rename(USER, "Countess Ada").await;
+    let Enqueued::New(next) = lists.push(3, USER, "weekly").await else { panic!("nothing waits") };
+    assert_ne!(next, first);
+    assert!(matches!(ran.recv().await, Some(Ran::Executed(_))));
+    assert_eq!(lists.entry(USER, "weekly").await.as_deref(), Some("Countess Ada <ada@example.org>"));
+}
+
+#[tokio::test]
+async fn a_change_that_comes_while_a_list_is_synced_is_synced_behind_it() {
+    let lab = Sqlite::lab().await.expect("SQLite is built in");
+    let world = World::<Sqlite>::new(&lab).await;
+    let lists = Lists::new(&world).await;
+    let weekly = on_list(USER, "weekly");
+    world.contacts().inject(&weekly, Fault::HoldAnswer).await.unwrap();
+    let Enqueued::New(first) = lists.push(1, USER, "weekly").await else { panic!("it is the first one") };
+    let (_worker, mut ran) = lists.start_worker();
+    world.contacts().watch(&weekly).await.unwrap();
+
+    // The one that runs has read already, so this is a task, and a third one is a duplicate of it.
+    world.rename(USER, "Countess Ada").await;
+    // Both in one transaction, or the worker might come to the second before the third is there.
+    let mut tx = lists.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let job = |change| SyncList { change, user_id: USER, list: String::from("weekly") };
+    let second = lists.queue.push_in(&mut tx, job(2)).await.unwrap();
+    let Enqueued::New(second) = second else { panic!("{second:?}") };
+    let third = lists.queue.push_in(&mut tx, job(3)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(matches!(third, Enqueued::Duplicate { of, .. } if of == second && of != first), "{third:?}");
+    let waits = ran.recv().await;
+    assert!(matches!(waits, Some(Ran::PutBack { .. })), "{waits:?}");
+    world.contacts().release().await.unwrap();
+    // The second may come once more before the first has ended.
+    let mut executed = 0;
+    while executed < 2 {
+        match ran.recv().await.expect("the worker goes on") {
+            Ran::Executed(_) => executed += 1,
+            Ran::PutBack { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(lists.entry(USER, "weekly").await.as_deref(), Some("Countess Ada <ada@example.org>"));
+}
+
 #[test]
 fn the_program_shows_the_newest_data() {
     let output = Command::new(env!("CARGO_BIN_EXE_user_sync")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said.matches("  enqueued: ").count(), 5, "{said}");
-    assert_eq!(said.matches("  not enqueued: ").count(), 4, "{said}");
+    assert_eq!(said.matches("  enqueued: ").count(), 7, "{said}");
+    assert_eq!(said.matches("  not enqueued: ").count(), 5, "{said}");
     assert_eq!(said.matches("  executed: ").count(), 3, "{said}");
     assert!(said.contains("  put back: ") && said.contains("deliver it again in 1s"), "{said}");
     assert!(said.ends_with("The newsletter has: Ada <ada@new.example>\n"), "{said}");

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{QueueConfig, Storage, open, set_up_apalis};
 use crate::provider::{Contacts, Directory, Fault, Profile};
-use crate::user_sync::{ExportUser, SyncUser, reference};
+use crate::user_sync::{ExportUser, SyncList, SyncUser, reference};
 
 #[derive(Provides)]
 struct Users {
@@ -106,6 +106,13 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     worker.abort();
     println!("It is done, and the next one is work of its own:");
     print(queue.push(ExportUser { user_id }).await?);
+
+    println!("Two changes of the user concern the weekly list, and one of them the daily one too:");
+    let sync_list = |change, list: &str| SyncList { change, user_id, list: list.to_owned() };
+    let change = u64::try_from(user_id)?;
+    for (change, list) in [(change, "weekly"), (change + 1, "weekly"), (change + 1, "daily")] {
+        print(queue.push(sync_list(change, list)).await?);
+    }
 
     let books = contacts.books().await?;
     for contact in books.of(&user) {

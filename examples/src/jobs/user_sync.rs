@@ -60,6 +60,48 @@ pub async fn export_user(
     Ok(Export { name: profile.name, addresses })
 }
 
+/// Brings a list of the newsletter up to date with the directory, because something about a user has changed.
+///
+/// Each change is a key of its own, and is seen to once. But one task that waits for a user and a list does for every
+/// change, since it reads as it starts: so the tasks are unique by these two arguments (`unique_by`), whichever change
+/// asks. Two runs of them exclude each other too, though their keys differ (`until_and_while_executing`), or the older data might
+/// end on top.
+#[idempotent(
+    key = (change, list),
+    lock = lease("10s"),
+    on_busy = reschedule("1s"),
+    unique = until_and_while_executing,
+    unique_by = (user_id, list),
+    in_doubt = rerun,
+)]
+pub async fn sync_list(
+    change: u64,
+    user_id: i64,
+    list: String,
+    #[state] directory: &Directory,
+    #[state] contacts: &Contacts,
+) -> Result<Listed, SyncError> {
+    let user = reference(user_id);
+    let profile = directory.find(&user).await?.ok_or(SyncError::NoSuchUser { user_id })?.what;
+    let contact = Contact { address: format!("{} <{}>", profile.name, profile.email) };
+    let entry = contacts.put(&on_list(user_id, &list), &contact).await?;
+    Ok(Listed { change, address: entry.what.address })
+}
+
+/// What a list knows now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The change that was seen to.
+    pub change: u64,
+    /// Name and address.
+    pub address: String,
+}
+
+/// Returns what a list knows a user by.
+pub fn on_list(user_id: i64, list: &str) -> String {
+    format!("{list}-{}", reference(user_id))
+}
+
 /// What is known of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
