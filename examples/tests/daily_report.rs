@@ -4,17 +4,26 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use idem_examples::provider::{Fault, Printer, ProviderError, ProviderProcess};
+use idem_runtime::schedule::Tick;
 use idem_testkit::lab::{Lab, LabDatabase as _};
 use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 use common::provider;
 
+/// The day that the reports are about.
 const DAY: &str = "2026-03-01";
+
+/// Three in the morning in Berlin, after that day; the ticks before and after it, all in winter.
+const TICK: Tick = Tick::from_unix(1_772_416_800);
+const BEFORE: Tick = Tick::from_unix(TICK.unix() - 24 * 60 * 60);
+const NEXT: Tick = Tick::from_unix(TICK.unix() + 24 * 60 * 60);
 
 /// How many workers there are.
 const WORKERS: usize = 16;
@@ -22,12 +31,29 @@ const WORKERS: usize = 16;
 /// The lease of the job.
 const LEASE: Duration = Duration::from_secs(1);
 
+/// How often a test looks for what is to come, and for how long.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Looks until there is what is looked for.
+async fn look_for<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    };
+    tokio::time::timeout(LOOK_MAX, looking).await.unwrap_or_else(|_| panic!("{what} does not come"))
+}
+
 macro_rules! reports_on {
     ($db:ident) => {
         mod $db {
             use idem_examples::$db::Db;
             use idem_examples::$db::jobs::daily_report::{
-                DailyReport, Report, ReportError, create_tables, daily_report, sell,
+                DailyReport, Report, ReportError, create_tables, daily_report, day_before, scheduler, sell,
             };
             use idem_runtime::record::State;
             use idem_runtime::{Done, Error, Explanation, Idem};
@@ -64,7 +90,7 @@ macro_rules! reports_on {
                 }
 
                 async fn explain(&self) -> Option<Explanation> {
-                    self.worker().explain(&DailyReport { date: DAY.to_owned() }).await.unwrap()
+                    self.worker().explain(&DailyReport { tick: TICK }).await.unwrap()
                 }
 
                 async fn state(&self) -> Option<(State, u32)> {
@@ -80,6 +106,40 @@ macro_rules! reports_on {
                     run
                 }
 
+                async fn last_tick(&self) -> Option<Tick> {
+                    let idem = self.worker();
+                    let job = idem.store().enrol("test", "daily_report").await.unwrap();
+                    idem.store().last_tick(job).await.unwrap()
+                }
+
+                /// Says that a tick was the last one that a scheduler was through with, whatever was.
+                async fn set_last_tick(&self, tick: Tick) {
+                    let idem = self.worker();
+                    let job = idem.store().enrol("test", "daily_report").await.unwrap();
+                    let store = idem.store();
+                    // A scheduler that was just dropped may still have a last word.
+                    while !store.advance_tick(job, store.last_tick(job).await.unwrap(), tick).await.unwrap() {
+                    }
+                }
+
+                /// Starts the schedulers of two processes. They go on until they are dropped.
+                fn start_schedulers(&self) -> JoinSet<Infallible> {
+                    let mut running = JoinSet::new();
+                    for _ in 0..2 {
+                        running.spawn(scheduler(&self.worker()).unwrap().run());
+                    }
+                    running
+                }
+
+                async fn execute(&self, sql: &'static str) {
+                    sqlx::query(sql).execute(&self.lab.pool(1)).await.unwrap();
+                }
+
+                async fn reports_of(&self, day: &str) -> i64 {
+                    let count = sqlx::query_scalar("SELECT count(*) FROM reports WHERE day = $1").bind(day);
+                    count.fetch_one(&mut self.lab.connect().await).await.unwrap()
+                }
+
                 async fn reports(&self) -> i64 {
                     let mut connection = self.lab.connect().await;
                     sqlx::query_scalar("SELECT count(*) FROM reports")
@@ -90,7 +150,7 @@ macro_rules! reports_on {
             }
 
             async fn build(worker: &Idem<Db, Printer>) -> Result<Done<Report>, Error<ReportError>> {
-                daily_report(worker, DAY.to_owned()).await
+                daily_report(worker, TICK).await
             }
 
             #[tokio::test]
@@ -108,7 +168,8 @@ macro_rules! reports_on {
                 assert_eq!(world.state().await, Some((State::Failed, 1)));
                 let listed = world.worker().unfinished(&[State::Failed], 10).await.unwrap();
                 let [failed] = &*listed else { panic!("{listed:?}") };
-                assert_eq!((&*failed.job, &*failed.key, failed.attempts), ("daily_report", DAY, 1));
+                let key = "2026-03-02T02:00:00Z";
+                assert_eq!((&*failed.job, &*failed.key, failed.attempts), ("daily_report", key, 1));
                 assert!(failed.error.as_ref().unwrap().starts_with("printing failed: "), "{failed:?}");
                 assert_eq!(world.reports().await, 0);
 
@@ -195,10 +256,60 @@ macro_rules! reports_on {
                 let Some(world) = World::new().await else { return };
                 let worker = world.worker();
                 let first = build(&worker).await.unwrap();
-                let next = daily_report(&worker, String::from("2026-03-02")).await.unwrap();
+                let next = daily_report(&worker, NEXT).await.unwrap();
                 assert_ne!(first.number, next.number);
                 assert_eq!(next.text, "2026-03-02: 0 sales, 0 cents");
                 assert_eq!(world.reports().await, 2);
+            }
+
+            #[tokio::test]
+            async fn two_schedulers_build_one_report_of_a_day() {
+                let Some(world) = World::new().await else { return };
+                world.set_last_tick(BEFORE).await;
+                // The second time it is as if a process had died between its reports and its note that they are there.
+                for _ in 0..2 {
+                    let mut schedulers = world.start_schedulers();
+                    look_for("the next tick", async || (world.last_tick().await >= Some(NEXT)).then_some(()))
+                        .await;
+                    schedulers.shutdown().await;
+                    assert_eq!(world.reports_of(DAY).await, 1);
+                    assert_eq!(world.reports_of(&day_before(NEXT)).await, 1);
+                    world.set_last_tick(BEFORE).await;
+                }
+                assert!(build(&world.worker()).await.unwrap().is_replayed());
+            }
+
+            #[tokio::test]
+            async fn the_clock_tries_a_report_again_that_is_shown_failed_meanwhile() {
+                let Some(world) = World::new().await else { return };
+                world.set_last_tick(BEFORE).await;
+                assert_eq!(world.state().await, None);
+                // Nobody can publish, and the printer takes its time.
+                world.execute("ALTER TABLE reports RENAME TO mislaid").await;
+                world.printer().inject(DAY, Fault::HoldAnswer).await.unwrap();
+                let mut schedulers = world.start_schedulers();
+                world.printer().watch(DAY).await.unwrap();
+                assert_eq!(world.state().await, Some((State::Running, 1)));
+
+                world.printer().release().await.unwrap();
+                let failed = look_for("a second attempt that fails", async || {
+                    let found = world.explain().await?;
+                    (found.state == State::Failed && found.attempts >= 2).then_some(found)
+                })
+                .await;
+                assert!(failed.error.as_ref().is_some_and(|error| error.contains("reports")), "{failed:?}");
+                let done: Vec<_> = failed.steps.iter().map(|step| (&*step.name, step.is_done)).collect();
+                assert_eq!(done, [("figures", true), ("print", true)]);
+                assert_eq!(world.last_tick().await, Some(BEFORE));
+
+                world.execute("ALTER TABLE mislaid RENAME TO reports").await;
+                look_for("the report", async || {
+                    world.state().await.filter(|(state, _)| *state == State::Completed)
+                })
+                .await;
+                schedulers.shutdown().await;
+                assert_eq!(world.reports_of(DAY).await, 1);
+                assert_eq!(world.printer().books().await.unwrap().of(DAY).len(), 1);
             }
         }
     };
@@ -220,7 +331,9 @@ fn the_program_shows_every_state_and_one_report() {
         "  executed: report 1, ",
         "  completed, attempt 2\n",
         "  replayed: report 1, ",
-        "in the database: 1\n",
+        "Of 2026-01-02T02:00:00Z the report is\n  completed, attempt 2\n  reports of 2026-01-01 in the database: 1\n",
+        "Of 2026-01-03T02:00:00Z the report is\n  completed, ",
+        "  reports of 2026-01-02 in the database: 1\n",
     ];
     let mut rest = said.as_str();
     for part in shown {

@@ -106,9 +106,10 @@ macro_rules! jobs_on {
 
             #[tokio::test]
             async fn a_report_is_published_once() {
-                let date = String::from("2026-03-01");
+                // Three in the morning in Berlin.
+                let tick = Tick::from_unix(1_772_416_800);
                 check_single_effect(
-                    Scenario::new(daily_report::DailyReport { date })
+                    Scenario::new(daily_report::DailyReport { tick })
                         .setup(async |lab| {
                             let pool = lab.pool(1);
                             daily_report::create_tables(&pool).await?;

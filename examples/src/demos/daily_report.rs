@@ -1,19 +1,29 @@
 //! A report that fails, takes long, and is asked for by two workers.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use idem_runtime::record::State;
-use idem_runtime::{Done, Error, Idem};
+use idem_runtime::schedule::Tick;
+use idem_runtime::{Done, Error, Idem, Job as _};
+use sqlx::Pool;
 
-use super::jobs::daily_report::{DailyReport, Report, ReportError, create_tables, daily_report, sell};
+use super::jobs::daily_report::{
+    DailyReport, Report, ReportError, create_tables, daily_report, day_before, scheduler, sell,
+};
 use super::{Db, how, open};
 use crate::provider::{Fault, Printer};
 
 /// How long the printer takes here. The lease of the job is one second.
 const PRINTING: Duration = Duration::from_millis(2_500);
 
-/// Shows the states of one day's report, and who builds it.
+/// Three in the morning of the 2nd of January 2026 in Berlin, and a tick of the schedule on each day of that winter.
+const FIRST: Tick = Tick::from_unix(1_767_319_200);
+
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;
+
+/// Shows the states of one day's report, who builds it, and what the clock starts.
 ///
 /// # Errors
 ///
@@ -27,18 +37,18 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     one.migrate().await?;
     let pool = open(url)?;
     create_tables(&pool).await?;
-    // A day of its own, also in a database that was here before.
-    let day = format!("day-{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis());
+    let tick = unused_tick(&pool).await?;
+    let day = day_before(tick);
     for cents in [4_200, 800] {
         sell(&pool, &day, cents).await?;
     }
 
     println!("Before anybody builds it, the report is");
-    println!("  {}", standing(&one, &day).await?);
+    println!("  {}", standing(&one, tick).await?);
     println!("The printer fails:");
     printer.inject(&day, Fault::FailBefore).await?;
-    print(&daily_report(&one, day.clone()).await);
-    println!("  {}", standing(&one, &day).await?);
+    print(&daily_report(&one, tick).await);
+    println!("  {}", standing(&one, tick).await?);
     println!("What has failed, for a person who looks:");
     for failed in one.unfinished(&[State::Failed], 100).await? {
         let error = failed.error.unwrap_or_default();
@@ -48,15 +58,15 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     println!("A late sale comes in. The report is built again, and printing takes {PRINTING:?}:");
     sell(&pool, &day, 99_900).await?;
     printer.inject(&day, Fault::HoldAnswer).await?;
-    let building = daily_report(&one, day.clone());
+    let building = daily_report(&one, tick);
     let meanwhile = async {
         printer.watch(&day).await?;
-        println!("  {}", standing(&other, &day).await?);
+        println!("  {}", standing(&other, tick).await?);
         println!("Another worker's clock strikes too:");
-        print(&daily_report(&other, day.clone()).await);
+        print(&daily_report(&other, tick).await);
         tokio::time::sleep(PRINTING).await;
         println!("The lease of 1 s would be over by now, but for the heartbeat:");
-        println!("  {}", standing(&other, &day).await?);
+        println!("  {}", standing(&other, tick).await?);
         printer.release().await?;
         anyhow::Ok(())
     };
@@ -64,19 +74,57 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
     meanwhile?;
     println!("The printer is done; the figures are those of the first attempt:");
     print(&built);
-    println!("  {}", standing(&one, &day).await?);
+    println!("  {}", standing(&one, tick).await?);
     println!("The other worker asks again:");
-    print(&daily_report(&other, day.clone()).await);
+    print(&daily_report(&other, tick).await);
 
-    let sql = "SELECT count(*) FROM reports WHERE day = $1";
-    let reports: i64 = sqlx::query_scalar(sql).bind(&day).fetch_one(&pool).await?;
-    println!("Reports of this day in the database: {reports}");
+    println!("The clock starts it too. Two processes find that nobody was there since the day before:");
+    let next = Tick::from_unix(tick.unix() + DAY);
+    // As if a scheduler had been there up to then: a job that is new begins with the next tick.
+    let job = one.store().enrol(one.namespace(), DailyReport::SPEC.name).await?;
+    let last = one.store().last_tick(job).await?;
+    one.store().advance_tick(job, last, Tick::from_unix(tick.unix() - DAY)).await?;
+    let until_next = async || {
+        while count(&pool, &day_before(next)).await? == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    let (first, second) = (scheduler(&one)?, scheduler(&other)?);
+    let (ended, also) = tokio::join!(first.run_until(until_next()), second.run_until(until_next()));
+    ended.and(also)?;
+    for tick in [tick, next] {
+        println!("Of {tick} the report is");
+        println!("  {}", standing(&one, tick).await?);
+        let day = day_before(tick);
+        println!("  reports of {day} in the database: {}", count(&pool, &day).await?);
+    }
     Ok(())
 }
 
-/// Says where the report of a day stands.
-async fn standing(idem: &Idem<Db, Printer>, day: &str) -> anyhow::Result<String> {
-    let Some(found) = idem.explain(&DailyReport { date: day.to_owned() }).await? else {
+/// Returns a tick whose day has no sales and no report yet: its own, also in a database that was here before.
+async fn unused_tick(pool: &Pool<Db>) -> anyhow::Result<Tick> {
+    let sql =
+        "SELECT (SELECT count(*) FROM sales WHERE day = $1) + (SELECT count(*) FROM reports WHERE day = $1)";
+    let mut tick = FIRST;
+    loop {
+        let used: i64 = sqlx::query_scalar(sql).bind(day_before(tick)).fetch_one(pool).await?;
+        if used == 0 {
+            return Ok(tick);
+        }
+        tick = Tick::from_unix(tick.unix() + DAY);
+    }
+}
+
+/// Counts the reports of a day.
+async fn count(pool: &Pool<Db>, day: &str) -> anyhow::Result<i64> {
+    let sql = "SELECT count(*) FROM reports WHERE day = $1";
+    Ok(sqlx::query_scalar(sql).bind(day).fetch_one(pool).await?)
+}
+
+/// Says where the report of a tick stands.
+async fn standing(idem: &Idem<Db, Printer>, tick: Tick) -> anyhow::Result<String> {
+    let Some(found) = idem.explain(&DailyReport { tick }).await? else {
         return Ok(String::from("pending: nothing is recorded of it"));
     };
     let steps: Vec<_> = found.steps.iter().filter(|step| step.is_done).map(|step| &*step.name).collect();

@@ -1,24 +1,35 @@
 //! One report a day, although it takes long, fails at times, and every worker's clock starts it.
 //!
-//! The date is the key. Whoever comes second leaves the work to the first (`on_busy = skip`). A heartbeat keeps
-//! the key for as long as the report takes, which may be much longer than the lease; a worker that dies gives
+//! The clock starts it at three in the morning in Berlin, in every process that runs [`scheduler`]. The tick is the
+//! key, so a day has one report, and a person may call the job for a tick as well. Days at which no process was there
+//! are made up for (`missed = all`). Whoever comes second leaves the work to the first (`on_busy = skip`). A heartbeat
+//! keeps the key for as long as the report takes, which may be much longer than the lease; a worker that dies gives
 //! it up within one lease. A run that fails leaves its error on record, for [`Idem::unfinished`] and
-//! [`Idem::explain`], and the next one goes on behind the steps that are done: with the same figures.
+//! [`Idem::explain`], and the next one, which the scheduler starts, goes on behind the steps that are done: with the
+//! same figures.
 
 use idem_runtime::prelude::*;
+use idem_runtime::schedule::{ScheduleError, Scheduler, Tick};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Executor as _, Pool};
 
 use super::{Db, SERIAL};
 use crate::provider::{Printer, ProviderError};
 
-/// Adds up the sales of a day, has the report printed, and publishes it.
-#[idempotent(key = date, lock = lease("1s"), on_busy = skip, in_doubt = rerun)]
+/// Adds up the sales of the day before the tick, has the report printed, and publishes it.
+#[idempotent(
+    key = tick,
+    schedule("0 3 * * *", time_zone = "Europe/Berlin", missed = all),
+    lock = lease("1s"),
+    on_busy = skip,
+    in_doubt = rerun,
+)]
 pub async fn daily_report(
     run: &mut Run<'_, Db>,
-    date: String,
+    tick: Tick,
     #[state] printer: &Printer,
 ) -> Result<Report, ReportError> {
+    let date = day_before(tick);
     // On record, so that a run that goes on after a failure has the figures that were printed, whatever was
     // sold since.
     let figures: Figures = run.tx_step("figures", async |tx| add_up(tx, &date).await).await?;
@@ -28,6 +39,21 @@ pub async fn daily_report(
     let number = run.tx_step("publish", async |tx| publish(tx, &date, &text).await).await?;
     // Not what the printer calls it: a run that prints again would answer otherwise.
     Ok(Report { number, text })
+}
+
+/// Returns the scheduler that every process runs.
+///
+/// # Errors
+///
+/// A schedule that cannot be used.
+pub fn scheduler(idem: &Idem<Db, Printer>) -> Result<Scheduler<Db, Printer>, ScheduleError> {
+    idem.scheduler().job::<DailyReport>()
+}
+
+/// Returns the day that the report of a tick is about. Three in the morning in Berlin is one or two in UTC, of the same day.
+pub fn day_before(tick: Tick) -> String {
+    let (year, month, day) = Tick::from_unix(tick.unix() - 24 * 60 * 60).date();
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[derive(Debug, Serialize, Deserialize)]
