@@ -412,7 +412,7 @@ async fn the_volume_is_told<D: Database>(trial: Trial<D>) -> Outcome {
     let (minute, days) = (Duration::from_secs(60), Duration::from_secs(10 * 24 * 60 * 60));
     for (name, lasts) in [("over", minute), ("over too", minute), ("window", days)] {
         let claim = UniqueClaim { key: &trial.key(name), lasts: Some(lasts) };
-        trial.one.acquire(job, &claim, TaskId::new()?).await?;
+        trial.one.acquire(job, &claim, TaskId::new()?, None).await?;
     }
     trial.fixture.let_pass(Duration::from_secs(24 * 60 * 60)).await?;
     push(&trial, job, &trial.key("old"), None).await?;
