@@ -220,6 +220,41 @@ async fn check_a_silent_connection_costs_one_try<D: LabDatabase>(lab: &Lab<D>) {
     asked("a transaction", Box::pin(step)).await;
 }
 
+/// Lets many connections stand idle, and then fall silent: who finds one of them out takes the others away.
+async fn check_silent_connections_cost_one_try_together<D: LabDatabase>(lab: &Lab<D>) {
+    const IDLE: usize = 8;
+    let Some((proxy, options)) = D::proxy(&lab.options(), Duration::ZERO).await else { return };
+    // One try.
+    let patience = Duration::from_secs(2);
+    let pool = sqlx::pool::PoolOptions::<D>::new()
+        .max_connections(20)
+        .acquire_timeout(patience)
+        .connect_lazy_with(options);
+    let store = store_on(pool).await;
+    let hold = claim_new(&*store, &key("k"), 1, HOUR).await;
+    let fall_silent = async || {
+        let mut open = Vec::new();
+        for _ in 0..IDLE {
+            open.push(begin_step(&*store, &key("step")).await);
+        }
+        for tx in open {
+            tx.rollback().await.unwrap();
+        }
+        proxy.silence();
+    };
+
+    fall_silent().await;
+    let read = tokio::time::timeout(patience * 3, store.entry(hold.key)).await;
+    assert!(read.expect("it waits for one of them").unwrap().is_some());
+
+    // Who asks has less patience than that, and asks again.
+    fall_silent().await;
+    let settle = settle(b"result", &[]);
+    let settling = async || tokio::time::timeout(patience * 3 / 4, store.change(&hold, &settle)).await;
+    assert!(settling().await.is_err(), "a silent connection has answered");
+    assert_eq!(settling().await.expect("another connection answers").unwrap(), Held::Yes);
+}
+
 /// Loses messages on their way there or back: what was done is done once, and said once it is known.
 /// `words` are found in the messages that claim a key, end a step and settle.
 async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>, words: [&str; 3]) {
@@ -471,6 +506,13 @@ mod postgres {
         let _beside = ALONE.read().await;
         let Some(lab) = Postgres::lab().await else { return };
         check_a_silent_connection_costs_one_try(&lab).await;
+    }
+
+    #[tokio::test]
+    async fn silent_connections_cost_one_try_together() {
+        let _beside = ALONE.read().await;
+        let Some(lab) = Postgres::lab().await else { return };
+        check_silent_connections_cost_one_try_together(&lab).await;
     }
 
     #[tokio::test]
@@ -764,6 +806,12 @@ mod mysql {
     async fn a_silent_connection_costs_one_try() {
         let Some(lab) = MySql::lab().await else { return };
         check_a_silent_connection_costs_one_try(&lab).await;
+    }
+
+    #[tokio::test]
+    async fn silent_connections_cost_one_try_together() {
+        let Some(lab) = MySql::lab().await else { return };
+        check_silent_connections_cost_one_try_together(&lab).await;
     }
 
     #[tokio::test]

@@ -242,7 +242,7 @@ impl Store<MySql> for MySqlStore {
             let place = *place.get_or_insert_with(|| self.statements.place(database));
             let lock = claim.key.hash().at(place);
             *claimed = Some(lock);
-            let patience = connection.patience().map(|patience| patience.saturating_add(claim.wait));
+            let patience = connection.patience().map(|patience| patience.and(claim.wait));
             let begun = message(&mut connection, self.statements.begin(claim, lock));
             let rows = match heard(patience, begun).await {
                 Ok(rows) => rows,

@@ -403,7 +403,7 @@ impl Store<Postgres> for PostgresStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            let patience = connection.patience().map(|patience| patience.saturating_add(claim.wait));
+            let patience = connection.patience().map(|patience| patience.and(claim.wait));
             let rows = match heard(patience, self.begin_on(&mut connection, claim)).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.

@@ -109,8 +109,10 @@ impl<D: Driver> Connections<D> {
         loop {
             let mut leased = self.lease().await?;
             // One that the server has closed while it stood idle is dropped here.
-            let patience = leased.patience();
-            if patience.is_none() || heard(patience, sqlx::Connection::ping(&mut *leased)).await.is_ok() {
+            if !leased.is_reused() {
+                return Ok(leased);
+            }
+            if heard(leased.patience(), sqlx::Connection::ping(&mut *leased)).await.is_ok() {
                 return Ok(leased);
             }
         }
@@ -141,16 +143,77 @@ impl<D: Driver> Connections<D> {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
+/// How long what is sent first on a connection that stood idle may go unanswered.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(in crate::store) struct Patience<D: Driver> {
+    home: Arc<Shared<D>>,
+    limit: Duration,
+    /// How long what is sent may wait on the server for others.
+    wait: Duration,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<D: Driver> Patience<D> {
+    /// Adds how long what is sent may wait on the server.
+    pub(in crate::store) fn and(self, wait: Duration) -> Self {
+        Patience { wait: self.wait.saturating_add(wait), ..self }
+    }
+}
+
 /// Waits for the answer to what is sent first on a connection, no longer than its [`patience`](Leased::patience). A silent one has
 /// broken.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(in crate::store) async fn heard<T>(
-    patience: Option<Duration>,
+pub(in crate::store) async fn heard<D: Driver, T>(
+    patience: Option<Patience<D>>,
     sent: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
     let Some(patience) = patience else { return sent.await };
-    let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer");
-    tokio::time::timeout(patience, sent).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silent())))
+    let limit = patience.limit.saturating_add(patience.wait);
+    let unheard = Unheard { patience, since: Instant::now(), is_answered: false };
+    match tokio::time::timeout(limit, sent).await {
+        Ok(answer) => {
+            unheard.answered();
+            answer
+        }
+        Err(_) => {
+            let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer");
+            Err(sqlx::Error::Io(silent))
+        }
+    }
+}
+
+/// A connection from which nothing has come since it was taken up again.
+///
+/// What silences one most often silences all: a network that forgets whoever says nothing, a machine that is gone. Whoever
+/// gives one up, also from outside, takes those away that nobody has heard of since: each of them would cost a run as long.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+struct Unheard<D: Driver> {
+    patience: Patience<D>,
+    since: Instant,
+    is_answered: bool,
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<D: Driver> Unheard<D> {
+    fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<D: Driver> Drop for Unheard<D> {
+    fn drop(&mut self) {
+        // Who is dropped sooner says nothing of the connection.
+        if self.is_answered || self.since.elapsed() < self.patience.wait.saturating_add(SILENCE_MIN) {
+            return;
+        }
+        let mut idle = self.patience.home.idle();
+        let (heard, unheard) = idle.drain(..).partition(|live: &Live<D>| live.used >= self.since);
+        *idle = heard;
+        drop(idle);
+        // Nobody waits for the list while they are closed.
+        drop::<VecDeque<_>>(unheard);
+    }
 }
 
 /// Tells whether a connection broke by silence: the server may still have its session, with all that it holds.
@@ -221,9 +284,9 @@ impl<D: Driver> Leased<D> {
     /// Returns how long what is sent first may go unanswered: a connection whose other end is gone without a word is silent
     /// for as long as TCP tries. One that was just made is there. It is as long as sqlx's pool waits for a sign of life.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
-    pub(in crate::store) fn patience(&self) -> Option<Duration> {
+    pub(in crate::store) fn patience(&self) -> Option<Patience<D>> {
         let limit = self.home.pool.options().get_acquire_timeout().max(SILENCE_MIN);
-        self.reused.then_some(limit)
+        self.reused.then(|| Patience { home: Arc::clone(&self.home), limit, wait: Duration::ZERO })
     }
 
     pub(in crate::store) fn session(&mut self) -> &mut D::Session {
