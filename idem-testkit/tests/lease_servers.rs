@@ -8,6 +8,7 @@ mod quiet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_runtime::StoreErrorKind;
 use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyParts};
@@ -255,6 +256,19 @@ async fn check_silent_connections_cost_one_try_together<D: LabDatabase>(lab: &La
     assert_eq!(settling().await.expect("another connection answers").unwrap(), Held::Yes);
 }
 
+/// What a body needs to fall silent.
+struct Silence {
+    proxy: Proxy,
+    is_there: tokio::sync::Notify,
+}
+
+/// Lets all tasks of the runtime go on to where they wait.
+async fn everybody_waits() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Loses messages on their way there or back: what was done is done once, and said once it is known.
 /// `words` are found in the messages that claim a key, end a step and settle.
 async fn check_a_lost_answer_is_not_a_lost_write<D: LabDatabase>(server: &Server<D>, words: [&str; 3]) {
@@ -331,6 +345,53 @@ macro_rules! define_job {
             .await?;
             run.enqueue(Fulfil { id: id + 1 }).await;
             Ok(charge)
+        }
+
+        /// Takes a step whose commit meets with silence the first time.
+        #[idempotent(key = id, in_doubt = rerun, lock = lease("3s"))]
+        async fn falls_silent(
+            run: &mut Run<'_, $db>,
+            id: i64,
+            #[state] silence: &Arc<Silence>,
+        ) -> Result<i64, sqlx::Error> {
+            let first = run.attempt() == 1;
+            run.tx_step("order", async |tx| {
+                sqlx::query($insert).bind(id).execute(&mut **tx).await?;
+                if first {
+                    silence.proxy.silence();
+                    everybody_waits().await;
+                    silence.is_there.notify_one();
+                }
+                Ok::<_, sqlx::Error>(id)
+            })
+            .await
+        }
+
+        #[tokio::test]
+        async fn a_step_whose_commit_is_never_answered_is_looked_up() {
+            let _beside = ALONE.read().await;
+            let Some(lab) = $db::lab().await else { return };
+            let Some((proxy, options)) = $db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let mut observer = lab.connect().await;
+            sqlx::raw_sql("CREATE TABLE orders (id BIGINT NOT NULL)").execute(&mut observer).await.unwrap();
+            let pool = sqlx::pool::PoolOptions::<$db>::new().connect_lazy_with(options);
+            let silence = Arc::new(Silence { proxy, is_there: tokio::sync::Notify::new() });
+            let idem = Idem::builder(pool).state(Arc::clone(&silence)).build().unwrap();
+            idem.migrate().await.unwrap();
+            let run = tokio::time::timeout(Duration::from_secs(90), falls_silent(&idem, 7));
+            let (ended, ()) = tokio::join!(run, async {
+                silence.is_there.notified().await;
+                everybody_waits().await;
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(61)).await;
+                tokio::time::resume();
+            });
+            let ended = ended.expect("it is given up");
+            let Err(Error::Store(error)) = ended else { panic!("{ended:?}") };
+            assert_eq!(error.kind(), StoreErrorKind::OutcomeUnknown, "{error}");
+            silence.proxy.cut();
+            assert!(falls_silent(&idem, 7).await.unwrap().is_executed());
+            assert_eq!($db::rows(&mut observer, "SELECT id FROM orders").await.unwrap(), 1);
         }
 
         #[tokio::test]

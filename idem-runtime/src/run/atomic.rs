@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::info;
 
 use super::Context;
 use super::call::{Attempt, Call, Ended, Failed, share, wait_max};
+use super::silence::Bounded;
 use crate::error::{Error, RowNotFound, StoreError, StoreErrorKind};
 use crate::job::{AtomicJob, JobOutput, Lock, Retain, Settled};
 use crate::record::{self, Event, NewRecord, Outcome, Record, State};
-use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowLock, StoreTx};
+use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowLock};
 use crate::tx::Tx;
 
 /// Runs a job, or answers for it.
@@ -60,7 +61,7 @@ where
         }
         let claim = self.claim(wait);
         let (tx, found) = match self.context.store.begin(&claim).await? {
-            Begun::Open { tx, found } => (tx, found),
+            Begun::Open { tx, found } => (Bounded::new(tx, J::SPEC.timeout), found),
             // What holds the key may be a replay that is on its way out.
             Begun::Busy => {
                 return match self.recorded().await? {
@@ -100,8 +101,8 @@ where
         Claim { key: &self.call.key, lock, wait, records: self.records(), row, undo: J::SPEC.undo }
     }
 
-    async fn execute(&self, job: J, mut tx: Box<dyn StoreTx<D>>) -> Attempt<J> {
-        let mut view = Tx::new(&mut *tx, &self.call.key);
+    async fn execute(&self, job: J, mut tx: Bounded<D>) -> Attempt<J> {
+        let mut view = Tx::new(&mut *tx.tx, &self.call.key);
         match job.check(&mut view).await {
             Ok(None) => {}
             Ok(Some(value)) => return self.complete(tx, Settled::Adopted(value)).await,
@@ -124,7 +125,7 @@ where
         }
     }
 
-    async fn complete(&self, tx: Box<dyn StoreTx<D>>, settled: Settled<J::Output>) -> Attempt<J> {
+    async fn complete(&self, tx: Bounded<D>, settled: Settled<J::Output>) -> Attempt<J> {
         let (Settled::Executed(value) | Settled::Adopted(value)) = &settled;
         let result = match self.call.encode(value.encode_output()) {
             Ok(result) => result,
@@ -136,7 +137,7 @@ where
         }
     }
 
-    async fn fail(&self, mut tx: Box<dyn StoreTx<D>>, error: J::Error) -> Attempt<J> {
+    async fn fail(&self, mut tx: Bounded<D>, error: J::Error) -> Attempt<J> {
         let result = match J::final_error(&error).map(|encoded| self.call.encode(encoded)) {
             None => return Err(self.abandon(tx, Error::Job(error)).await),
             Some(Err(error)) => return Err(self.abandon(tx, error.into()).await),
@@ -152,7 +153,7 @@ where
     /// Commits effect and record. `Err` inside is the record of another run that was first.
     async fn record(
         &self,
-        tx: Box<dyn StoreTx<D>>,
+        tx: Bounded<D>,
         event: Event,
         result: &[u8],
     ) -> Result<Result<Option<Record>, Record>, Failed<J::Error>> {
@@ -225,7 +226,7 @@ where
             Err(error) => Err(unknown(Some(error))),
             Ok(Begun::Busy | Begun::RowBusy) => Err(unknown(None)),
             Ok(Begun::Open { tx, found }) => {
-                release(tx);
+                release(Bounded::new(tx, None));
                 match found {
                     Found::Record(record) => Ok(record),
                     Found::Absent | Found::NoRow if claim.lock == KeyLock::None || !self.records() => {
@@ -243,11 +244,8 @@ where
         }
     }
 
-    async fn abandon(&self, tx: Box<dyn StoreTx<D>>, error: Error<J::Error>) -> Failed<J::Error> {
-        if let Err(rollback) = tx.rollback().await {
-            // The connection is closed then, which undoes the transaction as well.
-            debug!(job = J::SPEC.name, key = self.call.key.readable(), %rollback, "rolling back failed");
-        }
+    async fn abandon(&self, tx: Bounded<D>, error: Error<J::Error>) -> Failed<J::Error> {
+        tx.rollback().await;
         error.into()
     }
 
@@ -266,10 +264,6 @@ where
 }
 
 /// Ends a transaction that did nothing, while the caller has its answer already.
-fn release<D: Database>(tx: Box<dyn StoreTx<D>>) {
-    tokio::spawn(async move {
-        if let Err(error) = tx.rollback().await {
-            debug!(%error, "closing an unused transaction failed");
-        }
-    });
+fn release<D: Database>(tx: Bounded<D>) {
+    tokio::spawn(tx.rollback());
 }

@@ -15,6 +15,7 @@ use super::Context;
 use super::call::{Attempt, Call, Ended, Failed, share};
 use super::heart::Beating;
 use super::interrupt::{Interrupt, Stop};
+use super::silence::{SILENCE_MAX, answered};
 use super::steps::{Core, Run, Steps};
 use super::wait::Waiting;
 use crate::codec;
@@ -26,10 +27,6 @@ use crate::record::{
     self, Decision, Entry, Epoch, Event, Hold, Outcome, Parked, Record, State, StepRecord, Token, Trouble,
 };
 use crate::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, LeaseStore, NewTask};
-
-/// How long a write may go unanswered; longer if the lease is. A connection whose other end is gone without a word stays silent
-/// for as long as TCP tries, and the run, its key and its connection with it.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a job, or answers for it.
 pub(super) async fn run_leased<J, D, S>(context: Context<'_, D, S>, job: J) -> Ended<J::Output, J::Error>
@@ -442,20 +439,6 @@ pub(super) fn random_token() -> Result<Token, StoreError> {
         let text =
             format!("the operating system has no random numbers: {error}; a run needs one to be told from others; nothing was done");
         StoreError::new(StoreErrorKind::Misconfigured, text)
-    })
-}
-
-/// Limits how long a store may be silent.
-pub(super) async fn answered<T>(
-    limit: Duration,
-    asked: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
-        let text = format!(
-            "the store did not answer a leased run for {limit:?}, so nobody knows whether its write was made; run it again: its \
-             record decides"
-        );
-        Err(StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary())
     })
 }
 

@@ -7,6 +7,7 @@ mod heart;
 mod interrupt;
 mod kind;
 mod leased;
+mod silence;
 mod steps;
 mod unique;
 mod wait;

@@ -15,6 +15,7 @@ use super::call::recordable;
 use super::heart::LeaseClock;
 use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
+use super::silence::{Bounded, SILENCE_MAX, answered};
 use crate::cleanup::KeepFailed;
 use crate::codec;
 use crate::error::{StoreError, StoreErrorKind};
@@ -135,7 +136,7 @@ impl<'r, D: Database> Run<'r, D> {
             undo: false,
         };
         let mut tx = match core.store.begin(&claim).await {
-            Ok(Begun::Open { tx, .. }) => tx,
+            Ok(Begun::Open { tx, .. }) => Bounded::new(tx, core.spec.timeout),
             Ok(Begun::Busy | Begun::RowBusy) => {
                 let text = format!(
                     "step `{}` could not begin its transaction, and was not taken; run the job again",
@@ -146,22 +147,17 @@ impl<'r, D: Database> Run<'r, D> {
             }
             Err(error) => return core.interrupt.stop_here(Stop::Store(error)).await,
         };
-        let value = match body(&mut Tx::for_step(&mut *tx, &core.key, &place.name)).await {
+        let value = match body(&mut Tx::for_step(&mut *tx.tx, &core.key, &place.name)).await {
             Ok(value) => value,
             Err(error) => {
-                if let Err(rollback) = tx.rollback().await {
-                    // The connection is closed then, which undoes the transaction as well.
-                    debug!(step = place.name, %rollback, "rolling back failed");
-                }
+                tx.rollback().await;
                 return Err(error);
             }
         };
         let result = match core.encode(&place.name, &value, "the step was undone") {
             Ok(result) => result,
             Err(error) => {
-                if let Err(rollback) = tx.rollback().await {
-                    debug!(step = place.name, %rollback, "rolling back failed");
-                }
+                tx.rollback().await;
                 return core.interrupt.stop_here(Stop::Store(error)).await;
             }
         };
@@ -555,7 +551,7 @@ impl<D: Database> Core<D> {
         if !self.clock.is_over() {
             return;
         }
-        let stop = match self.store.entry(self.key.hash()).await {
+        let stop = match answered(SILENCE_MAX, self.store.entry(self.key.hash())).await {
             Ok(Some(entry)) if holds(&entry, &self.writer.hold) => return,
             Ok(_) => Stop::Lost,
             Err(error) => Stop::Store(error),
@@ -571,7 +567,7 @@ impl<D: Database> Core<D> {
     }
 
     async fn has_recorded(&self, step: &TxStep<'_>) -> Result<bool, StoreError> {
-        let entry = self.store.entry(self.key.hash()).await?;
+        let entry = answered(SILENCE_MAX, self.store.entry(self.key.hash())).await?;
         Ok(entry.is_some_and(|entry| {
             entry
                 .steps

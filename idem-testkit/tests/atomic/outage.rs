@@ -1,5 +1,22 @@
 //! Connections that break, servers that refuse, poolers in between.
 
+/// Lets all tasks of the runtime go on to where they wait.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn everybody_waits() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets a minute pass for whoever waits.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn pass_a_minute() {
+    everybody_waits().await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    tokio::time::resume();
+}
+
 macro_rules! tests {
     () => {
         use std::sync::Arc;
@@ -93,6 +110,55 @@ macro_rules! tests {
 
 on_each_database!(tests);
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+macro_rules! server_tests {
+    () => {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use idem_runtime::{Error, StoreErrorKind};
+        use idem_testkit::lab::LabDatabase;
+
+        use super::{everybody_waits, pass_a_minute};
+        use crate::jobs::World;
+
+        #[tokio::test]
+        async fn a_commit_that_is_never_answered_is_looked_up() {
+            let Some(lab) = lab().await else { return };
+            let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+            let world = Arc::new(World::gated());
+            let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(3).connect_lazy_with(options);
+            let idem = idem_on(pool, &world).await;
+            idem.enrol::<Charge>().await.unwrap();
+            let run = tokio::time::timeout(Duration::from_secs(90), charge(&idem, 42, 5));
+            let (committed, ()) = tokio::join!(run, async {
+                world.reached().await;
+                proxy.silence();
+                everybody_waits().await;
+                world.open_gate();
+                pass_a_minute().await;
+            });
+            let committed = committed.expect("it is given up");
+            let Err(Error::Store(error)) = committed else { panic!("{committed:?}") };
+            assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::Unavailable, true), "{error}");
+            assert_eq!(effects(&lab).await, 0);
+            assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+mod postgres_silence {
+    use crate::jobs::postgres::*;
+    server_tests!();
+}
+
+#[cfg(feature = "mysql")]
+mod mysql_silence {
+    use crate::jobs::mysql::*;
+    server_tests!();
+}
+
 mod sqlite_files {
     use std::sync::Arc;
 
@@ -155,6 +221,7 @@ mod postgres_server {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
+    use super::pass_a_minute;
     use crate::jobs::World;
     use crate::jobs::postgres::*;
 
@@ -178,6 +245,38 @@ mod postgres_server {
     async fn retired(tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>, id: i64) -> Result<(), sqlx::Error> {
         let _ = (tx, id);
         Ok(())
+    }
+
+    /// Whatever becomes of a commit that was given up while the server was at it: what the run answers is so.
+    #[tokio::test]
+    async fn a_commit_that_takes_too_long_is_answered_as_it_ended() {
+        let Some(lab) = lab().await else { return };
+        let world = Arc::new(World::gated());
+        let idem = idem(&lab, &world).await;
+        idem.enrol::<Charge>().await.unwrap();
+        sqlx::raw_sql(
+            "CREATE FUNCTION check_long() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END $$; \
+             CREATE CONSTRAINT TRIGGER check_long AFTER INSERT ON charges DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION check_long()",
+        )
+        .execute(&mut lab.connect().await)
+        .await
+        .unwrap();
+        let began = std::time::Instant::now();
+        let (committed, ()) = tokio::join!(charge(&idem, 42, 5), async {
+            world.reached().await;
+            world.open_gate();
+            pass_a_minute().await;
+        });
+        let left = effects(&lab).await;
+        match &committed {
+            Ok(done) => assert!(done.is_replayed() && left == 1, "{done:?}, {left} effects"),
+            Err(error) => assert!(error.is_retryable() && left == 0, "{error}, {left} effects"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let again = charge(&idem, 42, 5).await.unwrap();
+        assert_eq!((again.is_replayed(), effects(&lab).await), (committed.is_ok(), 1));
     }
 
     #[tokio::test]

@@ -7,9 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idem_runtime::key::KeyHash;
 use idem_runtime::prelude::*;
-use idem_runtime::record::{Entry, Hold, State, StepRecord};
+use idem_runtime::record::{Entry, Hold, NewRecord, State, StepRecord};
 use idem_runtime::store::memory::{Memory, MemoryStore};
-use idem_runtime::store::{Change, Claimed, Database, Held, Lease, LeaseClaim, Store};
+use idem_runtime::store::{
+    Change, Claimed, Committed, Database, Held, Lease, LeaseClaim, Store, StoreTx, TxStep,
+};
 use idem_runtime::{StoreError, StoreErrorKind};
 
 use super::faults::{BrokenStore, Fault, Good};
@@ -60,6 +62,25 @@ struct Troubles {
     lost_take_overs: AtomicUsize,
     /// Refused for good: that a key is parked.
     parks_nothing: AtomicUsize,
+    /// How long the ends of transactions take.
+    slow_ends: std::sync::Mutex<Duration>,
+    /// Ends of transactions that are never answered.
+    silent_ends: AtomicUsize,
+}
+
+impl Troubles {
+    /// Holds the end of a transaction up for as long as it takes.
+    async fn end<T>(&self, ending: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let slow = *self.slow_ends.lock().unwrap();
+        tokio::time::sleep(slow).await;
+        if take_one(&self.silent_ends) {
+            if self.though_made.load(Ordering::SeqCst) {
+                ending.await?;
+            }
+            return std::future::pending().await;
+        }
+        ending.await
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +137,29 @@ impl<D: Database> Fault<D> for Arc<Troubles> {
             true => Err(StoreError::new(StoreErrorKind::Unavailable, "connection reset").temporary()),
             false => good.entry(key).await,
         }
+    }
+
+    async fn commit(
+        &self,
+        _: &Good<D>,
+        tx: Box<dyn StoreTx<D>>,
+        record: Option<&NewRecord<'_>>,
+    ) -> Result<Committed, StoreError> {
+        self.end(tx.commit(record)).await
+    }
+
+    async fn commit_step(
+        &self,
+        _: &Good<D>,
+        tx: Box<dyn StoreTx<D>>,
+        hold: &Hold,
+        step: &TxStep<'_>,
+    ) -> Result<Held, StoreError> {
+        self.end(tx.commit_step(hold, step)).await
+    }
+
+    async fn rollback(&self, tx: Box<dyn StoreTx<D>>) -> Result<(), StoreError> {
+        self.end(tx.rollback()).await
     }
 
     async fn change(&self, good: &Good<D>, hold: &Hold, change: &Change<'_>) -> Result<Held, StoreError> {
@@ -520,7 +564,92 @@ async fn a_store_that_answers_no_write_ends_the_run_in_minutes() {
         "it answered {answer:?}"
     );
     // The outcome twice, and that the run has failed.
-    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(130), "{:?}", began.elapsed());
+}
+
+/// Takes a step in a transaction that lasts as long as it is told.
+#[idempotent(key = id, in_doubt = rerun)]
+async fn order(run: &mut Run<'_, Memory>, id: i64, seconds: u64) -> Result<i64, Failure> {
+    run.tx_step("order", async |tx| {
+        tx.set(format!("order {id}"), "made");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        Ok::<_, Failure>(id)
+    })
+    .await
+}
+
+/// The same in a transaction of its own, which fails if it is told to.
+#[idempotent(key = id)]
+async fn note(
+    tx: &mut Tx<'_, Memory>,
+    id: i64,
+    seconds: u64,
+    #[state] world: &World,
+) -> Result<i64, Failure> {
+    tx.set(format!("note {id}"), "made");
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    world.call("note", id.to_string()).await.map(|_| id)
+}
+
+/// The same with a limit.
+#[idempotent(key = id, timeout = "5m")]
+async fn limited(tx: &mut Tx<'_, Memory>, id: i64) -> Result<i64, Failure> {
+    tx.set(format!("limited {id}"), "made");
+    Ok(id)
+}
+
+/// Longer than anybody waits.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_whose_end_is_never_answered_is_looked_up() {
+    for though_made in [false, true] {
+        let desk = Troubled::new();
+        desk.troubles.though_made.store(though_made, Ordering::SeqCst);
+        desk.troubles.silent_ends.store(1, Ordering::SeqCst);
+        let first = tokio::time::timeout(FOR_EVER, order(&desk.idem, 1, 0)).await.expect("it is given up");
+        match first {
+            Ok(done) => assert!(though_made && done.is_executed(), "{done:?}"),
+            Err(Error::Store(error)) => {
+                assert!(!though_made && error.kind() == StoreErrorKind::OutcomeUnknown, "{error}");
+                assert!(order(&desk.idem, 1, 0).await.unwrap().is_executed());
+            }
+            Err(error) => panic!("{error}"),
+        }
+
+        desk.troubles.silent_ends.store(1, Ordering::SeqCst);
+        let first = tokio::time::timeout(FOR_EVER, note(&desk.idem, 1, 0)).await.expect("it is given up");
+        match first {
+            Ok(done) => assert!(though_made && done.is_replayed(), "{done:?}"),
+            Err(error) => {
+                assert!(!though_made && error.is_retryable(), "{error}");
+                assert!(note(&desk.idem, 1, 0).await.unwrap().is_executed());
+            }
+        }
+        assert_eq!(desk.store.effects().len(), 2);
+
+        // An error of the body comes back, whatever the rollback says.
+        desk.world.answer("note", &[Err(Failure::Refused)]);
+        desk.troubles.silent_ends.store(1, Ordering::SeqCst);
+        let failed = tokio::time::timeout(FOR_EVER, note(&desk.idem, 2, 0)).await.expect("it is given up");
+        assert!(matches!(failed, Err(Error::Job(Failure::Refused))), "{failed:?}");
+        assert!(note(&desk.idem, 2, 0).await.unwrap().is_executed());
+    }
+}
+
+/// What takes long to do may take long to commit.
+#[tokio::test(start_paused = true)]
+async fn a_commit_may_take_as_long_as_its_transaction() {
+    let desk = Troubled::new();
+    let commits_take = |seconds| *desk.troubles.slow_ends.lock().unwrap() = Duration::from_secs(seconds);
+    commits_take(50);
+    assert!(order(&desk.idem, 1, 0).await.unwrap().is_executed());
+    assert!(note(&desk.idem, 1, 0).await.unwrap().is_executed());
+    commits_take(280);
+    assert!(order(&desk.idem, 2, 300).await.unwrap().is_executed());
+    assert!(note(&desk.idem, 2, 300).await.unwrap().is_executed());
+    assert!(limited(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.store.effects().len(), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,93 @@
+//! How long a store may be silent. A connection whose other end is gone without a word stays silent for as long as TCP tries,
+//! which may be for ever, and the run, its key and its connection with it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::error::{StoreError, StoreErrorKind};
+use crate::record::{Hold, NewRecord};
+use crate::store::{Committed, Database, Held, StoreTx, TxStep};
+
+/// How long a write of a leased run may go unanswered; longer if the lease is. Within that a store that finds the connection silent
+/// which it has kept, by default after the 30 seconds that sqlx's pool waits, writes on another one.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(40);
+
+/// How long the end of a transaction may go unanswered at the least.
+const END_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Limits how long a store may be silent.
+pub(super) async fn answered<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+        let text = format!(
+            "the store did not answer a leased run for {limit:?}, so nobody knows whether its write was made; run it again: its \
+             record decides"
+        );
+        Err(StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary())
+    })
+}
+
+/// An open transaction, whose end is not waited for for ever.
+///
+/// A commit may lawfully take long, where much is to be checked, or to be copied to another server first. So it gets as long as the
+/// transaction has taken until then, or as the job's `timeout` says, and a minute at the least. Who gives it up knows nothing of its
+/// outcome, and closes the connection.
+pub(super) struct Bounded<D: Database> {
+    pub(super) tx: Box<dyn StoreTx<D>>,
+    began: Instant,
+    timeout: Option<Duration>,
+}
+
+impl<D: Database> Bounded<D> {
+    /// Takes a transaction that began just now.
+    pub(super) fn new(tx: Box<dyn StoreTx<D>>, timeout: Option<Duration>) -> Self {
+        Bounded { tx, began: Instant::now(), timeout }
+    }
+
+    pub(super) async fn undo(&mut self) -> Result<(), StoreError> {
+        let limit = self.limit();
+        tokio::time::timeout(limit, self.tx.undo())
+            .await
+            .unwrap_or_else(|_| Err(silent("undo the body", limit)))
+    }
+
+    pub(super) async fn commit(self, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
+        let limit = self.limit();
+        tokio::time::timeout(limit, self.tx.commit(record)).await.unwrap_or_else(|_| {
+            debug!(?limit, "the store does not answer a commit");
+            Ok(Committed::Unknown)
+        })
+    }
+
+    pub(super) async fn commit_step(self, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
+        let limit = self.limit();
+        tokio::time::timeout(limit, self.tx.commit_step(hold, step)).await.unwrap_or_else(|_| {
+            debug!(?limit, "the store does not answer the commit of a step");
+            Ok(Held::Unknown)
+        })
+    }
+
+    /// Ends the transaction and undoes everything. If that fails, or takes too long, the connection is closed, which does so as well.
+    pub(super) async fn rollback(self) {
+        let limit = self.limit();
+        let ended = tokio::time::timeout(limit, self.tx.rollback()).await;
+        if let Err(error) = ended.unwrap_or_else(|_| Err(silent("roll back", limit))) {
+            debug!(%error, "rolling back failed");
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        self.began.elapsed().max(self.timeout.unwrap_or_default()).max(END_SILENCE_MAX)
+    }
+}
+
+fn silent(what: &str, limit: Duration) -> StoreError {
+    let text = format!(
+        "the store was told to {what}, and did not answer for {limit:?}; nothing was committed; run it again"
+    );
+    StoreError::new(StoreErrorKind::Unavailable, text).temporary()
+}
