@@ -112,8 +112,9 @@ on_each_database!(tests);
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 macro_rules! server_tests {
-    () => {
+    (read_only: $read_only:literal) => {
         use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering};
         use std::time::Duration;
 
         use idem_runtime::{Error, StoreErrorKind};
@@ -144,19 +145,42 @@ macro_rules! server_tests {
             assert_eq!(effects(&lab).await, 0);
             assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
         }
+
+        /// As after a switch-over, where the old primary goes on as a replica.
+        #[tokio::test]
+        async fn a_connection_that_may_only_read_by_now_fails_one_run() {
+            let Some(lab) = lab().await else { return };
+            let world = Arc::new(World::default());
+            let _ = charge(&idem(&lab, &world).await, 1, 5).await.unwrap();
+            let is_replica = Arc::new(AtomicBool::new(true));
+            let now = Arc::clone(&is_replica);
+            let pool = sqlx::pool::PoolOptions::<Db>::new()
+                .max_connections(1)
+                .after_connect(move |connection, _| {
+                    let sql = if now.load(Ordering::SeqCst) { $read_only } else { "SELECT 1" };
+                    Box::pin(async move { sqlx::raw_sql(sql).execute(connection).await.map(drop) })
+                })
+                .connect_lazy_with(lab.options());
+            let idem = idem_on(pool, &world).await;
+            // What is answered from a record does not mind.
+            assert!(charge(&idem, 1, 5).await.unwrap().is_replayed());
+            is_replica.store(false, Ordering::SeqCst);
+            assert!(matches!(charge(&idem, 42, 5).await, Err(Error::Job(_))));
+            assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+        }
     };
 }
 
 #[cfg(feature = "postgres")]
 mod postgres_silence {
     use crate::jobs::postgres::*;
-    server_tests!();
+    server_tests!(read_only: "SET default_transaction_read_only = on");
 }
 
 #[cfg(feature = "mysql")]
 mod mysql_silence {
     use crate::jobs::mysql::*;
-    server_tests!();
+    server_tests!(read_only: "SET SESSION TRANSACTION READ ONLY");
 }
 
 mod sqlite_files {

@@ -82,7 +82,21 @@ pub(super) struct Session {
     snapshots: bool,
     /// The lock of the last key that the session was asked to lock.
     claimed: Option<KeyHash>,
+    /// The variable that forbids the session to write; servers name it differently.
+    read_only: Option<&'static str>,
 }
+
+impl Session {
+    /// Returns a query that has a row where the session may not write.
+    fn is_read_only(&self) -> String {
+        let session = self.read_only.map_or_else(String::new, |name| format!(" OR @@{name} <> 0"));
+        // A number or a name, as the server's version has it.
+        format!("SELECT 1 AS idem_read_only FROM DUAL WHERE @@global.read_only NOT IN ('0', 'OFF'){session}")
+    }
+}
+
+/// What forbids a session to write is called so by MySQL and new versions of MariaDB, and by old ones.
+const READ_ONLY: [&str; 2] = ["transaction_read_only", "tx_read_only"];
 
 #[async_trait]
 impl Driver for MySql {
@@ -95,17 +109,20 @@ impl Driver for MySql {
             connection,
             // What idem sends without a BEGIN is to be committed by itself, whatever the server's default.
             "COMMIT; SET autocommit = 1; SELECT CONNECTION_ID() AS id, DATABASE() AS db; \
-             SHOW VARIABLES WHERE Variable_name = 'innodb_snapshot_isolation' AND Value = 'ON'",
+             SHOW VARIABLES WHERE Variable_name = 'innodb_snapshot_isolation' AND Value = 'ON' \
+             OR Variable_name IN ('transaction_read_only', 'tx_read_only')",
         )
         .await?;
-        let (row, snapshots) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
+        let (row, variables) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
+        let variables: Vec<String> = variables.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         let database = row.try_get::<Option<String>, _>("db")?.unwrap_or_default();
         Ok(Session {
             id: row.try_get("id")?,
             database,
             place: None,
-            snapshots: !snapshots.is_empty(),
+            snapshots: variables.iter().any(|name| name == "innodb_snapshot_isolation"),
             claimed: None,
+            read_only: READ_ONLY.into_iter().find(|name| variables.iter().any(|found| found == name)),
         })
     }
 
@@ -280,6 +297,7 @@ impl Store<MySql> for MySqlStore {
                 lease_statements: Arc::clone(&self.lease_statements),
                 lock,
                 expired: read.expired,
+                works: read.found == Found::Absent,
             };
             return Ok(Begun::Open { tx: Box::new(tx), found: read.found });
         }

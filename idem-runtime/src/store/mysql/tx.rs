@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlConnection;
 use tracing::debug;
 
 use super::lease_statements::LeaseStatements;
-use super::statements::Statements;
+use super::statements::{Statements, push};
 use super::{message, number};
 use crate::error::StoreError;
 use crate::key::KeyHash;
@@ -25,6 +25,8 @@ pub(super) struct MySqlTx {
     pub(super) lock: KeyHash,
     /// The epoch of the record of the key that is there, but whose time is over.
     pub(super) expired: Option<Epoch>,
+    /// It is there for a body, not for a record that answers.
+    pub(super) works: bool,
 }
 
 #[async_trait]
@@ -104,13 +106,18 @@ impl StoreTx<MySql> for MySqlTx {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
-        match message(&mut self.connection, self.statements.rollback(self.lock)).await {
-            Ok(_) => {
-                self.connection.give_back();
-                Ok(())
-            }
-            Err(error) => Err(driver_error("rolling back", error)),
+        let mut sql = self.statements.rollback(self.lock);
+        if self.works {
+            // A server that has become another one's replica locks and reads as before, and refuses to write. What the body was told
+            // nobody sees here, so the server is asked, where that costs no message: on that connection the next run would fail too.
+            push(&mut sql, format_args!(";{}", self.connection.session().is_read_only()));
         }
+        match message(&mut self.connection, sql).await {
+            Ok(read_only) if read_only.is_empty() => self.connection.give_back(),
+            Ok(_) => self.connection.close_all(),
+            Err(error) => return Err(driver_error("rolling back", error)),
+        }
+        Ok(())
     }
 }
 

@@ -198,6 +198,7 @@ impl PostgresStore {
             lease_statements: Arc::clone(&self.lease_statements),
             prepared: self.keeps_in(claim),
             expired: read.expired,
+            works: read.found == Found::Absent,
         };
         Begun::Open { tx: Box::new(tx), found: read.found }
     }

@@ -25,6 +25,8 @@ pub(super) struct PostgresTx {
     pub(super) prepared: bool,
     /// The epoch of the record of the key that is there, but whose time is over.
     pub(super) expired: Option<Epoch>,
+    /// It is there for a body, not for a record that answers.
+    pub(super) works: bool,
 }
 
 impl PostgresTx {
@@ -120,13 +122,20 @@ impl StoreTx<Postgres> for PostgresTx {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
-        match message(&mut self.connection, "ROLLBACK").await {
-            Ok(_) => {
-                self.connection.give_back();
-                Ok(())
+        // A server that has become another one's replica locks and reads as before, and refuses to write. What the body was told
+        // nobody sees here, so the server is asked, where that costs no message: on that connection the next run would fail too.
+        let sql = match self.works {
+            true => {
+                "ROLLBACK;SELECT 1 AS idem_read_only WHERE current_setting('transaction_read_only')::boolean"
             }
-            Err(error) => Err(driver_error("rolling back", error)),
+            false => "ROLLBACK",
+        };
+        match message(&mut self.connection, sql).await {
+            Ok(read_only) if read_only.is_empty() => self.connection.give_back(),
+            Ok(_) => self.connection.close_all(),
+            Err(error) => return Err(driver_error("rolling back", error)),
         }
+        Ok(())
     }
 }
 

@@ -312,6 +312,15 @@ impl<D: Driver> Leased<D> {
         }
     }
 
+    /// Closes the connection, whose transaction has ended in order, and all that stand idle: what is wrong with the server that it
+    /// leads to they will not find out either.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(in crate::store) fn close_all(mut self) {
+        D::idle(self.session());
+        let idle = std::mem::take(&mut *self.home.idle());
+        drop(idle);
+    }
+
     fn live_mut(&mut self) -> &mut Live<D> {
         self.live.as_mut().expect("the connection is there until it is given back")
     }
