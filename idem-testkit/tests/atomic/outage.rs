@@ -303,6 +303,56 @@ mod postgres_server {
         assert_eq!((again.is_replayed(), effects(&lab).await), (committed.is_ok(), 1));
     }
 
+    /// One message waits for the key, and then for the row, for as long as it may each time.
+    #[tokio::test]
+    async fn who_waits_for_two_locks_is_not_taken_for_silent() {
+        let Some(lab) = lab().await else { return };
+        let world = Arc::new(World::gated());
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+        let waiting = idem_on(pool.connect_lazy_with(lab.options()), &world).await;
+        let before = *patient(&waiting, 43).await.unwrap();
+        let other = idem(&lab, &world).await;
+        let mut row = lab.connect().await;
+        sqlx::raw_sql("BEGIN; SELECT 1 FROM payments WHERE id = 42 FOR UPDATE")
+            .execute(&mut row)
+            .await
+            .unwrap();
+        let (_, waited, ()) = tokio::join!(
+            in_the_way(&other, 42),
+            async {
+                world.reached().await;
+                patient(&waiting, 42).await
+            },
+            async {
+                // Each is less than it may wait, and both are more than that and the patience with a silent server.
+                tokio::time::sleep(Duration::from_millis(2200)).await;
+                world.open_gate();
+                tokio::time::sleep(Duration::from_millis(2400)).await;
+                sqlx::raw_sql("ROLLBACK").execute(&mut row).await.unwrap();
+            },
+        );
+        assert_eq!(*waited.unwrap(), before, "it has taken another connection");
+    }
+
+    /// Tells the session that it runs in.
+    #[idem_runtime::idempotent(key = id, lock = row(payments.id = id), on_busy = wait("3s"))]
+    async fn patient(tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>, id: i64) -> Result<i32, sqlx::Error> {
+        let _ = id;
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **tx).await
+    }
+
+    /// Has the key of [`patient`], without the row, and leaves no record.
+    #[idem_runtime::idempotent(key = id, name = "patient")]
+    async fn in_the_way(
+        tx: &mut idem_runtime::Tx<'_, sqlx::Postgres>,
+        id: i64,
+        #[state] world: &State,
+    ) -> Result<i32, sqlx::Error> {
+        let _ = (tx, id);
+        world.pass_gate().await;
+        Err(sqlx::Error::RowNotFound)
+    }
+
     #[tokio::test]
     async fn results_come_back_whatever_the_session_says_of_strings_and_bytes() {
         let Some(lab) = lab().await else { return };

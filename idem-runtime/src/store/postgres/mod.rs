@@ -404,7 +404,10 @@ impl Store<Postgres> for PostgresStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            let patience = connection.patience().map(|patience| patience.and(claim.wait));
+            // One message may wait for the key and then for the row.
+            let waits = if claim.row.is_some() { 2 } else { 1 };
+            let patience =
+                connection.patience().map(|patience| patience.and(claim.wait.saturating_mul(waits)));
             let rows = match heard(patience, self.begin_on(&mut connection, claim)).await {
                 Ok(rows) => rows,
                 // Nothing has happened yet, so a connection that died while it stood idle costs only a new one.
