@@ -550,3 +550,33 @@ mod postgres_server {
         sqlx::query_scalar("SELECT current_setting('lock_timeout')").fetch_one(&mut **tx).await
     }
 }
+
+#[cfg(feature = "mysql")]
+mod mysql_server {
+    use std::sync::Arc;
+
+    use idem_runtime::{Error, StoreErrorKind};
+    use sqlx::AssertSqlSafe;
+
+    use crate::jobs::World;
+    use crate::jobs::mysql::*;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_work_at_the_time_is_worth_a_retry() {
+        let Some(lab) = lab().await else { return };
+        let idem = idem(&lab, &Arc::new(World::default())).await;
+        let mut admin = lab.connect().await;
+        // A node of a Galera cluster that is not ready, and a user who has had enough for an hour.
+        for number in [1047, 1226] {
+            let sql = format!(
+                "CREATE TRIGGER refuses BEFORE INSERT ON idem_records FOR EACH ROW \
+                 SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = {number}"
+            );
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+            let Error::Store(error) = charge(&idem, 42, 5).await.unwrap_err() else { panic!() };
+            assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::Unavailable, true), "{error}");
+            sqlx::raw_sql("DROP TRIGGER refuses").execute(&mut admin).await.unwrap();
+        }
+        assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+    }
+}

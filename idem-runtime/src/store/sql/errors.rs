@@ -149,6 +149,8 @@ fn read_mysql(number: u16) -> (StoreErrorKind, bool) {
         1290 | 1792 | 1836 => (StoreErrorKind::ReadOnly, false),
         // Too many connections, and a server that stops or ended the session.
         1040 | 1203 | 1053 | 1927 | 3168 | 4031 => (StoreErrorKind::Unavailable, true),
+        // A node of a Galera cluster that does not work at the time, and a user who has had enough for an hour.
+        1047 | 1226 => (StoreErrorKind::Unavailable, true),
         _ => (StoreErrorKind::Refused, false),
     }
 }
