@@ -90,9 +90,50 @@ impl<D: Database> Store<D> for WatchedStore<D> {
     }
 }
 
+/// Tells the claim by which a job that is unique while it runs excludes others from that of its key.
+fn is_turn(claim: &LeaseClaim<'_>) -> bool {
+    claim.key.readable().ends_with("(while executing)")
+}
+
+impl<D: Database> WatchedStore<D> {
+    async fn claim_turn(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        self.watch.window("before its turn to run is claimed").await;
+        let claimed = self.inner.claim(claim).await;
+        match &claimed {
+            Ok(Claimed::New) => self.watch.note("claims its turn to run"),
+            Ok(Claimed::Found(_)) => self.watch.note("finds that another run has its turn, or had it"),
+            Err(error) => self.watch.note(format!("claiming its turn to run fails: {error}")),
+        }
+        self.watch.window("after its turn to run is claimed").await;
+        if matches!(&claimed, Ok(Claimed::Found(entry)) if entry.state == State::Running) {
+            self.watch.turned_away();
+        }
+        claimed
+    }
+
+    async fn take_turn_over(
+        &self,
+        claim: &LeaseClaim<'_>,
+        found: &Entry,
+    ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        self.watch.window("before its turn to run is taken over").await;
+        let taken = self.inner.take_over(claim, found).await;
+        match &taken {
+            Ok(Some(_)) => self.watch.note("takes the turn of another run over"),
+            Ok(None) => self.watch.note("does not take the turn over: it has changed"),
+            Err(error) => self.watch.note(format!("taking the turn over fails: {error}")),
+        }
+        self.watch.window("after its turn to run is taken over").await;
+        taken
+    }
+}
+
 #[async_trait]
 impl<D: Database> LeaseStore for WatchedStore<D> {
     async fn claim(&self, claim: &LeaseClaim<'_>) -> Result<Claimed, StoreError> {
+        if is_turn(claim) {
+            return self.claim_turn(claim).await;
+        }
         self.watch.phase("claiming the key");
         self.watch.window("before the key is claimed").await;
         let claimed = match self.watch.next_ack() {
@@ -131,6 +172,9 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
         claim: &LeaseClaim<'_>,
         found: &Entry,
     ) -> Result<Option<Vec<StepRecord>>, StoreError> {
+        if is_turn(claim) {
+            return self.take_turn_over(claim, found).await;
+        }
         self.watch.phase("taking the key over");
         self.watch.window("before the key is taken over").await;
         let taken = self.inner.take_over(claim, found).await;

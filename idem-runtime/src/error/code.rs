@@ -148,7 +148,7 @@ __codes! {
         "Look at it again with `Idem::explain`, and decide anew with the epoch that it has now.";
     OutcomeUnknown "outcome_unknown":
         "The connection broke during a COMMIT, and the record could not be read afterwards: it was done and recorded, or neither. Or it broke as tasks were enqueued: they are, or are not.",
-        "Run the job again, or push it again: `StoreError::is_temporary` is `true`. The record decides, so nothing is done twice, and a task that waits with the unique claim makes a duplicate of the next.";
+        "Run the job again, or push it again: `StoreError::is_temporary` is `true`. The record decides, so nothing is done twice; a job with `retain = none` has none, so look first whether it is done. A task that waits with the unique claim makes a duplicate of the next.";
     Misconfigured "misconfigured":
         "The settings of idem, of the pool or of the database cannot work together. Nothing was done.",
         "Write what the text says. A retry does not help.";

@@ -205,12 +205,15 @@ where
             "the answer to COMMIT was lost; reading the record"
         );
         let unknown = |source: Option<StoreError>| {
+            let advice = match self.records() {
+                true => "run it again: its record decides",
+                false => {
+                    "no record tells (`retain = none`), so look whether it is done before you run it again"
+                }
+            };
             let error = StoreError::new(
                 StoreErrorKind::OutcomeUnknown,
-                format!(
-                    "the connection broke while {} was committing; run it again: its record decides",
-                    self.call
-                ),
+                format!("the connection broke while {} was committing; {advice}", self.call),
             )
             .names_run()
             .temporary();
