@@ -241,6 +241,7 @@ mod postgres_server {
     use std::time::Duration;
 
     use idem_runtime::{Error, Idem, StoreErrorKind};
+    use idem_testkit::lab::LabDatabase as _;
     use idem_testkit::servers::Server;
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use sqlx::{AssertSqlSafe, ConnectOptions as _};
@@ -301,6 +302,20 @@ mod postgres_server {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         let again = charge(&idem, 42, 5).await.unwrap();
         assert_eq!((again.is_replayed(), effects(&lab).await), (committed.is_ok(), 1));
+    }
+
+    /// What is sent first asks for the key and does not wait for it.
+    #[tokio::test]
+    async fn a_begin_meets_silence_no_longer_than_a_read() {
+        let Some(lab) = lab().await else { return };
+        let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+        let idem = idem_on(pool.connect_lazy_with(options), &Arc::new(World::default())).await;
+        let _ = charge(&idem, 42, 5).await.unwrap();
+        proxy.silence();
+        // It would wait 10 seconds for the key.
+        let run = tokio::time::timeout(Duration::from_secs(5), charge(&idem, 43, 5)).await;
+        assert!(run.expect("it takes another connection").unwrap().is_executed());
     }
 
     /// One message waits for the key, and then for the row, for as long as it may each time.

@@ -404,8 +404,8 @@ impl Store<Postgres> for PostgresStore {
         let failed = |error| driver_error("beginning a run", error);
         loop {
             let mut connection = self.connections.lease().await?;
-            // One message may wait for the key and then for the row.
-            let waits = if claim.row.is_some() { 2 } else { 1 };
+            // With a row one message may wait for the key and then for that; without, none waits that is sent first.
+            let waits = if claim.row.is_some() { 2 } else { 0 };
             let patience =
                 connection.patience().map(|patience| patience.and(claim.wait.saturating_mul(waits)));
             let rows = match heard(patience, self.begin_on(&mut connection, claim)).await {
