@@ -39,7 +39,8 @@ struct Seen<'a> {
     plan: Plan,
     differences: &'a [Difference],
     more_effects: bool,
-    /// Something is there that should not be.
+    more_rows: bool,
+    /// Something is there that should not be, or not so.
     more: bool,
     /// Something is missing.
     less: bool,
@@ -56,8 +57,9 @@ impl<'a> Seen<'a> {
             |difference| matches!(difference, Difference::Effects { expected, found, .. } if found < expected),
         ) || net.values().any(|rows| *rows < 0);
         // A row with other values is missing and extra at once.
-        let more = more_effects || net.values().any(|rows| *rows > 0) || (!net.is_empty() && !less);
-        Seen { plan, differences, more_effects, more, less }
+        let more_rows = net.values().any(|rows| *rows > 0);
+        let more = more_effects || more_rows || (!net.is_empty() && !less);
+        Seen { plan, differences, more_effects, more_rows, more, less }
     }
 
     fn broken(&self, named: &str) -> bool {
@@ -105,7 +107,7 @@ fn outage(seen: &Seen<'_>) -> &'static str {
     } else if seen.fails() || seen.answered(NO_ANSWER) {
         "a run that failed is in the way of the next one: a flag, a mark or a claim that it has set before the error is not \
          taken back; leave what has begun to idem, and write through `tx`, or in a step, what is done"
-    } else if seen.more {
+    } else if seen.more_effects || seen.more_rows {
         "behind an error more is done than without it: nobody knows what a call has done that ended with an error, so the \
          next one takes the same key, and so does whatever is done in its place; `not_done_if(..)` is for errors that say for \
          certain that nothing was done"
@@ -152,7 +154,7 @@ fn leased(seen: &Seen<'_>, steps: bool) -> Option<&'static str> {
          a key is claimed and taken over in one statement that asks for what was found, and leases are renewed"
     } else if interrupted && seen.more_effects && steps {
         "an effect outside the database happens again when the job resumes: make it a step, `run.step(..)`, and give \
-         the callee the key that its step is given; an observer counts what the callee has done, not its calls; for a callee that takes none write `.park()`, or `.probe(..)`; a \
+         the callee the key that its step is given; an id that the job draws is drawn in a step; an observer counts what the callee has done, not its calls; for a callee that takes none write `.park()`, or `.probe(..)`; a \
          probe must find what the callee has done; enqueue with `run.enqueue(..)`"
     } else if interrupted && seen.more_effects {
         "nobody knows what a run has done that was cut off: give the callee a key that is made out of the arguments \

@@ -688,6 +688,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                     Error::KeyReused(_) | Error::Args(_) => true,
                     _ => false,
                 };
+                if is_final && !matches!(error, Error::Job(_)) {
+                    let code = error.code().map(|code| code.to_string());
+                    warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
+                }
                 let error: BoxDynError = Box::new(error);
                 match is_final {
                     true => Err(Box::new(AbortError::new(error))),

@@ -17,6 +17,12 @@ bugs! {
         plan: Outage, at: "refuses every write to `entries`", hint: "hand it on with `?`",
         scenario: Scenario::new(SwallowAnError { id: 42 }).setup(tables::set_up),
     }
+    an_error_of_an_update_that_is_swallowed {
+        what: "the error of an update is not looked at: the row is as it was, and the job says that it is done",
+        origin: "aws-powertools: catch and return a value to make a failure stick (records-and-steps 2.4)",
+        plan: Outage, at: "refuses every write to `balances`", hint: "hand it on with `?`",
+        scenario: Scenario::new(SwallowAnErrorOfAnUpdate { id: 42 }).setup(tables::set_up),
+    }
     an_error_that_is_taken_for_final {
         what: "every error of the database becomes one that `replay(…)` names",
         origin: "acidic_job#91, PR#140: a serialization failure failed the job for good",
@@ -144,6 +150,13 @@ struct Process {
 async fn swallow_an_error(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
     let _ = tables::entry(tx, id, "posted").await;
     sqlx::query("UPDATE balances SET cents = cents + 5").execute(&mut **tx).await.map(drop)
+}
+
+#[idempotent(key = id)]
+async fn swallow_an_error_of_an_update(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+    tables::entry(tx, id, "posted").await?;
+    let _ = sqlx::query("UPDATE balances SET cents = cents + 5").execute(&mut **tx).await;
+    Ok(())
 }
 
 #[idempotent(key = id, replay(PayError::Declined))]
