@@ -488,8 +488,8 @@ pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static
         }
         (State::Completed | State::Rejected, None) => facts.push(("expires", String::from("never"))),
         (State::Absent, _) => {
-            let text = "it has: its time is over, or somebody has forgotten it, as the audit says then; it answers no more";
-            facts.push(("expires", String::from(text)));
+            let text = "no more: its time is over, or somebody has forgotten it, as the audit says then";
+            facts.push(("answers", String::from(text)));
         }
         _ => {}
     }

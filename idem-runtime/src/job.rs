@@ -20,7 +20,7 @@ use crate::tx::Tx;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no job [idem::not_a_job]",
     label = "this is no job",
-    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`"
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`; without the attribute there is none"
 )]
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Where the job's effects are: [`Atomic`] or [`Leased`].

@@ -61,7 +61,8 @@ pub(crate) fn returns(sig: &Signature, errors: &mut Errors) -> Option<Returns> {
     {
         let shown = scan::text(error);
         let message = format!(
-            "`{shown}` cannot be the error of a job, which goes to other threads; write `Box<{object} + Send + Sync>`"
+            "`{shown}` cannot be the error of a job, which goes to other threads; write `Box<{object} + Send + Sync>`, or, as a queue asks for, a type \
+             of your own"
         );
         errors.push(error, Code::ErrorNotSend, message);
         return None;

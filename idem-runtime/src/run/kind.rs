@@ -15,7 +15,7 @@ use crate::store::Database;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no job [idem::not_a_job]",
     label = "this is no job",
-    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`"
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`; without the attribute there is none"
 )]
 pub trait RunOn<D: Database, S, Kind = <Self as Job>::Kind>: Job {
     #[doc(hidden)]
