@@ -685,13 +685,13 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             Err(error) => {
                 let is_final = match &error {
                     Error::Job(error) => J::final_error(error).is_some(),
-                    Error::KeyReused(_) | Error::Args(_) => true,
+                    Error::KeyReused(_) | Error::Args(_) => {
+                        let code = error.code().map(|code| code.to_string());
+                        warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
+                        true
+                    }
                     _ => false,
                 };
-                if is_final && !matches!(error, Error::Job(_)) {
-                    let code = error.code().map(|code| code.to_string());
-                    warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
-                }
                 let error: BoxDynError = Box::new(error);
                 match is_final {
                     true => Err(Box::new(AbortError::new(error))),

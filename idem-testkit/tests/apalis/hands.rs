@@ -63,14 +63,6 @@ impl World {
         assert!(self.say_ended(task, "w2", "Done").await);
     }
 
-    async fn rescue_one(&self, task: TaskId) -> u64 {
-        self.sql(format!(
-            "UPDATE {TASKS} SET status = 'Pending', lock_by = NULL, lock_at = NULL, attempts = attempts + 1 \
-             WHERE id = '{task}'"
-        ))
-        .await
-    }
-
     async fn delete(&self, task: TaskId) {
         assert_eq!(self.sql(format!("DELETE FROM {TASKS} WHERE id = '{task}'")).await, 1);
     }

@@ -239,9 +239,18 @@ impl World {
 
     /// Puts the tasks of a worker back that has not been heard of, as apalis does it.
     pub(crate) async fn rescue(&self, worker: &str) -> u64 {
+        self.rescue_where(&format!("lock_by = '{worker}'")).await
+    }
+
+    /// Puts one task back, in the same way.
+    pub(crate) async fn rescue_one(&self, task: TaskId) -> u64 {
+        self.rescue_where(&format!("id = '{task}'")).await
+    }
+
+    async fn rescue_where(&self, so: &str) -> u64 {
         self.sql(format!(
             "UPDATE {TASKS} SET status = 'Pending', done_at = NULL, lock_by = NULL, lock_at = NULL, \
-             attempts = attempts + 1 WHERE lock_by = '{worker}' AND status IN ('Queued', 'Running')"
+             attempts = attempts + 1 WHERE {so} AND status IN ('Queued', 'Running')"
         ))
         .await
     }

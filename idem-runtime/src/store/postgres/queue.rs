@@ -510,12 +510,11 @@ impl QueueStore<Postgres> for PostgresStore {
             let hand = worker.map(|worker| in_hand(task, worker));
             let places = self.queue_statements.places(&Places::new(claim, task), hand.as_deref());
             let rows = message(&mut connection, places).await.map_err(failed)?;
-            let (kept, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
-            if worker.is_some() && kept.is_empty() {
+            let Some(rows) = in_those_hands(rows, worker) else {
                 message(&mut connection, String::from("ROLLBACK")).await.map_err(failed)?;
                 connection.give_back();
                 return Ok(Latest::Gone);
-            }
+            };
             let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>().map_err(failed)?;
             let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
             match message(&mut connection, self.queue_statements.change_keys(&moves)).await {
@@ -543,10 +542,7 @@ impl QueueStore<Postgres> for PostgresStore {
         for _ in 0..OFFERS {
             let sql = self.queue_statements.acquire(job, claim, task, hand.as_deref());
             let rows = self.send_on_either(None, sql, failed).await?;
-            let (kept, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
-            if worker.is_some() && kept.is_empty() {
-                return Ok(None);
-            }
+            let Some(rows) = in_those_hands(rows, worker) else { return Ok(None) };
             if let Some(row) = rows.first() {
                 return read_holder(row).map(Some).map_err(failed);
             }
@@ -668,9 +664,11 @@ fn in_hand(task: TaskId, worker: &str) -> String {
     format!("SELECT true AS in_hand FROM apalis.jobs WHERE {}", is_the_workers(task, worker))
 }
 
-/// Tells that row from others.
-fn is_in_hand(row: &PgRow) -> bool {
-    row.try_get::<bool, _>("in_hand").is_ok()
+/// Returns the rows without that one; `None` if a worker asks, and it is not there.
+fn in_those_hands(rows: Vec<PgRow>, worker: Option<&str>) -> Option<Vec<PgRow>> {
+    let is_in_hand = |row: &PgRow| row.try_get::<bool, _>("in_hand").is_ok();
+    let (hand, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
+    (worker.is_none() || !hand.is_empty()).then_some(rows)
 }
 
 fn read_place(row: &PgRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
