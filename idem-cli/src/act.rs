@@ -165,6 +165,12 @@ impl<D: Database> Desk<'_, D> {
             }
         };
         let report = look::find(self.idem, &key.key, key.job.as_deref()).await?;
+        if let Some(settled) = &report.key.settled {
+            return Err(Failure::stale(format!(
+                "key {} is settled already, {settled}; it waits for its next run: deliver the job again; nothing was changed",
+                report.key.hash
+            )));
+        }
         let Some(parked) = &report.key.parked else {
             return Err(not_so(&report, "resolved", "only a parked key is"));
         };
@@ -193,7 +199,13 @@ impl<D: Database> Desk<'_, D> {
         };
         let (epoch, why) = self.agree(&report, &what, change)?;
         self.idem.operator().resolve(report.key.hash, epoch, &resolution, retain, &why).await?;
-        self.changed("resolve", &report, "The key is resolved.", why);
+        let said = match (done, &parked.step) {
+            (Some(_), None) => "The key is resolved: it is completed.",
+            _ => {
+                "The key is resolved; it counts as failed until its next run, so see that the job is delivered again."
+            }
+        };
+        self.changed("resolve", &report, said, why);
         Ok(())
     }
 

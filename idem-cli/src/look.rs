@@ -67,6 +67,7 @@ pub(crate) struct KeyJson {
     expires_in_ms: Option<u64>,
     result_bytes: u64,
     error: Option<String>,
+    settled: Option<String>,
     parked: Option<ParkedJson>,
 }
 
@@ -91,6 +92,7 @@ impl From<&KnownKey> for KeyJson {
             expires_in_ms: key.expires_in.map(millis),
             result_bytes: key.result_bytes,
             error: key.error.clone(),
+            settled: key.settled.clone(),
             parked: key
                 .parked
                 .as_ref()
@@ -243,7 +245,10 @@ pub(crate) async fn keys<D: Database>(
         [
             job_of(idem, &key.namespace, &key.job),
             shortened(&key.key),
-            state_name(key.state).to_owned(),
+            match key.settled {
+                Some(_) => format!("{}, settled", state_name(key.state)),
+                None => state_name(key.state).to_owned(),
+            },
             key.epoch.to_string(),
             ago(key.since),
             shortened(&note(key)),
@@ -505,6 +510,9 @@ pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static
     if let Some(error) = &key.error {
         facts.push(("last error", error.clone()));
     }
+    if let Some(settled) = &key.settled {
+        facts.push(("settled", format!("{settled}; it waits for its next run")));
+    }
     if let Some(parked) = &key.parked {
         facts.push((
             "parked at",
@@ -604,12 +612,12 @@ fn job_of<D: Database>(idem: &Idem<D>, namespace: &str, job: &str) -> String {
 
 /// Returns what is worth a word in a listing.
 fn note(key: &KnownKey) -> String {
-    match (&key.error, &key.parked) {
-        (_, Some(parked)) => {
+    match (&key.settled, &key.error, &key.parked) {
+        (_, _, Some(parked)) => {
             let step = parked.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
             format!("{step}{}", parked.reason)
         }
-        (Some(error), _) => error.clone(),
+        (Some(said), ..) | (None, Some(said), _) => said.clone(),
         _ if key.state == State::Running => format!("{} of lease left", spoken(key.lease_left)),
         _ => String::new(),
     }

@@ -33,6 +33,9 @@ pub struct Explanation {
     /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
     /// that error was recorded.
     pub error: Option<String>,
+    /// What a person has decided about a failed key since its last run, and why: it was resolved or released, and waits for
+    /// its next run.
+    pub settled: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
     /// The recorded steps, in order.
@@ -208,7 +211,7 @@ impl<D: Database, S> Idem<D, S> {
         let key = Key::new(self.namespace(), J::SPEC.name, &parts);
         let Some(entry) = self.store().entry(key.hash()).await? else { return Ok(None) };
         let audit = self.store().audit(key.hash()).await?;
-        let (error, parked) = troubles(&entry);
+        let Troubles { error, settled, parked } = troubles(&entry);
         Ok(Some(Explanation {
             hash: key.hash(),
             key: key.readable().to_owned(),
@@ -217,6 +220,7 @@ impl<D: Database, S> Idem<D, S> {
             attempts: entry.attempts,
             lease_left: entry.lease_left,
             error,
+            settled,
             parked,
             steps: entry.steps.into_iter().map(StepState::from).collect(),
             audit: audit.into_iter().map(Audit::from).collect(),
@@ -242,7 +246,7 @@ impl<D: Database, S> Idem<D, S> {
         why: &str,
     ) -> Result<(), StoreError> {
         let known = self.own_key::<J>(key, "resolved").await?;
-        let is_whole = troubles(&known.row.entry).1.is_some_and(|parked| parked.step.is_none());
+        let is_whole = troubles(&known.row.entry).parked.is_some_and(|parked| parked.step.is_none());
         if let Found::Done(bytes) = &resolution.0
             && is_whole
             && let Err(error) = J::Output::decode_output(bytes)
@@ -384,21 +388,32 @@ impl<D: Database, S> Idem<D, S> {
     }
 }
 
+/// What is kept with a failed or parked key.
+#[derive(Default)]
+pub(crate) struct Troubles {
+    pub(crate) error: Option<String>,
+    pub(crate) settled: Option<String>,
+    pub(crate) parked: Option<record::Parked>,
+}
+
 /// Reads what is kept with a failed or parked key.
-pub(crate) fn troubles(entry: &Entry) -> (Option<String>, Option<record::Parked>) {
+pub(crate) fn troubles(entry: &Entry) -> Troubles {
     let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", error.says());
     match entry.state {
-        State::Failed => {
-            let error = codec::decode::<record::Trouble>(&entry.payload)
-                .map_or_else(unreadable, |trouble| trouble.error);
-            (Some(error), None)
-        }
+        State::Failed => match codec::decode::<record::Trouble>(&entry.payload) {
+            Ok(record::Trouble { error, settled, .. }) => {
+                Troubles { error: Some(error), settled, parked: None }
+            }
+            Err(error) => Troubles { error: Some(unreadable(error)), ..Troubles::default() },
+        },
         State::Parked => {
             let parked: record::Parked = codec::decode(&entry.payload).unwrap_or_else(|error| {
                 record::Parked { step: None, reason: unreadable(error), error: None }
             });
-            (parked.error.clone(), Some(parked))
+            Troubles { error: parked.error.clone(), settled: None, parked: Some(parked) }
         }
-        State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => (None, None),
+        State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => {
+            Troubles::default()
+        }
     }
 }

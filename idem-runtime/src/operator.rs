@@ -14,7 +14,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::Retain;
 use crate::key::KeyHash;
-use crate::operate::{Audit, Found, Resolution, StepState, troubles};
+use crate::operate::{Audit, Found, Resolution, StepState, Troubles, troubles};
 use crate::record::{self, Epoch, Event, JobId, State};
 use crate::store::{
     ClaimRow, Database, Forget, Holder, JobRow, KeyFilter, KeyOrder, KeyRow, Resolve, Store, Volume,
@@ -200,13 +200,16 @@ pub struct KnownKey {
     /// The error that the last run of a failed key ended with; of a parked key, the run before the one that parked it, if
     /// that error was recorded.
     pub error: Option<String>,
+    /// What a person has decided about a failed key since its last run, and why: it was resolved or released, and waits for
+    /// its next run.
+    pub settled: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
 }
 
 impl From<KeyRow> for KnownKey {
     fn from(row: KeyRow) -> Self {
-        let (error, parked) = troubles(&row.entry);
+        let Troubles { error, settled, parked } = troubles(&row.entry);
         KnownKey {
             namespace: row.namespace,
             job: row.job,
@@ -220,6 +223,7 @@ impl From<KeyRow> for KnownKey {
             expires_in: row.expires_in,
             result_bytes: row.result_bytes,
             error,
+            settled,
             parked,
         }
     }
@@ -347,11 +351,14 @@ impl<D: Database> Operator<D> {
     ) -> Result<(), StoreError> {
         let entry = &known.row.entry;
         let parked = match troubles(entry) {
-            (_, Some(parked)) if entry.epoch == epoch => parked,
-            (_, Some(_)) => {
+            Troubles { parked: Some(parked), .. } if entry.epoch == epoch => parked,
+            Troubles { parked: Some(_), .. } => {
                 return Err(known.stale(format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
             }
-            (_, None) => return Err(known.stale(format!("it is {:?}, not parked", entry.state))),
+            Troubles { settled: Some(settled), .. } => {
+                return Err(known.stale(format!("it waits for its next run since it was {settled}")));
+            }
+            _ => return Err(known.stale(format!("it is {:?}, not parked", entry.state))),
         };
         let step = parked.step.as_deref();
         let (event, action) = match (&resolution.0, step) {
@@ -365,8 +372,12 @@ impl<D: Database> Operator<D> {
             Found::NotDone => None,
         };
         let given = result.map(codec::given);
-        let trouble = format!("resolved as {action}: {why}");
-        let trouble = record::Trouble { error: trouble, in_doubt: false, released: false };
+        let trouble = record::Trouble {
+            error: parked.error.unwrap_or(parked.reason),
+            in_doubt: false,
+            released: false,
+            settled: Some(format!("resolved as {action}: {why}")),
+        };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
             key: known.row.hash,
@@ -436,9 +447,13 @@ impl<D: Database> Operator<D> {
             return Err(known.stale(format!("its epoch is {}, not {epoch}", entry.epoch)));
         }
         let state = record::next(entry.state, Event::Release).expect("a run that has a key may be released");
-        let trouble = format!("released: {why}");
-        // A version that does not know `released` has to take it for a doubt.
-        let trouble = record::Trouble { error: trouble, in_doubt: true, released: true };
+        let trouble = record::Trouble {
+            error: String::from("its run was ended by a person"),
+            // A version that does not know `released` has to take it for a doubt.
+            in_doubt: true,
+            released: true,
+            settled: Some(format!("released: {why}")),
+        };
         let payload = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
             key,

@@ -170,7 +170,16 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
     // The job goes on behind the step, with the result as its own type.
     assert_eq!(world.fulfil(4).await.unwrap(), Done::Executed(String::from("found it")));
 
-    world.text(&["resolve", "14", "--rerun", "--why", "it never left", "--yes"]);
+    let rerun = ["resolve", "14", "--rerun", "--why", "it never left", "--yes"];
+    assert!(world.text(&rerun).contains("until its next run"));
+    // What was decided is not taken for what failed, nor for a key that nobody has looked at.
+    assert!(world.fails(&rerun, 3).contains("it never left; it waits for its next run"));
+    let known = world.json(&["explain", "14"]);
+    let settled = known["settled"].as_str().unwrap();
+    assert!(settled.starts_with("resolved as rerun: ") && settled.ends_with(": it never left"), "{settled}");
+    assert!(!known["error"].as_str().unwrap().contains("never left"), "{known}");
+    assert!(world.text(&["explain", "14"]).contains("it never left; it waits for its next run"));
+    assert!(world.text(&["list", "--state", "failed"]).contains("failed, settled"));
     assert_eq!(world.fulfil(14).await.unwrap(), Done::Executed(String::from("parcel 14")));
     assert!(
         world.fails(&["resolve", "14", "--rerun", "--why", "w", "--yes"], 3).contains("only a parked key")
@@ -246,6 +255,7 @@ async fn a_running_key_is_released<D: Jobs>() {
     let known = world.json(&["explain", "1"]);
     assert_eq!((&known["state"], &known["epoch"]), (&"failed".into(), &1.into()));
     assert_eq!(known["audit"][0]["action"], "release");
+    assert!(known["settled"].as_str().unwrap().starts_with("released: "), "{known}");
     assert!(
         world.fails(&["release", "1", "--why", "again", "--yes"], 3).contains("only a key that a run has")
     );

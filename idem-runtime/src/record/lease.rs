@@ -100,6 +100,9 @@ pub struct Trouble {
     /// Whether a person has ended the run, who knows of no doubt: then it is as if its lease had passed.
     #[serde(default)]
     pub released: bool,
+    /// What a person has said of it since, and why; the next run goes by that.
+    #[serde(default)]
+    pub settled: Option<String>,
 }
 
 /// Where a key was parked.

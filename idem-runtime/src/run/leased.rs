@@ -144,7 +144,7 @@ where
                                 attempt: attempts,
                                 steps,
                                 in_doubt,
-                                last_error: troubles(&found).0,
+                                last_error: troubles(&found).error,
                             }));
                         }
                         None => {
@@ -547,8 +547,8 @@ async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool
         Some((end, _)) => format!("{}…", &error[..end]),
     };
     info!(what, "failed; the key is free to run again");
-    let trouble =
-        codec::encode(&Trouble { error, in_doubt, released: false }).expect("a text can be encoded");
+    let trouble = codec::encode(&Trouble { error, in_doubt, released: false, settled: None })
+        .expect("a text can be encoded");
     match answered(SILENCE_MAX, store.change(hold, &Change::Fail { trouble: &trouble })).await {
         Ok(Held::Yes | Held::Lost) => {}
         Ok(Held::Unknown) => {
