@@ -15,7 +15,7 @@ use crate::plan::law;
 use crate::report::{Difference, Mask};
 use crate::subject::Subject;
 use crate::tables::{Table, Tables};
-use crate::watch::{Ack, Stop};
+use crate::watch::{Ack, RecordedStep, Stop};
 use crate::world::{Answer, Ended, Left, OWN_TABLES, REJECTED, World};
 
 /// By how much the counters of the second clean run are ahead.
@@ -53,6 +53,8 @@ pub(crate) struct Oracle {
     shared: Vec<Shared>,
     /// The windows of a clean run.
     pub(crate) windows: Vec<String>,
+    /// The steps of a clean run.
+    pub(crate) steps: Vec<RecordedStep>,
     /// How long the slowest step of a clean run takes.
     pub(crate) slowest_step: Duration,
     observers: Vec<String>,
@@ -79,6 +81,7 @@ struct Clean {
     answer: Answer,
     record: Option<Vec<u8>>,
     windows: Vec<String>,
+    steps: Vec<RecordedStep>,
     slowest_step: Duration,
 }
 
@@ -122,6 +125,7 @@ impl Oracle {
             masks,
             shared,
             windows: first.windows,
+            steps: first.steps,
             slowest_step: first.slowest_step.max(second.slowest_step),
             observers,
             blind: Vec::new(),
@@ -350,7 +354,8 @@ async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<O
     // At no window of this name: its windows are counted as those of a run that is to crash.
     let worker = world.worker('A', Stop::At(String::new()), Ack::Heard)?;
     let ended = worker.run().await;
-    let (windows, slowest_step) = (worker.watch.windows(), worker.watch.slowest_step());
+    let (windows, steps) = (worker.watch.windows(), worker.watch.steps());
+    let slowest_step = worker.watch.slowest_step();
     drop(worker);
     let answer = match ended {
         Some(Ended::Answered(answer)) => answer,
@@ -363,7 +368,7 @@ async fn clean<D: LabDatabase>(subject: &dyn Subject<D>, ahead: u32) -> Result<O
     };
     let after = world.left().await?;
     let record = world.record().await?.map(|record| record.result);
-    Ok(Some(Clean { before, after, answer, record, windows, slowest_step }))
+    Ok(Some(Clean { before, after, answer, record, windows, steps, slowest_step }))
 }
 
 /// Finds the columns in which two clean runs differ.

@@ -124,6 +124,14 @@ pub(crate) enum Ack {
     LostBeforeCommit(usize),
 }
 
+/// A step that a run has taken and recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordedStep {
+    pub(crate) name: String,
+    /// It calls somebody, and writes nothing in the job's database.
+    pub(crate) is_call: bool,
+}
+
 /// Counts the windows of one worker.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -154,6 +162,7 @@ struct State {
     permits: usize,
     /// How many times the run has committed.
     commits: usize,
+    steps: Vec<RecordedStep>,
     /// When the step began that the run is at.
     step_began: Instant,
     /// How long the slowest step took.
@@ -211,6 +220,7 @@ impl Watch {
             waiting: false,
             permits: 0,
             commits: 0,
+            steps: Vec::new(),
             step_began: Instant::now(),
             slowest: Duration::ZERO,
             is_turned_away: false,
@@ -243,6 +253,16 @@ impl Watch {
             }
             ack => ack,
         }
+    }
+
+    /// Notes that a step is on record.
+    pub(crate) fn recorded(&self, name: &str, is_call: bool) {
+        self.state().steps.push(RecordedStep { name: name.to_owned(), is_call });
+    }
+
+    /// Returns the steps that have been recorded.
+    pub(crate) fn steps(&self) -> Vec<RecordedStep> {
+        self.state().steps.clone()
     }
 
     /// Returns how many times the run has committed.

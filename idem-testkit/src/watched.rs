@@ -229,6 +229,9 @@ impl<D: Database> LeaseStore for WatchedStore<D> {
             ack => {
                 self.watch.note(what);
                 let held = self.inner.change(hold, change).await;
+                if let (Change::EndStep { name, .. }, Ok(Held::Yes)) = (change, &held) {
+                    self.watch.recorded(name, true);
+                }
                 match (ack, held) {
                     (Ack::LostAfterCommit(_), Ok(Held::Yes)) => {
                         self.watch.note("the answer is lost");
@@ -558,7 +561,10 @@ impl<D: Database> StoreTx<D> for WatchedTx<D> {
             }
         };
         match &held {
-            Ok(Held::Yes) => watch.note("committed"),
+            Ok(Held::Yes) => {
+                watch.recorded(step.name, false);
+                watch.note("committed");
+            }
             Ok(Held::Lost) => watch.note("has lost its claim; undone"),
             Ok(Held::Unknown) => watch.note("nobody knows whether it committed"),
             Err(error) => watch.note(format!("COMMIT fails: {error}")),

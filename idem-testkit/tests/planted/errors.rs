@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use idem_runtime::prelude::*;
-use idem_testkit::Scenario;
+use idem_testkit::{Scenario, check_outage};
 use serde::{Deserialize, Serialize};
 
 use crate::harness::gateway::{Gateway, NoAnswer, Outage};
@@ -102,6 +102,36 @@ correct! {
         refusing(RefundInAStep { id: 42 })
     }
     a_panic_at_an_error { "`unwrap` on a write that fails once", Scenario::new(PanicAtAnError { id: 42 }).setup(tables::set_up) }
+}
+
+#[tokio::test]
+async fn a_step_whose_call_never_fails_is_named() {
+    let shop = || {
+        Scenario::new(PayAndMail { id: 42 })
+            .setup(tables::set_up)
+            .state(Shop::default)
+            .observe("charges", |shop: &Shop| shop.bank.charges())
+            .observe("mails", |shop: &Shop| shop.post.charges())
+    };
+    let bank = || shop().outage("the bank", async |shop: &Shop| shop.bank.fail_once(Outage::BeforeItIsDone));
+    let both = bank().outage("the post", async |shop: &Shop| shop.post.fail_once(Outage::BeforeItIsDone));
+
+    assert_eq!(spared(shop()).await.as_deref(), Some("`charge`, `mail`"));
+    assert_eq!(spared(bank()).await.as_deref(), Some("`mail`"));
+    assert_eq!(spared(both).await, None);
+    // The call is tried again in its step, so that nothing tells which one has failed.
+    assert_eq!(spared(out(TryAgain { id: 42 })).await, None);
+}
+
+/// Returns the steps of which the report says that no call in them has failed.
+async fn spared<J, S>(scenario: Scenario<J, Sqlite, S>) -> Option<String>
+where
+    J: idem_runtime::RunOn<Sqlite, S>,
+    S: Clone + Send + Sync + 'static,
+{
+    let report = check_outage(scenario).await.expect("SQLite is always there");
+    let said = report.plans[0].bound.as_deref()?.split_once("no call failed in ")?.1;
+    Some(said.split_once(": name what can fail there").expect("it says what to do").0.to_owned())
 }
 
 /// A bank that once does not answer: before it has charged, and after.
@@ -277,6 +307,19 @@ async fn fall_back(run: &mut Run<'_, Sqlite>, id: i64, #[state] gateway: &Gatewa
         run.step("charge-elsewhere", async |key| gateway.try_charge(Some(key)).await).await?;
     }
     Ok(run.tx_step("post", async |tx| tables::post(tx, id).await).await?)
+}
+
+#[derive(Debug, Clone, Default)]
+struct Shop {
+    bank: Gateway,
+    post: Gateway,
+}
+
+#[idempotent(key = id, in_doubt = rerun)]
+async fn pay_and_mail(run: &mut Run<'_, Sqlite>, id: i64, #[state] shop: &Shop) -> Result<(), PayError> {
+    run.step("charge", async |key| shop.bank.try_charge(Some(key)).await).await?;
+    run.tx_step("post", async |tx| tables::post(tx, id).await).await?;
+    Ok(run.step("mail", async |key| shop.post.try_charge(Some(key)).await).await?)
 }
 
 #[idempotent(key = id)]
