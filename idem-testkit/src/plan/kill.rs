@@ -158,6 +158,7 @@ impl Call {
         Report {
             job: self.id.job.clone(),
             key: self.id.key.clone(),
+            test: self.id.test.clone(),
             database: self.id.database.clone(),
             plans: Vec::new(),
             masked: Vec::new(),

@@ -15,7 +15,7 @@ impl Report {
     /// Writes the report as HTML and as JSON into `dir`, which is made if it is missing, and returns the path of the
     /// HTML.
     ///
-    /// The files are named after job, database and key. The same three names mean the same files, and the last report
+    /// The files are named after job, database, key and test. The same names mean the same files, and the last report
     /// stays; other ones never do, for a hash follows where a name has to be shortened or changed.
     ///
     /// # Errors
@@ -33,10 +33,18 @@ impl Report {
 
     /// Returns the name of the files, without the ending.
     pub(super) fn file_name(&self) -> String {
-        let parts = [&*self.job, &*self.database, &*self.key];
-        let name = parts.map(slug).join("-");
+        let mut parts = vec![&*self.job, &*self.database, &*self.key];
+        let mut shown: Vec<String> = parts.iter().map(|part| slug(part)).collect();
+        if let Some(test) = self.test.as_deref() {
+            parts.push(test);
+            // The modules before it are long, and the hash knows them.
+            shown.push(slug(test.rsplit("::").next().unwrap_or(test)));
+        }
+        let name = shown.join("-");
         // Where all parts are as they were, the two dashes tell them apart. A name with a hash has three or more.
-        if parts.iter().all(|part| slug(part) == **part && !part.contains('-')) {
+        if self.test.is_none()
+            && parts.iter().zip(&shown).all(|(part, shown)| part == shown && !part.contains('-'))
+        {
             name
         } else {
             format!("{name}-{:016x}", hash(&parts))

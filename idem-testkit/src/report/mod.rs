@@ -26,6 +26,8 @@ pub struct Report {
     pub job: String,
     /// The job's key, readable.
     pub key: String,
+    /// The test that made the check, as the test harness names it, if it is known.
+    pub test: Option<String>,
     /// The database: `sqlite`, `postgres` or `mysql`.
     pub database: String,
     /// The plans, in the order in which they ran.

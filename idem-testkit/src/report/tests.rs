@@ -16,6 +16,7 @@ fn fine() -> Report {
     Report {
         job: "process_payment".to_owned(),
         key: "payment_id = 42".to_owned(),
+        test: None,
         database: "sqlite".to_owned(),
         plans: vec![
             plan(Plan::Repeat, 3, 3, 4_210),
@@ -558,7 +559,7 @@ fn the_json_has_the_documented_fields() {
     let expected = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(
         names(&parsed),
-        expected("format verdict job key database plans masked effects refusal took_us failure")
+        expected("format verdict job key test database plans masked effects refusal took_us failure")
     );
     assert_eq!(parsed["format"], 1);
     assert_eq!(parsed["verdict"], "failed");
@@ -625,6 +626,15 @@ fn two_keys_never_share_a_file() {
         report.file_name()
     };
     assert_eq!(name("ship", "mysql", "42"), "ship-mysql-42");
+    let of = |test: &str| Report { test: Some(test.to_owned()), ..fine() }.file_name();
+    let page = Report { test: Some("a::<b>".to_owned()), ..fine() }.html();
+    assert!(page.contains("</b> in <b>a::&lt;b&gt;</b>, "), "{page}");
+    let pays = of("billing::tests::it_pays");
+    assert_eq!(pays, "process_payment-sqlite-payment_id-42-it_pays-7546d4e4c3ed6f90");
+    assert_eq!(
+        BTreeSet::from([&pays, &of("shop::tests::it_pays"), &of("billing::tests::it_ships")]).len(),
+        3
+    );
     let long = "k".repeat(40);
     assert_eq!(name("ship", "mysql", &long), format!("ship-mysql-{long}"));
     let names = [

@@ -130,6 +130,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let report = check_outage(scenario).await.expect("SQLite is always there");
+    assert_eq!(report.test.as_deref(), Some("errors::a_step_whose_call_never_fails_is_named"));
     let said = report.plans[0].bound.as_deref()?.split_once("no call failed in ")?.1;
     Some(said.split_once(": name what can fail there").expect("it says what to do").0.to_owned())
 }
