@@ -246,6 +246,11 @@ impl<A: Sync> FromRequest<Task<A>> for Delivery {
 }
 
 impl Delivery {
+    /// Returns the worker that apalis has given the task to.
+    fn worker(&self) -> &str {
+        self.worker.as_deref().unwrap_or_default()
+    }
+
     /// Tells whether this attempt is the last, or one more than that.
     fn is_last(&self) -> bool {
         self.attempts.is_some_and(|attempts| self.attempt >= attempts)
@@ -436,8 +441,8 @@ impl<D: Database, S> Queue<D, S> {
             (Engine::Apalis, true) => error,
             (Engine::Apalis, false) => {
                 let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
-                let worker = delivery.worker.as_deref().unwrap_or_default();
-                match self.idem.store().put_off(self.engine, task, worker, after, Attempt::Failed).await {
+                let (store, worker) = (self.idem.store(), delivery.worker());
+                match store.put_off(self.engine, task, worker, after, Attempt::Failed).await {
                     Ok(true) => {
                         info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again");
                     }
@@ -583,8 +588,7 @@ where
         }
         // apalis counts also for tasks that were in the hands of a dead worker and had not begun. So one more may
         // begin, and what ends a worker once more is told from what has only waited beside it.
-        let worker = delivery.worker.as_deref().unwrap_or_default();
-        let store = queue.idem.store();
+        let (store, worker) = (queue.idem.store(), delivery.worker());
         if let Err(error) =
             store.put_off(queue.engine, task, worker, Duration::ZERO, Attempt::BeyondLimit).await
         {
@@ -713,7 +717,7 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
     /// was silent, comes to tasks that are theirs by then, or done.
     fn worker(&self) -> Option<&str> {
         match self.engine {
-            Engine::Apalis => Some(self.delivery.worker.as_deref().unwrap_or_default()),
+            Engine::Apalis => Some(self.delivery.worker()),
             Engine::Outbox => None,
         }
     }
@@ -766,10 +770,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
     /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
     /// what it is told then has no effect.
     async fn put_back<T>(&self, after: Duration, attempt: Attempt, why: Why) -> Result<Ran<T>, BoxDynError> {
-        let worker = self.delivery.worker.as_deref().unwrap_or_default();
+        let (store, worker) = (self.idem.store(), self.delivery.worker());
         // What this worker is still to say of the task must be said before it can take it again.
         let after = after.max(PUT_BACK_MIN);
-        if self.idem.store().put_off(self.engine, self.task, worker, after, attempt).await? {
+        if store.put_off(self.engine, self.task, worker, after, attempt).await? {
             info!(job = self.job, task = %self.task, ?after, %why, "put back");
             return Ok(Ran::PutBack { why: why.to_string() });
         }
