@@ -105,6 +105,9 @@ const PARKED: Duration = Duration::from_secs(60);
 /// How long a task that was put back waits at the least.
 const PUT_BACK_MIN: Duration = Duration::from_secs(1);
 
+/// What a task was to do that is found gone before its body.
+const BEGIN: &str = "it was to begin";
+
 /// The name under which a task says which claim it has yet to take.
 const UNCLAIMED: &str = "idem.unclaimed";
 
@@ -629,7 +632,7 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         {
             let enrolled = self.idem.enrolled::<J>().await?;
             let holder = self.idem.store().acquire(enrolled.id, claim, self.task, self.worker()).await?;
-            let Some(holder) = holder else { return self.gone("it was to begin") };
+            let Some(holder) = holder else { return Err(self.gone(BEGIN).into()) };
             if holder.task != self.task {
                 let after = match J::SPEC.on_duplicate {
                     OnDuplicate::Reschedule(after) => after,
@@ -640,24 +643,27 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             }
         }
         let releases = matches!(unique, Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting));
-        let superseded = OnceLock::new();
+        let newer = OnceLock::new();
         let started = async {
+            let store = self.idem.store();
             if let Some(claim) = latest {
-                let latest =
-                    self.idem.store().keep_latest(Moment::Begins, claim, self.task, self.worker()).await?;
-                if latest != Latest::Goes {
-                    superseded.get_or_init(|| latest);
-                    return Err(NotBegun::Superseded);
+                match store.keep_latest(Moment::Begins, claim, self.task, self.worker()).await? {
+                    Latest::Goes => {}
+                    Latest::Superseded(by) => {
+                        newer.get_or_init(|| by);
+                        return Err(NotBegun::Superseded);
+                    }
+                    Latest::Gone => return Err(self.gone(BEGIN).into()),
                 }
             }
             if releases {
-                self.idem.store().release(self.task, self.worker()).await?;
+                store.release(self.task, self.worker()).await?;
             }
             Ok(())
         };
         let done = self.idem.run_started(job, started).await;
-        if let Some(latest) = superseded.into_inner() {
-            return self.superseded(latest).await;
+        if let Some(by) = newer.into_inner() {
+            return self.superseded(by).await;
         }
         match done {
             Ok(done) => {
@@ -745,22 +751,22 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         // It waits again, so its claim is its own again, unless another one waits by now.
         let store = self.idem.store();
         if let Some(claim) = self.latest(claim) {
-            let latest = store.keep_latest(Moment::Waits, claim, self.task, self.worker()).await?;
-            if latest != Latest::Goes {
-                return self.superseded(latest).await;
+            match store.keep_latest(Moment::Waits, claim, self.task, self.worker()).await? {
+                Latest::Goes => {}
+                Latest::Superseded(by) => return self.superseded(by).await,
+                Latest::Gone => return Err(self.gone(&why.says).into()),
             }
         } else if let Some(claim) = claim.filter(|_| was_released) {
             let job = store.enrol(self.idem.namespace(), self.job).await?;
             if store.acquire(job, &claim, self.task, self.worker()).await?.is_none() {
-                return self.gone(&why.says);
+                return Err(self.gone(&why.says).into());
             }
         }
         self.put_back(after, attempt, why).await
     }
 
-    /// Ends a task that is not the latest: a newer one does its work, or this worker has it no more.
-    async fn superseded<T>(&self, latest: Latest) -> Result<Ran<T>, BoxDynError> {
-        let Latest::Superseded(by) = latest else { return self.gone("it was to begin") };
+    /// Ends a task whose work a newer one does, or has done.
+    async fn superseded<T>(&self, by: Option<TaskId>) -> Result<Ran<T>, BoxDynError> {
         self.over().await?;
         let by = by.map(|by| by.to_string());
         info!(job = self.job, task = %self.task, by, "superseded by a newer task");
@@ -780,17 +786,17 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         if self.engine == Engine::Outbox {
             return self.enqueue_again(after, why).await;
         }
-        self.gone(&why.says)
+        Err(self.gone(&why.says).into())
     }
 
-    /// Leaves a task alone that this worker has no more. What apalis says of it then has no effect.
-    fn gone<T>(&self, says: &str) -> Result<Ran<T>, BoxDynError> {
+    /// Leaves a task alone that this worker has no more; returns what apalis is told, which has no effect then.
+    fn gone(&self, says: &str) -> StoreError {
         let text = format!(
             "task {} of job `{}` is not this worker's any more; it is left to whoever has it: {says}",
             self.task, self.job
         );
         debug!(job = self.job, task = %self.task, says, "left alone: it is not this worker's any more");
-        Err(Box::new(StoreError::new(StoreErrorKind::Conflict, text).temporary()))
+        StoreError::new(StoreErrorKind::Conflict, text).temporary()
     }
 
     /// Lets a new task, behind a relay, do the work of this one, and hands the claim over to it.
@@ -809,10 +815,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         };
         if !has_claim {
             if let Some(claim) = self.latest(push.claim)
-                && let latest @ Latest::Superseded(_) =
+                && let Latest::Superseded(by) =
                     store.keep_latest(Moment::Waits, claim, self.task, None).await?
             {
-                return self.superseded(latest).await;
+                return self.superseded(by).await;
             }
             let unclaimed = push.claim.map(|claim| claim.key.hash());
             store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;
