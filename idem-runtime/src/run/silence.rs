@@ -22,12 +22,25 @@ pub(super) async fn answered<T>(
     limit: Duration,
     asked: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+    let silent = |limit| {
         let text = format!(
             "the store did not answer a leased run for {limit:?}, so nobody knows whether its write was made; run it again: its \
              record decides"
         );
         Err(StoreError::new(StoreErrorKind::OutcomeUnknown, text).temporary())
+    };
+    within(limit, asked, silent).await
+}
+
+/// Waits for a store, and makes of its silence what the caller says.
+async fn within<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+    silent: impl FnOnce(Duration) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+        debug!(?limit, "the store does not answer");
+        silent(limit)
     })
 }
 
@@ -49,33 +62,21 @@ impl<D: Database> Bounded<D> {
     }
 
     pub(super) async fn undo(&mut self) -> Result<(), StoreError> {
-        let limit = self.limit();
-        tokio::time::timeout(limit, self.tx.undo())
-            .await
-            .unwrap_or_else(|_| Err(silent("undo the body", limit)))
+        within(self.limit(), self.tx.undo(), nothing_committed("undo the body")).await
     }
 
     pub(super) async fn commit(self, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
-        let limit = self.limit();
-        tokio::time::timeout(limit, self.tx.commit(record)).await.unwrap_or_else(|_| {
-            debug!(?limit, "the store does not answer a commit");
-            Ok(Committed::Unknown)
-        })
+        within(self.limit(), self.tx.commit(record), |_| Ok(Committed::Unknown)).await
     }
 
     pub(super) async fn commit_step(self, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
-        let limit = self.limit();
-        tokio::time::timeout(limit, self.tx.commit_step(hold, step)).await.unwrap_or_else(|_| {
-            debug!(?limit, "the store does not answer the commit of a step");
-            Ok(Held::Unknown)
-        })
+        within(self.limit(), self.tx.commit_step(hold, step), |_| Ok(Held::Unknown)).await
     }
 
     /// Ends the transaction and undoes everything. If that fails, or takes too long, the connection is closed, which does so as well.
     pub(super) async fn rollback(self) {
-        let limit = self.limit();
-        let ended = tokio::time::timeout(limit, self.tx.rollback()).await;
-        if let Err(error) = ended.unwrap_or_else(|_| Err(silent("roll back", limit))) {
+        let ended = within(self.limit(), self.tx.rollback(), nothing_committed("roll back")).await;
+        if let Err(error) = ended {
             debug!(%error, "rolling back failed");
         }
     }
@@ -85,9 +86,12 @@ impl<D: Database> Bounded<D> {
     }
 }
 
-fn silent(what: &str, limit: Duration) -> StoreError {
-    let text = format!(
-        "the store was told to {what}, and did not answer for {limit:?}; nothing was committed; run it again"
-    );
-    StoreError::new(StoreErrorKind::Unavailable, text).temporary()
+/// What the silence of a store means that was told to do `what`.
+fn nothing_committed(what: &str) -> impl FnOnce(Duration) -> Result<(), StoreError> {
+    move |limit| {
+        let text = format!(
+            "the store was told to {what}, and did not answer for {limit:?}; nothing was committed; run it again"
+        );
+        Err(StoreError::new(StoreErrorKind::Unavailable, text).temporary())
+    }
 }
