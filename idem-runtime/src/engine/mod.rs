@@ -25,10 +25,7 @@ use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
 use crate::key::{Key, KeyHash};
 use crate::observe;
 pub use crate::store::Engine;
-use crate::store::{Database, Holder, OutboxRow, Push, Pushed, UniqueClaim};
-
-/// How often a task is offered again whose claim has changed hands in that moment.
-const OFFERS: usize = 16;
+use crate::store::{Database, Holder, OFFERS, OutboxRow, Push, Pushed, UniqueClaim};
 
 /// How often a task is tried, unless somebody says otherwise: as often as apalis does by itself.
 const ATTEMPTS: u32 = 25;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::{ATTEMPTS, Enqueued, OFFERS, Prepared, PushError, Queue, TaskId, claim_key, payload, queue_name};
+use super::{ATTEMPTS, Enqueued, Prepared, PushError, Queue, TaskId, claim_key, payload, queue_name};
 use crate::codec;
 use crate::error::{ArgsError, StoreError, StoreErrorKind};
 use crate::idem::Enrolled;
 use crate::job::{Job, Unique};
 use crate::key::Key;
-use crate::store::{Database, Engine, TaskRow};
+use crate::store::{Database, Engine, OFFERS, TaskRow};
 
 /// How many tasks are looked at together.
 const BATCH: u32 = 100;

@@ -33,6 +33,7 @@ pub use self::mysql::MySqlStore;
 pub use self::operate::{ClaimRow, JobRow, KeyFilter, KeyOrder, KeyRow, OperateStore, StateCounts, Volume};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
+pub(crate) use self::queue::OFFERS;
 pub use self::queue::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, UniqueClaim};
 pub use self::schedule::ScheduleStore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]

@@ -11,6 +11,10 @@ use crate::fingerprint::Fingerprint;
 use crate::key::{Key, KeyHash};
 use crate::record::{JobId, Latest, Moment};
 
+/// How often a task is offered again that another transaction was in the way of in that moment, as one is that takes its
+/// claim and gives it back.
+pub(crate) const OFFERS: usize = 16;
+
 /// Tasks on their way to a worker, and the unique claims that admit them.
 ///
 /// A claim belongs to a task, by its id, and to nobody else: whoever changes one names the task that has it. A store

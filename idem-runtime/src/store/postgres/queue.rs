@@ -16,8 +16,10 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{OFFERS, claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
-use crate::store::{Attempt, Engine, Holder, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim};
+use crate::store::sql::{claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::{
+    Attempt, Engine, Holder, OFFERS, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim,
+};
 
 /// Returns the SQL that makes the tables.
 pub(super) fn schema(settings: &Settings) -> String {

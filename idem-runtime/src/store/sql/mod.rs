@@ -22,7 +22,7 @@ pub(super) use self::operate::{
     Columns, Dialect, OperateStatements, TABLES, read_audit_row, read_claim_row, read_job_row, read_key_row,
     read_rows, read_size, read_volume,
 };
-pub(super) use self::queue::{OFFERS, claim_of, crowded, engine_error, millis, parse_task_id, read_task_id};
+pub(super) use self::queue::{claim_of, crowded, engine_error, millis, parse_task_id, read_task_id};
 use super::{Database, Settings, Store, kept_by_a_run};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;

@@ -7,9 +7,6 @@ use crate::engine::TaskId;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::{Engine, Push, UniqueClaim};
 
-/// How often a task is offered again whose claim was taken and given back in that moment.
-pub(in crate::store) const OFFERS: usize = 16;
-
 /// Turns an error of the driver into one that says whose tables are missing.
 pub(in crate::store) fn engine_error(
     doing: &str,
