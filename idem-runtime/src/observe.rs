@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `job` | run | the job's name |
 //! | `key` | run | the key, readable |
-//! | `epoch` | run | the number of its claim, of a leased job that runs |
+//! | `epoch` | run | the number of its claim, of a leased job that runs, or is parked |
 //! | `attempt` | run | which attempt it is, of a leased job that runs |
 //! | `step` | step | its name, with its index |
 //! | `outcome` | both | how it ended, recorded as it ends |
@@ -34,10 +34,25 @@
 //! A duplicate is logged at info, and never as a failure: it says what answered it, or which task is the one. What needs
 //! a person's eye, such as a lost claim, is a warning. Ordinary progress is at debug.
 //!
+//! What is logged of a run is inside of its span, and does not repeat what that says. A warning has the `hash` of the key
+//! besides: who is shown nothing less than warnings is not shown the span. Queues, workers, relays and schedulers log outside of
+//! runs.
+//!
+//! | field | is |
+//! |---|---|
+//! | `job`, `key` | the job and the readable key, outside of runs |
+//! | `hash` | the hash of a key, as `idem explain` takes it |
+//! | `task` | the id of a task |
+//! | `of`, `by`, `again` | another task: the one that a duplicate has met, that does the work, that was enqueued to do it |
+//! | `attempt`, `after` | which attempt of a task has failed; how long it waits |
+//! | `why` | why a task waits, or is left alone |
+//! | `error` | what went wrong, as idem, a store or, in an event of a scheduler, a job says it |
+//! | `code` | the [code](Code) of an error |
+//!
 //! # What is not shown
 //!
-//! Arguments, results, tokens and database URLs are in no span, event or number. The readable **key** is in all
-//! spans and events, in the error texts and in the record: where it would be a secret, make it the key by a digest or an id of it. The texts of a
+//! Arguments, results, tokens and database URLs are in no span, event or number. The readable **key** is in the span of a
+//! run, in events outside of runs, in the error texts and in the record: where it would be a secret, make it the key by a digest or an id of it. The texts of a
 //! job's own errors are kept in the record of a failed run, and logged by a scheduler: what they say is up to the job.
 //!
 //! # Numbers

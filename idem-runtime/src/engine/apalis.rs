@@ -575,7 +575,7 @@ where
         Ok(job) => job,
         Err(error) => {
             let error = without_values(&error.to_string());
-            warn!(job = name, %task, %error, "killed: the payload cannot be read");
+            warn!(job = name, %task, code = %Code::Unreadable, %error, "killed: the payload cannot be read");
             return Err(abort(format!(
                 "the payload of task {task} is none of job `{name}`: {error}; it was not run, and stays with its bytes; \
                  make the job read it (`#[serde(default)]`, `#[serde(alias)]`), then set its status to Pending [{}]",
@@ -585,9 +585,9 @@ where
     };
     if queue.engine == Engine::Apalis && delivery.is_beyond_limit() {
         if delivery.has_begun_beyond_limit {
-            let error = attempts_used_up(name, id);
-            warn!(job = name, %task, attempt = delivery.attempt, "killed: {error}");
-            return Err(abort(error));
+            let (attempt, code) = (delivery.attempt, Code::AttemptsUsedUp);
+            warn!(job = name, %task, attempt, %code, "killed: its worker has died beyond its attempts");
+            return Err(abort(attempts_used_up(name, id)));
         }
         // apalis counts also for tasks that were in the hands of a dead worker and had not begun. So one more may
         // begin, and what ends a worker once more is told from what has only waited beside it.
@@ -696,7 +696,7 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                 let is_final = match &error {
                     Error::Job(error) => J::final_error(error).is_some(),
                     Error::KeyReused(_) | Error::Args(_) => {
-                        let code = error.code().map(|code| code.to_string());
+                        let code = error.code().map(tracing::field::display);
                         warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
                         true
                     }
@@ -795,7 +795,7 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             "task {} of job `{}` is not this worker's any more; it is left to whoever has it: {says}",
             self.task, self.job
         );
-        debug!(job = self.job, task = %self.task, says, "left alone: it is not this worker's any more");
+        debug!(job = self.job, task = %self.task, why = says, "left alone: it is not this worker's any more");
         StoreError::new(StoreErrorKind::Conflict, text).temporary()
     }
 

@@ -533,7 +533,7 @@ impl<D: Database, S> Queue<D, S> {
         for _ in 0..OFFERS {
             let holder = match pushed {
                 Pushed::New => {
-                    debug!(job, key, id = %task.id, "enqueued");
+                    debug!(job, key, task = %task.id, "enqueued");
                     return Ok(Some(Enqueued::New(task.id)));
                 }
                 Pushed::Done(recorded) if !recorded.agrees_with(task.fingerprint) => {
@@ -553,7 +553,7 @@ impl<D: Database, S> Queue<D, S> {
                 }
                 // A worker has that task in its hands, with the arguments that it had.
                 if store.supersede(connection.as_deref_mut(), engine, &push, holder.task).await? {
-                    debug!(job, key, id = %task.id, "enqueued behind one that starts");
+                    debug!(job, key, task = %task.id, "enqueued behind one that starts");
                     return Ok(Some(Enqueued::New(task.id)));
                 }
             } else {
@@ -612,7 +612,7 @@ impl<D: Database, S> Queue<D, S> {
             Some(Pushed::Done(_)) => Ok(Some(Enqueued::AlreadyDone)),
             Some(Pushed::Gone) => Ok(None),
             _ => {
-                info!(job = push.name, key = push.key.readable(), id = %push.id, "duplicate: it is tried again later");
+                info!(job = push.name, key = push.key.readable(), task = %push.id, "duplicate: it is tried again later");
                 Ok(Some(Enqueued::Deferred { id: push.id, after }))
             }
         }

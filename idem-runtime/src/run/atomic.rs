@@ -175,11 +175,7 @@ where
             }))),
             Committed::LostRace => match self.context.store.read(self.call.key.hash()).await? {
                 Some(winner) => {
-                    info!(
-                        job = J::SPEC.name,
-                        key = self.call.key.readable(),
-                        "lost a race; the winner's record answers"
-                    );
+                    info!("lost a race; the winner's record answers");
                     Ok(Err(winner))
                 }
                 None => Err(StoreError::new(
@@ -199,11 +195,7 @@ where
 
     /// Finds out what became of a commit whose answer was lost.
     async fn recover(&self) -> Result<Record, Failed<J::Error>> {
-        info!(
-            job = J::SPEC.name,
-            key = self.call.key.readable(),
-            "the answer to COMMIT was lost; reading the record"
-        );
+        info!("the answer to COMMIT was lost; reading the record");
         let unknown = |source: Option<StoreError>| {
             let advice = match self.records() {
                 true => "run it again: its record decides",

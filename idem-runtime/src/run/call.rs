@@ -173,7 +173,7 @@ impl<'a, J: Job> Call<'a, J> {
             Admission::Refuse { recorded } => return Err(self.key_reused(recorded).into()),
             Admission::Replay | Admission::Run => {}
         }
-        info!(job = J::SPEC.name, key = self.key.readable(), "duplicate: answered from the record");
+        info!("duplicate: answered from the record");
         match record.outcome {
             Outcome::Completed => {
                 J::Output::decode_output(&record.result).map(Done::Replayed).map_err(|e| self.unreadable(e))
@@ -187,14 +187,13 @@ impl<'a, J: Job> Call<'a, J> {
 
     /// Answers with what was settled.
     pub(super) fn done(&self, settled: Settled<J::Output>) -> Done<J::Output> {
-        let (job, key) = (J::SPEC.name, self.key.readable());
         match settled {
             Settled::Executed(value) => {
-                debug!(job, key, "completed");
+                debug!("completed");
                 Done::Executed(value)
             }
             Settled::Adopted(value) => {
-                info!(job, key, "adopted: the work had been done already");
+                info!("adopted: the work had been done already");
                 Done::Adopted(value)
             }
         }
@@ -202,7 +201,7 @@ impl<'a, J: Job> Call<'a, J> {
 
     /// Says that the job's own error is final.
     pub(super) fn rejected(&self, error: J::Error, record: Option<Record>) -> Failed<J::Error> {
-        info!(job = J::SPEC.name, key = self.key.readable(), "rejected: the error is final and recorded");
+        info!("rejected: the error is final and recorded");
         Failed::rejected(error, record)
     }
 
@@ -227,7 +226,7 @@ impl<'a, J: Job> Call<'a, J> {
 
     pub(super) fn busy(&self, waited: Duration) -> Error<J::Error> {
         let skipped = J::SPEC.on_busy == OnBusy::Skip;
-        info!(job = J::SPEC.name, key = self.key.readable(), skipped, "duplicate: another run holds the key");
+        info!(skipped, "duplicate: another run holds the key");
         Error::Busy(Busy { skipped, ..self.held(waited) })
     }
 
@@ -237,22 +236,13 @@ impl<'a, J: Job> Call<'a, J> {
             Lock::BusinessRow { table, .. } => table,
             Lock::Row | Lock::Advisory | Lock::None | Lock::Lease(_) => "",
         };
-        info!(
-            job = J::SPEC.name,
-            key = self.key.readable(),
-            table,
-            "another transaction holds the business row"
-        );
+        info!(table, "another transaction holds the business row");
         Error::Busy(Busy { row_of: Some(table), ..self.held(waited) })
     }
 
     /// A run of another key is under way that this one must not meet. It does not do this work, so nothing is left to it.
     pub(super) fn excluded(&self, waited: Duration) -> Error<J::Error> {
-        info!(
-            job = J::SPEC.name,
-            key = self.key.readable(),
-            "another run is under way that this one must not meet"
-        );
+        info!("another run is under way that this one must not meet");
         Error::Busy(self.held(waited))
     }
 

@@ -137,7 +137,7 @@ where
                     release.in_doubt = in_doubt;
                     match self.store.take_over(&claim, &found).await? {
                         Some(steps) => {
-                            debug!(job = J::SPEC.name, key = self.call.key.readable(), %epoch, "took over");
+                            debug!(%epoch, "took over");
                             return Ok(Admitted::Run(Claim {
                                 release,
                                 asked,
@@ -176,7 +176,6 @@ where
     fn release(&self, claim: &LeaseClaim<'_>) -> Release {
         Release {
             armed: Some((Arc::clone(&self.store), claim.hold())),
-            what: self.call.to_string(),
             in_doubt: false,
             span: self.context.span.clone(),
         }
@@ -275,11 +274,12 @@ where
             reason: format!("the reason cannot be read: {}", error.says()),
             error: None,
         });
+        self.context.span.record("epoch", found.epoch.0);
         self.parked(found.epoch, step, reason)
     }
 
     fn parked(&self, epoch: Epoch, step: Option<String>, reason: String) -> Error<J::Error> {
-        info!(job = J::SPEC.name, key = self.call.key.readable(), %epoch, step, reason, "parked");
+        info!(step, reason, "parked");
         let (key, hash) = (self.call.key.readable().to_owned(), self.call.key.hash());
         Error::Parked(error::Parked { job: J::SPEC.name, key, hash, epoch, step, reason })
     }
@@ -364,7 +364,7 @@ where
             Stop::Lost => {
                 self.release.disarm();
                 let epoch = self.writer.hold.epoch;
-                warn!(job, key, %epoch, "lost the claim: another run has the key");
+                warn!(hash = %self.writer.hold.key, "lost the claim: another run has the key");
                 Error::LostClaim(LostClaim { job, key, epoch }).into()
             }
             Stop::Park(parked) => self.park(parked).await,
@@ -400,7 +400,7 @@ where
     async fn give_up(&mut self, error: Error<J::Error>) -> Failed<J::Error> {
         let text = error.text(J::describe_error);
         if let Some((store, hold)) = self.release.armed.take() {
-            fail(&*store, &hold, text, self.release.in_doubt, &self.release.what).await;
+            fail(&*store, &hold, text, self.release.in_doubt).await;
         }
         error.into()
     }
@@ -480,7 +480,7 @@ impl Writer {
             if again && started.elapsed() + pause > self.patience {
                 return Err(Stop::Store(trouble));
             }
-            debug!(%trouble, "writing again");
+            debug!(error = %trouble, "writing again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(500));
             again = true;
@@ -512,7 +512,6 @@ impl Writer {
 /// Frees the key if the run is dropped or panics.
 struct Release {
     armed: Option<(Arc<dyn LeaseStore>, Hold)>,
-    what: String,
     /// Whether the effect of the whole job may have happened.
     in_doubt: bool,
     span: Span,
@@ -534,28 +533,28 @@ impl Drop for Release {
         // Without a runtime the lease passes.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let how = if std::thread::panicking() { "the run panicked" } else { "the run was dropped" };
-        let (what, in_doubt) = (std::mem::take(&mut self.what), self.in_doubt);
-        let failing = async move { fail(&*store, &hold, String::from(how), in_doubt, &what).await };
+        let in_doubt = self.in_doubt;
+        let failing = async move { fail(&*store, &hold, String::from(how), in_doubt).await };
         runtime.spawn(failing.instrument(self.span.clone()));
     }
 }
 
 /// Says on record that a run ended without an outcome, once; if that fails, its lease passes.
-async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool, what: &str) {
+async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool) {
     let error = match error.char_indices().nth(ERROR_CHARS_MAX) {
         None => error,
         Some((end, _)) => format!("{}…", &error[..end]),
     };
-    info!(what, "failed; the key is free to run again");
+    info!("failed; the key is free to run again");
     let trouble = codec::encode(&Trouble { error, in_doubt, released: false, settled: None })
         .expect("a text can be encoded");
     match answered(SILENCE_MAX, store.change(hold, &Change::Fail { trouble: &trouble })).await {
         Ok(Held::Yes | Held::Lost) => {}
         Ok(Held::Unknown) => {
-            debug!(what, "nobody knows whether the failure was recorded; if not, the lease passes")
+            debug!("nobody knows whether the failure was recorded; if not, the lease passes")
         }
         Err(error) => {
-            warn!(what, %error, "the failure was not recorded; the key is free when the lease has passed")
+            warn!(hash = %hold.key, %error, "the failure was not recorded; the key is free when the lease has passed")
         }
     }
 }

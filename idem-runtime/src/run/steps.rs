@@ -324,7 +324,7 @@ where
                 }
                 InDoubt::Probe => {
                     if let Some(value) = probe.ask(key.clone()).await? {
-                        info!(step = place.name, "adopted: the step had been done already");
+                        info!("adopted: the step had been done already");
                         let result = core.encode(&place.name, &value, UNRECORDED);
                         core.end_step(&place, result).await;
                         return Ok(Taken::Adopted(value));
@@ -487,7 +487,7 @@ impl<D: Database> Core<D> {
                 let given = codec::as_given(&result);
                 match codec::decode(given.unwrap_or(&result)) {
                     Ok(value) => {
-                        debug!(step = name, "skipped: an earlier run has taken the step");
+                        debug!("skipped: an earlier run has taken the step");
                         Entered::Recorded(value)
                     }
                     // Whoever gave it can give another one. What the job has recorded itself, nobody replaces.

@@ -188,9 +188,9 @@ async fn end(store: &dyn LeaseStore, hold: &Hold) {
         Change::Settle { outcome: Outcome::Completed, result: &[], retain: Retain::None, tasks: &[] };
     match answered(SILENCE_MAX, store.change(hold, &change)).await {
         Ok(Held::Yes) => {}
-        Ok(Held::Lost | Held::Unknown) => debug!(key = %hold.key, "the claim of a run had ended before it"),
+        Ok(Held::Lost | Held::Unknown) => debug!(hash = %hold.key, "the claim of a run had ended before it"),
         Err(error) => {
-            warn!(key = %hold.key, %error, "the claim of a run was not ended; others run when its lease has passed");
+            warn!(hash = %hold.key, %error, "the claim of a run was not ended; others run when its lease has passed");
         }
     }
 }

@@ -73,7 +73,7 @@ impl StoreTx<MySql> for MySqlTx {
             Err(error) if broke(&error) => Ok(Committed::Unknown),
             Err(error) => {
                 if let Err(rollback) = self.rollback().await {
-                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                    debug!(error = %rollback, "rolling back failed, so the connection is closed");
                 }
                 match number(&error) {
                     // The only unique index in the message is the primary key of the records.

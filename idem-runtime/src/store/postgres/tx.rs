@@ -84,7 +84,7 @@ impl StoreTx<Postgres> for PostgresTx {
                 let lost_race = error.as_database_error().and_then(|error| error.constraint())
                     == Some(self.statements.records_key.as_str());
                 if let Err(rollback) = self.rollback().await {
-                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                    debug!(error = %rollback, "rolling back failed, so the connection is closed");
                 }
                 match sqlstate(&error).as_deref() {
                     _ if lost_race => Ok(Committed::LostRace),
@@ -111,7 +111,7 @@ impl StoreTx<Postgres> for PostgresTx {
             Err(error) if is_lost(&error) => self.rollback().await.map(|()| Held::Lost),
             Err(error) => {
                 if let Err(rollback) = self.rollback().await {
-                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                    debug!(error = %rollback, "rolling back failed, so the connection is closed");
                 }
                 match sqlstate(&error).as_deref() {
                     Some("25P01") => Err(ended_by_body().caused_by(error)),

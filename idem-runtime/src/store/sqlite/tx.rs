@@ -97,7 +97,7 @@ impl StoreTx<Sqlite> for SqliteTx {
             }
             Err(error) => {
                 if let Err(rollback) = self.rollback().await {
-                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                    debug!(error = %rollback, "rolling back failed, so the connection is closed");
                 }
                 // The only unique index in the text is the primary key of the records.
                 if error.as_database_error().is_some_and(|error| error.is_unique_violation()) {
@@ -134,7 +134,7 @@ impl StoreTx<Sqlite> for SqliteTx {
             }
             Err(error) => {
                 if let Err(rollback) = self.rollback().await {
-                    debug!(%rollback, "rolling back failed, so the connection is closed");
+                    debug!(error = %rollback, "rolling back failed, so the connection is closed");
                 }
                 Err(failed_end("recording a step", error))
             }
