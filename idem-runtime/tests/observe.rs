@@ -436,6 +436,50 @@ fn arguments_and_results_are_in_no_line_and_no_number() {
     }
 }
 
+/// Its key has run with other arguments, so no further run can do it.
+#[cfg(feature = "apalis")]
+#[test]
+fn a_task_that_is_killed_for_its_arguments_is_a_warning() {
+    use apalis_core::error::AbortError;
+    use apalis_core::task::from_request::FromRequest as _;
+    use idem_runtime::engine::apalis::{self, Delivery};
+
+    #[idempotent(key = id)]
+    async fn hide(tx: &mut Tx<'_, Memory>, id: i64, card: String) -> Result<(), Infallible> {
+        tx.set(format!("card of {id}"), card);
+        Ok(())
+    }
+
+    let (task, lines, _) = observed(|| async {
+        let idem = Idem::memory().build().unwrap();
+        let queue = idem.queue(Engine::Outbox);
+        let Enqueued::New(task) = queue.push(Hide { id: 1, card: String::from(SECRET) }).await.unwrap()
+        else {
+            panic!("it is not new")
+        };
+        hide(&idem, 1, String::from("another")).await.unwrap();
+        let handler = queue.handler::<Hide>();
+        let deliver = async |task: &idem_runtime::Task| {
+            let task = apalis::task::<Hide>(task)?;
+            let Ok(delivery) = Delivery::from_request(&task).await;
+            assert!(handler(task.args, delivery).await.unwrap_err().is::<AbortError>());
+            Ok::<_, idem_runtime::StoreError>(())
+        };
+        assert_eq!(idem.relay(deliver).await.unwrap(), 1);
+        task
+    });
+    let warned: Vec<_> =
+        lines.lines(|line| line["level"] == "WARN").iter().map(|line| line["fields"].clone()).collect();
+    let killed = serde_json::json!({
+        "message": "killed: no run can do it",
+        "job": "hide",
+        "task": task.to_string(),
+        "code": "idem::key_reused",
+    });
+    assert_eq!(warned, [killed]);
+    assert!(!lines.text().contains(SECRET), "{}", lines.text());
+}
+
 #[test]
 fn what_the_body_logs_is_inside_of_the_run() {
     #[idempotent(key = id)]
