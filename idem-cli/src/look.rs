@@ -1,5 +1,7 @@
 //! The commands that change nothing.
 
+use std::collections::BTreeSet;
+
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::State;
@@ -11,6 +13,7 @@ use crate::args::{KeyArg, Reach, StateName, state_name};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::print::{Output, ago, millis, size, spoken};
+use crate::suggest::instead_of;
 
 /// How many keys an error lists that may be meant.
 const NEAR: usize = 5;
@@ -219,13 +222,14 @@ fn cut<T>(rows: &mut Vec<T>, limit: u32, hash: impl Fn(&T) -> KeyHash) -> Option
     rows.last().filter(|_| has_more).map(hash)
 }
 
+/// Lists keys; tells whether there are any.
 pub(crate) async fn keys<D: Database>(
     idem: &Idem<D>,
     query: KeyQuery,
     states: &[StateName],
     limit: u32,
     output: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let query = match states {
         [] => query,
         states => query.states(states.iter().map(|state| state.state())),
@@ -235,11 +239,11 @@ pub(crate) async fn keys<D: Database>(
     if output.json {
         let rows = keys.iter().map(KeyJson::from).collect();
         output.value(&PageJson { keys: Some(rows), claims: None, next: next.map(|next| next.to_string()) });
-        return Ok(());
+        return Ok(!keys.is_empty());
     }
     if keys.is_empty() {
         output.line("no keys");
-        return Ok(());
+        return Ok(false);
     }
     let rows = keys.iter().map(|key| {
         [
@@ -259,15 +263,16 @@ pub(crate) async fn keys<D: Database>(
     if let Some(next) = next {
         output.line(format!("\nThere are more: --after {next}"));
     }
-    Ok(())
+    Ok(true)
 }
 
+/// Lists unique claims; tells whether there are any.
 pub(crate) async fn claims<D: Database>(
     idem: &Idem<D>,
     query: &KeyQuery,
     limit: u32,
     output: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut claims = idem.operator().claims(query).await?;
     let next = cut(&mut claims, limit, |claim| claim.hash);
     if output.json {
@@ -277,11 +282,11 @@ pub(crate) async fn claims<D: Database>(
             claims: Some(rows),
             next: next.map(|next| next.to_string()),
         });
-        return Ok(());
+        return Ok(!claims.is_empty());
     }
     if claims.is_empty() {
         output.line("no unique claims");
-        return Ok(());
+        return Ok(false);
     }
     let rows = claims.iter().map(|claim| {
         [
@@ -299,14 +304,44 @@ pub(crate) async fn claims<D: Database>(
     if let Some(next) = next {
         output.line(format!("\nThere are more: --after {next}"));
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Tells whether a job is within reach.
+fn reaches<D: Database>(idem: &Idem<D>, reach: &Reach, job: &JobRow) -> bool {
+    reach.all_namespaces || job.namespace == idem.namespace()
 }
 
 /// Returns the jobs within reach.
 async fn jobs_of<D: Database>(idem: &Idem<D>, reach: &Reach) -> Result<Vec<JobRow>, Failure> {
     let mut jobs = idem.operator().jobs().await?;
-    jobs.retain(|job| reach.all_namespaces || job.namespace == idem.namespace());
+    jobs.retain(|job| reaches(idem, reach, job));
     Ok(jobs)
+}
+
+/// Says that no job within reach is called so, and which may be meant; `None` if one is.
+pub(crate) async fn no_job<D: Database>(
+    idem: &Idem<D>,
+    reach: &Reach,
+    name: &str,
+) -> Result<Option<String>, Failure> {
+    let jobs = idem.operator().jobs().await?;
+    let (within, without): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| reaches(idem, reach, job));
+    if within.iter().any(|job| job.name == name) {
+        return Ok(None);
+    }
+    let place = match reach.all_namespaces {
+        true => String::from("any namespace"),
+        false => format!("namespace {}", idem.namespace()),
+    };
+    let hint = match without.iter().find(|job| job.name == name) {
+        Some(job) => format!("; it is in namespace {}: give --namespace {}", job.namespace, job.namespace),
+        None => {
+            let names: BTreeSet<_> = within.iter().map(|job| job.name.as_str()).collect();
+            instead_of(name, &Vec::from_iter(names))
+        }
+    };
+    Ok(Some(format!("no job is called {name} in {place}{hint}")))
 }
 
 pub(crate) async fn jobs<D: Database>(
@@ -573,7 +608,14 @@ pub(crate) async fn find<D: Database>(
             .await?
             .ok_or_else(|| Failure::failed(format!("key {} has just been deleted", one.hash))),
         [] => {
-            let of = job.map_or_else(String::new, |job| format!(" of job {job}"));
+            let (mut of, mut listing) = (String::new(), String::from("idem list"));
+            if let Some(job) = job {
+                if let Some(said) = no_job(idem, &Reach { all_namespaces: false }, job).await? {
+                    return Err(Failure::failed(said));
+                }
+                of = format!(" of job {job}");
+                listing = format!("{listing} --job {job}");
+            }
             let claims = claims_where(idem, claimed, |claim| claim.key == key).await?;
             let hint = match (claims.first(), near.is_empty()) {
                 (Some(claim), _) => format!(
@@ -583,7 +625,7 @@ pub(crate) async fn find<D: Database>(
                     spoken(claim.holder.since)
                 ),
                 (None, false) => format!("; near it are:{}", suggestions(&near)),
-                (None, true) => String::from("; `idem list` shows what there is"),
+                (None, true) => format!("; `{listing}` shows what there is"),
             };
             Err(Failure::failed(format!(
                 "nothing is recorded of a key {key:?}{of} in namespace {namespace}{hint}; a job with a transaction is on record only \

@@ -8,6 +8,7 @@ mod json;
 mod look;
 mod open;
 mod print;
+mod suggest;
 
 use std::io::Write as _;
 use std::process::ExitCode;

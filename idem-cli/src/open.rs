@@ -116,10 +116,18 @@ async fn act_on<D: SqlDatabase>(
         Command::List { reach, job, state, key, limit, after, claims } => {
             let query =
                 look::query(&idem, reach, job.as_deref(), key.as_deref(), *limit, after.map(|after| after.0));
-            match claims {
-                true => look::claims(&idem, &query, *limit, output).await,
-                false => look::keys(&idem, query, state, *limit, output).await,
+            let any = match claims {
+                true => look::claims(&idem, &query, *limit, output).await?,
+                false => look::keys(&idem, query, state, *limit, output).await?,
+            };
+            if let Some(job) = job
+                && !any
+                && !output.json
+                && let Some(said) = look::no_job(&idem, reach, job).await?
+            {
+                output.line(said);
             }
+            Ok(())
         }
         Command::Explain { key, show_result } => look::explain(&idem, key, *show_result, output).await,
         Command::Release { key: Some(key), job, change, .. } => {

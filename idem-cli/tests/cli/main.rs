@@ -25,6 +25,7 @@ macro_rules! on_each_database {
 }
 on_each_database! {
     keys_of_every_state_are_listed_and_explained
+    a_misspelt_job_is_told_the_nearest
     a_parked_key_is_resolved_with_a_result
     a_result_of_a_wrong_type_is_given_again
     a_parked_job_is_resolved_with_a_result_of_its_type
@@ -133,6 +134,44 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
     assert!(world.fails(&["explain", hash, "--namespace", "elsewhere"], 1).contains("--namespace default"));
     assert!(world.fails(&["explain", hash, "--job", "pay"], 1).contains("not of pay"));
     assert!(world.fails(&["explain", &"0".repeat(32)], 1).contains("nothing is recorded"));
+}
+
+async fn a_misspelt_job_is_told_the_nearest<D: Jobs>() {
+    let Some(world) = World::<D>::new().await else { return };
+    let none = world.fails(&["explain", "4", "--job", "fulfil"], 1);
+    assert!(none.contains("no job is called fulfil in namespace default; none has run there"), "{none}");
+    world.parked(4).await;
+    world.pay(5).await;
+    for args in [
+        &["explain", "4"][..],
+        &["forget", "4", "--why", "w", "--yes"],
+        &["release", "4", "--why", "w", "--yes"],
+        &["resolve", "4", "--rerun", "--why", "w", "--yes"],
+    ] {
+        let unknown = world.fails(&[args, &["--job", "fullfil"]].concat(), 1);
+        assert!(
+            unknown.contains("no job is called fullfil in namespace default; did you mean fulfil?"),
+            "{unknown}"
+        );
+    }
+    let unknown = world.fails(&["explain", "4", "--job", "refund"], 1);
+    assert!(
+        unknown.contains("no job is called refund in namespace default; there are fulfil, pay"),
+        "{unknown}"
+    );
+    let elsewhere = world.fails(&["explain", "4", "--job", "pay", "--namespace", "elsewhere"], 1);
+    assert!(elsewhere.contains("it is in namespace default: give --namespace default"), "{elsewhere}");
+    // A listing of nothing is none that has failed.
+    for args in [&["list"][..], &["list", "--claims"], &["list", "--all-namespaces"]] {
+        let args = [args, &["--job", "fullfil"]].concat();
+        let listed = world.text(&args);
+        assert!(listed.starts_with("no ") && listed.contains("did you mean fulfil?"), "{listed}");
+        world.json(&args);
+    }
+    assert!(!world.text(&["list", "--job", "fulfil", "--key", "99"]).contains("did you mean"));
+    // Of a job that there is, one can look which keys it has.
+    let unknown = world.fails(&["explain", "99", "--job", "fulfil"], 1);
+    assert!(unknown.contains("`idem list --job fulfil` shows what there is"), "{unknown}");
 }
 
 async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
