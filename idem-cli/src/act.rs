@@ -190,11 +190,14 @@ impl<D: Database> Desk<'_, D> {
             (None, _) => String::from("This says that the effect has not happened: the next run has it."),
             (Some(result), Some(step)) => {
                 format!(
-                    "This says that step `{step}` has happened, with the result {result}: the next run goes on behind it."
+                    "This says that step `{step}` has happened, with the result {result}: the next run goes on behind it. Whether that is \
+                     of the step's type nobody can check here: with a wrong one the next run parks the step again."
                 )
             }
             (Some(result), None) => format!(
-                "This says that the job has been done, with the result {result}, which replays return; it is kept: {text}."
+                "This says that the job has been done, with the result {result}, which replays return; it is kept: {text}. Whether \
+                 that is of the job's type nobody can check here: with a wrong one every replay fails until the key is forgotten, and then \
+                 the job is done again."
             ),
         };
         let (epoch, why) = self.agree(&report, &what, change)?;

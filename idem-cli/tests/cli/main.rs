@@ -179,6 +179,8 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
     world.parked(4).await;
     world.parked(14).await;
     let done = ["resolve", "4", "--job", "fulfil", "--done", r#""found it""#, "--why", "asked the courier"];
+    let asked = world.fails(&done, 2);
+    assert!(asked.contains("nobody can check here") && asked.contains("parks the step again"), "{asked}");
     // A stale epoch changes nothing.
     assert!(
         world.fails(&[&done[..], &["--yes", "--epoch", "9"]].concat(), 3).contains("under epoch 2, not 9")
@@ -267,12 +269,26 @@ async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {
     assert!(world.fails(&[&done[..], &["--retain", "soon"]].concat(), 2).contains("no time"));
     // How long it answers is the job's to say, and nobody here knows it.
     assert!(world.fails(&done, 2).contains("--retain"));
+    let asked = world.fails(&[&done[..6], &["--retain", "2h"]].concat(), 2);
+    assert!(asked.contains("nobody can check here") && asked.contains("every replay fails until"), "{asked}");
     world.text(&[&done[..], &["--retain", "2h"]].concat());
     let known = world.json(&["explain", "4", "--show-result"]);
     assert_eq!(known["result"], serde_json::from_str::<Value>(letter).unwrap());
     assert!((7_000_000..=7_201_000).contains(&known["expires_in_ms"].as_u64().unwrap()), "{known}");
     let way = Way::Air(None, String::from("express"));
     assert_eq!(world.mail(4).await.unwrap(), Done::Replayed(Letter { number: 7, way, note: None }));
+
+    // With a wrong one there is a way out, and the replay says which.
+    assert!(matches!(world.mail(14).await, Err(Error::Job(Failure::NoAnswer))));
+    assert!(matches!(world.mail(14).await, Err(Error::Parked(_))));
+    world.text(&["resolve", "14", "--done", "7", "--retain", "2h", "--why", "a guess", "--yes"]);
+    for _ in 0..2 {
+        let replayed = world.mail(14).await.unwrap_err();
+        assert_eq!(replayed.code(), Some(idem_runtime::Code::Unreadable));
+        assert!(replayed.to_string().contains("forget the key"), "{replayed}");
+    }
+    world.text(&["forget", "14", "--why", "it was no letter", "--yes"]);
+    assert!(matches!(world.mail(14).await, Err(Error::Job(Failure::NoAnswer))));
 }
 
 async fn of_two_resolvers_one_wins<D: Jobs>() {

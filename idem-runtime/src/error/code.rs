@@ -139,7 +139,7 @@ __codes! {
         "Return a small value that serde can encode: keep what is large in a table of yours, and return its id. A retry does not help before that.";
     Unreadable "unreadable":
         "What is stored cannot be read into the type that the code has now. The job was not run again, and what is stored is as it was.",
-        "Let the type read what older code wrote: `#[serde(default)]` for a new field, `#[serde(alias = \"old_name\")]` for a renamed one; or run the code that wrote it. A retry does not help.";
+        "Let the type read what older code wrote: `#[serde(default)]` for a new field, `#[serde(alias = \"old_name\")]` for a renamed one; or run the code that wrote it. A key whose result a person has given in a wrong type can be forgotten, with `Idem::forget` or `idem forget`; then the job is done again. A retry does not help.";
     StepName "bad_step_name":
         "A step has no name, a name with square brackets at its end, or the name that another step of the run has. The step was not taken; those before it stay.",
         "Give every step a name of its own; in a loop write `run.step((\"mail\", user_id), …)`. A retry does not help.";

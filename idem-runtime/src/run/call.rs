@@ -273,7 +273,8 @@ impl<'a, J: Job> Call<'a, J> {
             StoreErrorKind::Unreadable,
             format!(
                 "the record of {self} cannot be read into the job's type: {}; the job was not run again; \
-                 change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`)",
+                 change the type so that it reads old records (`#[serde(default)]`, `#[serde(alias)]`); if a person has given \
+                 the result, forget the key, and the job is done again",
                 error.says()
             ),
         )
