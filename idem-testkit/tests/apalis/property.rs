@@ -85,7 +85,8 @@ impl Model {
     fn in_state(&self, states: &[State]) -> Vec<TaskId> {
         let mut ids: Vec<TaskId> = Vec::new();
         ids.extend(self.tasks.iter().filter(|(_, task)| states.contains(&task.state)).map(|(id, _)| *id));
-        ids.sort_by_key(TaskId::to_string);
+        // Every task has another note, and ids of one millisecond have no order: a seed is to be one sequence.
+        ids.sort_by_key(|id| self.tasks[id].note);
         ids
     }
 
