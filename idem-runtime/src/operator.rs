@@ -576,7 +576,7 @@ impl Known {
         if !was_so {
             return Err(self.stale(String::from("it has changed in this moment")));
         }
-        info!(job = self.row.job, key = %self.row.hash, %epoch, action, "{} by a person", self.done);
+        info!(job = self.row.job, hash = %self.row.hash, %epoch, action, "{} by a person", self.done);
         Ok(())
     }
 }

@@ -38,6 +38,10 @@ const ATTEMPTS: u32 = 25;
 pub(crate) const BEYOND_LIMIT: &str = "idem.beyond_limit";
 
 /// What a task is marked with that has begun and was put back.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "what only some of the databases need")
+)]
 pub(crate) const BEGUN: &str = "idem.begun";
 
 /// The queues of an [`Idem`]'s jobs: each job has one, by its name.
