@@ -171,7 +171,8 @@ codes! {
         "Derive `Serialize` and `Deserialize` for it, pass an id and load the value inside the job, or take it as `#[state]`.";
     NotProvided = "not_provided":
         "The job takes a `#[state]` that the state of this `Idem` does not have.",
-        "Give the state a field of that type and `#[derive(Provides)]`, and hand it over with `.state(…)`.";
+        "Give the state a field of that type and `#[derive(Provides)]`, and hand it over with `.state(…)`. An `Arc` is a part of the type: \
+         a job that takes `&Arc<Bank>` needs `.state(Arc::new(bank))`, one that takes `&Bank` needs `.state(bank)`.";
     UnknownDatabase = "unknown_database":
         "There is no store for this database, or the feature that brings it is switched off.",
         "Use `Sqlite`, `Postgres`, `MySql` or `Memory`, and switch on the feature of `idem-runtime` of that name.";

@@ -22,8 +22,9 @@
 /// ```
 #[diagnostic::on_unimplemented(
     message = "the state `{Self}` does not provide the `{T}` that this job takes as `#[state]` [idem::not_provided]",
-    label = "this job needs a `{T}`",
-    note = "hand it over with `.state(...)`, to `Idem::builder` or to a test's `Scenario`: the `{T}` itself, or a struct that has a field of that type and `#[derive(Provides)]`"
+    label = "this job takes `&{T}`",
+    note = "hand it over with `.state(...)`, to `Idem::builder` or to a test's `Scenario`: the `{T}` itself, or a struct that has a field of that type and `#[derive(Provides)]`",
+    note = "it is found by its exact type, so an `Arc` is on both sides or on neither: `.state(Arc::new(bank))` for `#[state] bank: &Arc<Bank>`, `.state(bank)` for `&Bank`"
 )]
 pub trait Provides<T: ?Sized> {
     /// Returns the dependency.
