@@ -94,6 +94,12 @@ async fn arithmetic(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String
     Ok(())
 }
 
+#[idempotent(key = (*id as u64, email))]
+async fn cast(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String) -> Result<(), String> {
+    drop((id, order, email));
+    Ok(())
+}
+
 #[idempotent(key = (TENANT, id))]
 async fn constant(_: &mut Tx<'_, Memory>, id: i64, order: Order, email: String) -> Result<(), String> {
     drop((id, order, email));
@@ -148,6 +154,7 @@ fn main() {
     assert_eq!(Function { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(1_u8, "A@b")).unwrap()));
     assert_eq!(FunctionByName { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&"@").unwrap()));
     assert_eq!(Arithmetic { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(3, 4_u8)).unwrap()));
+    assert_eq!(Cast { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(7_u64, "A@b")).unwrap()));
     assert_eq!(Constant { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&(3_u8, 7)).unwrap()));
     assert_eq!(Formatted { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&"7-n").unwrap()));
     assert_eq!(Closure { id: 7, order: order(), email: email() }.key(), Ok(KeyParts::of(&1_u8).unwrap()));
