@@ -21,7 +21,7 @@ use crate::codec;
 use crate::error::{ArgsError, Code, KeyReused, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::idem::{Enrolled, Idem};
-use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
+use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique, of_jobs_alone};
 use crate::key::{Key, KeyHash};
 use crate::observe;
 pub use crate::store::Engine;
@@ -152,9 +152,32 @@ impl<J: Job> Enqueue<J> {
     }
 }
 
-impl<J: Job> From<J> for Enqueue<J> {
-    fn from(job: J) -> Self {
-        Enqueue::new(job)
+of_jobs_alone! {
+    /// What [`Queue::push`] takes: a job, or an [`Enqueue`] that says how.
+    pub trait IntoEnqueue {
+        /// The job.
+        type Job: Job;
+
+        /// Returns the job to be enqueued, and how.
+        fn into_enqueue(self) -> Enqueue<Self::Job>;
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<J: Job> IntoEnqueue for J {
+    type Job = J;
+
+    fn into_enqueue(self) -> Enqueue<J> {
+        Enqueue::new(self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<J: Job> IntoEnqueue for Enqueue<J> {
+    type Job = J;
+
+    fn into_enqueue(self) -> Self {
+        self
     }
 }
 
@@ -341,8 +364,8 @@ impl<D: Database, S> Queue<D, S> {
     /// # Errors
     ///
     /// See [`PushError`]; a duplicate is one only with `on_duplicate = error`.
-    pub async fn push<J: Job>(&self, job: impl Into<Enqueue<J>>) -> Result<Enqueued, PushError> {
-        self.push_on(None, job.into()).await
+    pub async fn push(&self, job: impl IntoEnqueue) -> Result<Enqueued, PushError> {
+        self.push_on(None, job.into_enqueue()).await
     }
 
     /// Enqueues a job in the caller's transaction: task and claim are there if it commits, and never were if not.
@@ -359,12 +382,12 @@ impl<D: Database, S> Queue<D, S> {
     ///
     /// See [`push`](Self::push). Under a stricter isolation than READ COMMITTED, a claim that another transaction has
     /// just taken is a serialization failure: run the transaction again.
-    pub async fn push_in<J: Job>(
+    pub async fn push_in(
         &self,
         connection: &mut D::Connection,
-        job: impl Into<Enqueue<J>>,
+        job: impl IntoEnqueue,
     ) -> Result<Enqueued, PushError> {
-        self.push_on(Some(connection), job.into()).await
+        self.push_on(Some(connection), job.into_enqueue()).await
     }
 
     /// Enqueues jobs in one transaction, and one round trip where the database allows it; each has an answer of its
@@ -375,11 +398,11 @@ impl<D: Database, S> Queue<D, S> {
     /// The arguments of one of them make no key: then none is enqueued. The store could not do its part: then none is,
     /// unless a claim changed hands in that moment, for which tasks are offered again; push them all again, and those
     /// that are enqueued are duplicates.
-    pub async fn push_all<J: Job>(
+    pub async fn push_all(
         &self,
-        jobs: impl IntoIterator<Item = impl Into<Enqueue<J>>>,
+        jobs: impl IntoIterator<Item = impl IntoEnqueue>,
     ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
-        self.push_all_on(None, jobs.into_iter().map(Into::into).collect()).await
+        self.push_all_on(None, jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()).await
     }
 
     /// Enqueues jobs in the caller's transaction; see [`push_all`](Self::push_all) and [`push_in`](Self::push_in).
@@ -387,12 +410,12 @@ impl<D: Database, S> Queue<D, S> {
     /// # Errors
     ///
     /// See [`push_all`](Self::push_all).
-    pub async fn push_all_in<J: Job>(
+    pub async fn push_all_in(
         &self,
         connection: &mut D::Connection,
-        jobs: impl IntoIterator<Item = impl Into<Enqueue<J>>>,
+        jobs: impl IntoIterator<Item = impl IntoEnqueue>,
     ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
-        self.push_all_on(Some(connection), jobs.into_iter().map(Into::into).collect()).await
+        self.push_all_on(Some(connection), jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()).await
     }
 
     /// Returns which task has the unique claim that this job would take, if any has.

@@ -6,7 +6,7 @@ use apalis::prelude::*;
 use idem_runtime::Idem;
 use idem_runtime::RunOn;
 use idem_runtime::engine::apalis::{Every, POLL, Payload};
-use idem_runtime::engine::{Engine, Enqueue, Enqueued, Queue, TaskId};
+use idem_runtime::engine::{Engine, Enqueued, IntoEnqueue, Queue, TaskId};
 use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Enqueues a job that nothing stands in the way of.
-    pub(crate) async fn push<J: Runs>(&self, job: impl Into<Enqueue<J>>) -> TaskId {
+    pub(crate) async fn push(&self, job: impl IntoEnqueue<Job: Runs>) -> TaskId {
         match self.queue.push(job).await.unwrap() {
             Enqueued::New(id) => id,
             other => panic!("it is not enqueued: {other:?}"),
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Enqueues a job that is a duplicate; returns of which task.
-    pub(crate) async fn push_duplicate<J: Runs>(&self, job: impl Into<Enqueue<J>>) -> TaskId {
+    pub(crate) async fn push_duplicate(&self, job: impl IntoEnqueue<Job: Runs>) -> TaskId {
         match self.queue.push(job).await.unwrap() {
             Enqueued::Duplicate { of, since } => {
                 assert!(since < LIMIT, "{since:?}");
