@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{Instrument, Span};
 
+use crate::answer::Answer;
 use crate::cleanup::{self, KeepFailed};
 use crate::done::Done;
 use crate::error::{Error, StoreError, StoreErrorKind};
@@ -59,6 +60,9 @@ struct Inner<D: Database, S> {
     prepared: AtomicBool,
     keep_failed: Arc<KeepFailed>,
 }
+
+/// What a run of a job comes to.
+type Ran<J> = Result<Done<<J as Job>::Output>, Error<<J as Job>::Error>>;
 
 impl<D: Database, S> Clone for Idem<D, S> {
     fn clone(&self) -> Self {
@@ -177,54 +181,26 @@ impl<D: Database, S> Idem<D, S> {
     /// assert_eq!(double(&idem, 21).await.unwrap(), Done::Replayed(42));
     /// # }
     /// ```
-    pub async fn run<J>(&self, job: J) -> Result<Done<J::Output>, Error<J::Error>>
+    // Result and error have names of their own: in the place of `T`, rustc would tell of a `J::Output` besides of `J`.
+    pub fn run<J, T, E>(&self, job: J) -> Answer<'_, Result<Done<T>, Error<E>>>
     where
-        J: RunOn<D, S>,
+        J: RunOn<D, S> + Job<Output = T, Error = E>,
+        S: Sync,
     {
-        self.run_started(job, std::future::ready(Ok(()))).await
+        self.inner.answer(job)
     }
 
     /// Runs a job; `started` is awaited as it begins, when no unique claim stands in its way.
+    #[cfg(feature = "apalis")]
     pub(crate) async fn run_started<J>(
         &self,
         job: J,
         started: impl Future<Output = Result<(), run::NotBegun>> + Send,
-    ) -> Result<Done<J::Output>, Error<J::Error>>
+    ) -> Ran<J>
     where
         J: RunOn<D, S>,
     {
-        let observed = ObservedRun::new(J::SPEC.name);
-        let span = observed.span();
-        let ended = self.ended(job, started, span).instrument(span.clone()).await;
-        observed.end(&ended);
-        ended.map_err(|failed| failed.error)
-    }
-
-    async fn ended<J>(
-        &self,
-        job: J,
-        started: impl Future<Output = Result<(), run::NotBegun>> + Send,
-        span: &Span,
-    ) -> Ended<J::Output, J::Error>
-    where
-        J: RunOn<D, S>,
-    {
-        let enrolled = self.enrolled::<J>().await?;
-        let context = run::Context {
-            store: &self.inner.store,
-            flights: &self.inner.flights,
-            heart: &self.inner.heart,
-            namespace: &self.inner.namespace,
-            state: &self.inner.state,
-            keep_failed: &self.inner.keep_failed,
-            enrolled: &enrolled,
-            span,
-        };
-        if J::SPEC.unique.is_some_and(Unique::in_run) {
-            return run::run_unique(context, job, started).await;
-        }
-        started.await?;
-        job.run_on(context).await
+        self.inner.run_started(job, started).await
     }
 
     /// Deletes the records whose retention has passed and the unique claims for a time that is over, of every namespace,
@@ -271,16 +247,73 @@ impl<D: Database, S> Idem<D, S> {
     }
 
     pub(crate) async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
+        self.inner.enrolled::<J>().await
+    }
+}
+
+// What runs borrow for as long as they last: it can be sent if the state is `Sync`, and `Idem` only if it is `Send` too.
+impl<D: Database, S> Inner<D, S> {
+    fn answer<J>(&self, job: J) -> Answer<'_, Ran<J>>
+    where
+        J: RunOn<D, S>,
+        S: Sync,
+    {
+        Answer::new(self.run_started(job, std::future::ready(Ok(()))))
+    }
+
+    async fn run_started<J>(
+        &self,
+        job: J,
+        started: impl Future<Output = Result<(), run::NotBegun>> + Send,
+    ) -> Ran<J>
+    where
+        J: RunOn<D, S>,
+    {
+        let observed = ObservedRun::new(J::SPEC.name);
+        let span = observed.span();
+        let ended = self.ended(job, started, span).instrument(span.clone()).await;
+        observed.end(&ended);
+        ended.map_err(|failed| failed.error)
+    }
+
+    async fn ended<J>(
+        &self,
+        job: J,
+        started: impl Future<Output = Result<(), run::NotBegun>> + Send,
+        span: &Span,
+    ) -> Ended<J::Output, J::Error>
+    where
+        J: RunOn<D, S>,
+    {
+        let enrolled = self.enrolled::<J>().await?;
+        let context = run::Context {
+            store: &self.store,
+            flights: &self.flights,
+            heart: &self.heart,
+            namespace: &self.namespace,
+            state: &self.state,
+            keep_failed: &self.keep_failed,
+            enrolled: &enrolled,
+            span,
+        };
+        if J::SPEC.unique.is_some_and(Unique::in_run) {
+            return run::run_unique(context, job, started).await;
+        }
+        started.await?;
+        job.run_on(context).await
+    }
+
+    async fn enrolled<J: Job>(&self) -> Result<Arc<Enrolled>, StoreError> {
         let spec = J::SPEC;
-        let known = self.inner.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
+        let known = self.jobs.read().unwrap_or_else(PoisonError::into_inner).get(spec.name).cloned();
         if let Some(enrolled) = known {
             return enrolled.of::<J>(spec.name);
         }
         if let Lock::BusinessRow { table, column } = spec.lock {
-            self.inner.store.check_row(table, column).await?;
+            self.store.check_row(table, column).await?;
         }
-        let id = self.inner.store.enrol(&self.inner.namespace, spec.name).await?;
-        let mut jobs = self.inner.jobs.write().unwrap_or_else(PoisonError::into_inner);
+        let id = self.store.enrol(&self.namespace, spec.name).await?;
+        let mut jobs = self.jobs.write().unwrap_or_else(PoisonError::into_inner);
         let enrolled = jobs.entry(spec.name).or_insert_with(|| Arc::new(Enrolled::new::<J>(id)));
         Arc::clone(enrolled).of::<J>(spec.name)
     }

@@ -10,6 +10,7 @@
     reason = "the page shows how to test a job, and the testkit compiles it"
 )]
 
+mod answer;
 pub mod book;
 pub mod cleanup;
 pub mod codec;
@@ -36,6 +37,7 @@ mod tx;
 pub use idem_macros::idempotent;
 pub use idem_macros::{KeyPart, Provides};
 
+pub use self::answer::Answer;
 pub use self::done::Done;
 pub use self::error::{
     ArgsError, ArgsErrorReason, Busy, Code, DriftError, Error, KeyReused, LostClaim, Parked, RowNotFound,

@@ -37,16 +37,16 @@ pub(super) fn function(job: &Job) -> TokenStream {
         #(#cfgs)*
         #(#outer)*
         #(#lints)*
-        #[allow(dead_code, clippy::too_many_arguments)]
-        #vis async fn #ident<#generics>(
+        #[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+        #vis fn #ident<#generics>(
             #idem: &#idem_ty,
             #(#args: #tys,)*
-        ) -> #returns
+        ) -> #krate::Answer<'_, #returns>
         where
             #db_bound
             #state: #bounds,
         {
-            #idem.run(#struct_name { #(#args),* }).await
+            #idem.run(#struct_name { #(#args),* })
         }
     }
 }

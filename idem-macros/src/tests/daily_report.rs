@@ -1,14 +1,17 @@
 /// Sends the figures of the day before.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub async fn daily_report<__Db, __State>(
+#[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+pub fn daily_report<__Db, __State>(
     idem: &::idem_runtime::Idem<__Db, __State>,
     tick: Tick,
-) -> ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<MailError>>
+) -> ::idem_runtime::Answer<
+    '_,
+    ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<MailError>>,
+>
 where
     __Db: ::idem_runtime::store::Database,
     __State: ::idem_runtime::Provides<Mailer> + ::core::marker::Sync + 'static,
 {
-    idem.run(DailyReport { tick }).await
+    idem.run(DailyReport { tick })
 }
 /// The job [`daily_report`] as a value.
 #[allow(dead_code, clippy::pub_underscore_fields)]

@@ -1,16 +1,19 @@
 /// Fulfils an order.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub async fn fulfil<__State>(
+#[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+pub fn fulfil<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     order_id: i64,
-) -> ::core::result::Result<
-    ::idem_runtime::Done<Receipt>,
-    ::idem_runtime::Error<FulfilError>,
+) -> ::idem_runtime::Answer<
+    '_,
+    ::core::result::Result<
+        ::idem_runtime::Done<Receipt>,
+        ::idem_runtime::Error<FulfilError>,
+    >,
 >
 where
     __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync + 'static,
 {
-    idem.run(Fulfil { order_id }).await
+    idem.run(Fulfil { order_id })
 }
 /// The job [`fulfil`] as a value.
 #[allow(dead_code, clippy::pub_underscore_fields)]

@@ -1,16 +1,19 @@
 /// Charges a payment once.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub async fn process_payment<__State>(
+#[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+pub fn process_payment<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     payment_id: i64,
-) -> ::core::result::Result<
-    ::idem_runtime::Done<Receipt>,
-    ::idem_runtime::Error<PaymentError>,
+) -> ::idem_runtime::Answer<
+    '_,
+    ::core::result::Result<
+        ::idem_runtime::Done<Receipt>,
+        ::idem_runtime::Error<PaymentError>,
+    >,
 >
 where
     __State: ::idem_runtime::Provides<Gateway> + ::core::marker::Sync + 'static,
 {
-    idem.run(ProcessPayment { payment_id }).await
+    idem.run(ProcessPayment { payment_id })
 }
 /// The job [`process_payment`] as a value.
 #[allow(dead_code, clippy::pub_underscore_fields)]

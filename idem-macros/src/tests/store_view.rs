@@ -1,14 +1,17 @@
 /// Stores what a user has looked at last.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub async fn store_view<__State>(
+#[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+pub fn store_view<__State>(
     idem: &::idem_runtime::Idem<Postgres, __State>,
     user_id: i64,
     revision: u32,
-) -> ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<sqlx::Error>>
+) -> ::idem_runtime::Answer<
+    '_,
+    ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<sqlx::Error>>,
+>
 where
     __State: ::core::marker::Sync + 'static,
 {
-    idem.run(StoreView { user_id, revision }).await
+    idem.run(StoreView { user_id, revision })
 }
 /// The job [`store_view`] as a value.
 #[allow(dead_code, clippy::pub_underscore_fields)]

@@ -1,14 +1,17 @@
 /// Copies a user to the mail provider.
-#[allow(dead_code, clippy::too_many_arguments)]
-pub async fn sync_user<__Db, __State>(
+#[allow(dead_code, clippy::too_many_arguments, clippy::type_complexity)]
+pub fn sync_user<__Db, __State>(
     idem: &::idem_runtime::Idem<__Db, __State>,
     user_id: i64,
-) -> ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<SyncError>>
+) -> ::idem_runtime::Answer<
+    '_,
+    ::core::result::Result<::idem_runtime::Done<()>, ::idem_runtime::Error<SyncError>>,
+>
 where
     __Db: ::idem_runtime::store::Database,
     __State: ::idem_runtime::Provides<Mailer> + ::core::marker::Sync + 'static,
 {
-    idem.run(SyncUser { user_id }).await
+    idem.run(SyncUser { user_id })
 }
 /// The job [`sync_user`] as a value.
 #[allow(dead_code, clippy::pub_underscore_fields)]

@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 pub use self::relay::{Relay, Relayed};
 pub use self::task_id::{TaskId, TaskIdError};
+use crate::answer::Answer;
 use crate::codec;
 use crate::error::{ArgsError, Code, KeyReused, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
@@ -364,8 +365,11 @@ impl<D: Database, S> Queue<D, S> {
     /// # Errors
     ///
     /// See [`PushError`]; a duplicate is one only with `on_duplicate = error`.
-    pub async fn push(&self, job: impl IntoEnqueue) -> Result<Enqueued, PushError> {
-        self.push_on(None, job.into_enqueue()).await
+    pub fn push(&self, job: impl IntoEnqueue) -> Answer<'_, Result<Enqueued, PushError>>
+    where
+        S: Send + Sync,
+    {
+        Answer::new(self.push_on(None, job.into_enqueue()))
     }
 
     /// Enqueues a job in the caller's transaction: task and claim are there if it commits, and never were if not.
@@ -382,12 +386,15 @@ impl<D: Database, S> Queue<D, S> {
     ///
     /// See [`push`](Self::push). Under a stricter isolation than READ COMMITTED, a claim that another transaction has
     /// just taken is a serialization failure: run the transaction again.
-    pub async fn push_in(
-        &self,
-        connection: &mut D::Connection,
+    pub fn push_in<'a>(
+        &'a self,
+        connection: &'a mut D::Connection,
         job: impl IntoEnqueue,
-    ) -> Result<Enqueued, PushError> {
-        self.push_on(Some(connection), job.into_enqueue()).await
+    ) -> Answer<'a, Result<Enqueued, PushError>>
+    where
+        S: Send + Sync,
+    {
+        Answer::new(self.push_on(Some(connection), job.into_enqueue()))
     }
 
     /// Enqueues jobs in one transaction, and one round trip where the database allows it; each has an answer of its
@@ -398,11 +405,14 @@ impl<D: Database, S> Queue<D, S> {
     /// The arguments of one of them make no key: then none is enqueued. The store could not do its part: then none is,
     /// unless a claim changed hands in that moment, for which tasks are offered again; push them all again, and those
     /// that are enqueued are duplicates.
-    pub async fn push_all(
+    pub fn push_all(
         &self,
         jobs: impl IntoIterator<Item = impl IntoEnqueue>,
-    ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
-        self.push_all_on(None, jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()).await
+    ) -> Answer<'_, Result<Vec<Result<Enqueued, PushError>>, PushError>>
+    where
+        S: Send + Sync,
+    {
+        Answer::new(self.push_all_on(None, jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()))
     }
 
     /// Enqueues jobs in the caller's transaction; see [`push_all`](Self::push_all) and [`push_in`](Self::push_in).
@@ -410,12 +420,17 @@ impl<D: Database, S> Queue<D, S> {
     /// # Errors
     ///
     /// See [`push_all`](Self::push_all).
-    pub async fn push_all_in(
-        &self,
-        connection: &mut D::Connection,
+    pub fn push_all_in<'a>(
+        &'a self,
+        connection: &'a mut D::Connection,
         jobs: impl IntoIterator<Item = impl IntoEnqueue>,
-    ) -> Result<Vec<Result<Enqueued, PushError>>, PushError> {
-        self.push_all_on(Some(connection), jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()).await
+    ) -> Answer<'a, Result<Vec<Result<Enqueued, PushError>>, PushError>>
+    where
+        S: Send + Sync,
+    {
+        Answer::new(
+            self.push_all_on(Some(connection), jobs.into_iter().map(IntoEnqueue::into_enqueue).collect()),
+        )
     }
 
     /// Returns which task has the unique claim that this job would take, if any has.
