@@ -1,11 +1,11 @@
-//! What a run or a push is until it is awaited.
+//! What a run, a push and their like are until they are awaited.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What a run or a push answers, once this is awaited.
+/// What a run, or a push, answers, once this is awaited.
 ///
 /// Nothing is done before. What dropping it leaves is said where it comes from, as at [`Idem::run`](crate::Idem::run).
 // The future of an `async fn` repeats the bounds of its function, and rustc tells of one that does not hold at the

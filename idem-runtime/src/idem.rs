@@ -150,8 +150,12 @@ impl<D: Database, S> Idem<D, S> {
     ///
     /// [`UnknownRow`](StoreErrorKind::UnknownRow), [`NotMigrated`](StoreErrorKind::NotMigrated) and
     /// [`NameTaken`](StoreErrorKind::NameTaken) in the order of the above, or the database cannot be reached.
-    pub async fn enrol<J: Job>(&self) -> Result<(), StoreError> {
-        self.enrolled::<J>().await.map(|_| ())
+    pub fn enrol<J: Job>(&self) -> Answer<'_, Result<(), StoreError>>
+    where
+        S: Sync,
+    {
+        let inner: &Inner<D, S> = &self.inner;
+        Answer::new(async { inner.enrolled::<J>().await.map(drop) })
     }
 
     /// Runs a job, or answers for it from the record of an earlier run.

@@ -16,6 +16,7 @@ use super::heart::LeaseClock;
 use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
 use super::silence::{Bounded, SILENCE_MAX, answered};
+use crate::answer::Answer;
 use crate::cleanup::KeepFailed;
 use crate::codec;
 use crate::error::{StoreError, StoreErrorKind};
@@ -182,11 +183,14 @@ impl<'r, D: Database> Run<'r, D> {
     /// If this run does not complete, nothing is enqueued. [`Queue::relay`](crate::engine::Queue::relay) takes it on
     /// to an engine in the same database, [`Idem::relay`](crate::Idem::relay) to one elsewhere. What others push meanwhile
     /// comes before it: of a job that keeps the latest, this counts as the newest when it is taken on.
-    pub async fn enqueue<J: Job>(&mut self, job: J) {
-        match self.core.task(&job) {
-            Ok(task) => self.core.tasks.push(task),
-            Err(error) => self.core.interrupt.stop_here(Stop::Store(error)).await,
-        }
+    pub fn enqueue<J: Job>(&mut self, job: J) -> Answer<'_, ()> {
+        let core = &mut self.core;
+        Answer::new(async move {
+            match core.task(&job) {
+                Ok(task) => core.tasks.push(task),
+                Err(error) => core.interrupt.stop_here(Stop::Store(error)).await,
+            }
+        })
     }
 
     /// Returns the key to hand to a callee of the job as a whole: the same for every run of this job and key.
