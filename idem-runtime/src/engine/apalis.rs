@@ -28,6 +28,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -37,6 +38,7 @@ use std::time::Duration;
 use apalis_core::backend::codec::Codec;
 use apalis_core::backend::ext::poll_strategy::{PollSnapshot, PollStrategy};
 use apalis_core::error::{AbortError, BoxDynError};
+use apalis_core::layers::Service;
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::from_request::FromRequest;
@@ -377,6 +379,52 @@ fn shape<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Handles the tasks of the job `J`, which returns `T`: a service for `WorkerBuilder::build`, and a function for a handler
+/// of yours around it.
+// No `impl Fn`, which repeats the bounds of what returns it (decision 0021).
+pub struct Handler<J, T>(Arc<Handle<J, T>>);
+
+type Handle<J, T> = dyn Fn(Payload<J>, Delivery) -> Handled<T> + Send + Sync;
+
+impl<J, T> Clone for Handler<J, T> {
+    fn clone(&self) -> Self {
+        Handler(Arc::clone(&self.0))
+    }
+}
+
+impl<J, T> fmt::Debug for Handler<J, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").finish_non_exhaustive()
+    }
+}
+
+impl<J, T> Deref for Handler<J, T> {
+    type Target = Handle<J, T>;
+
+    fn deref(&self) -> &Handle<J, T> {
+        &*self.0
+    }
+}
+
+impl<J: 'static, T: 'static> Service<Task<Payload<J>>> for Handler<J, T> {
+    type Response = Ran<T>;
+    type Error = BoxDynError;
+    type Future = Handled<T>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxDynError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Payload<J>>) -> Handled<T> {
+        let handler = self.clone();
+        // apalis counts the attempt as this is first polled.
+        Box::pin(async move {
+            let Ok(delivery) = Delivery::from_request(&task).await;
+            handler(task.args, delivery).await
+        })
+    }
+}
+
 /// The error of a job that apalis runs.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a task [idem::error_of_a_task]",
@@ -391,16 +439,14 @@ impl<E: std::error::Error + Send + Sync> TaskError for E {}
 
 impl<D: Database, S> Queue<D, S> {
     /// Returns a handler of the job's tasks, for `WorkerBuilder::build`.
-    pub fn handler<J>(
-        &self,
-    ) -> impl Fn(Payload<J>, Delivery) -> Handled<J::Output> + Clone + Send + Sync + use<J, D, S>
+    pub fn handler<J>(&self) -> Handler<J, J::Output>
     where
         J: RunOn<D, S>,
         J::Error: TaskError,
         S: Send + Sync + 'static,
     {
         let queue = self.clone();
-        move |payload, delivery: Delivery| {
+        Handler(Arc::new(move |payload, delivery: Delivery| {
             let queue = queue.clone();
             Box::pin(async move {
                 match catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone())).await {
@@ -408,7 +454,7 @@ impl<D: Database, S> Queue<D, S> {
                     Err(error) => Err(queue.failed(const { &J::SPEC }, &delivery, error).await),
                 }
             })
-        }
+        }))
     }
 
     /// Says how long a task waits after its attempt of this number, from 1, has failed; [`backoff`] by itself.
