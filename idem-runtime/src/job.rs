@@ -14,95 +14,84 @@ use crate::run::Run;
 use crate::store::{Database, RowValue};
 use crate::tx::Tx;
 
-/// Gives a trait that jobs alone have what rustc says of a type without it. Each of these traits needs the text, since
-/// rustc names the one that the call asks for; an attribute cannot take it from a constant.
-macro_rules! of_jobs_alone {
-    ($trait:item) => {
-        #[diagnostic::on_unimplemented(
-            message = "`{Self}` is no job [idem::not_a_job]",
-            label = "this is no job",
-            note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`; without the attribute there is none"
-        )]
-        $trait
-    };
-}
-pub(crate) use of_jobs_alone;
+/// A job as a value: its arguments, and everything about it that does not depend on them.
+///
+/// `#[idempotent]` implements this for the struct that it generates; nothing else should.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no job [idem::not_a_job]",
+    label = "this is no job",
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`; without the attribute there is none"
+)]
+pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Where the job's effects are: [`Atomic`] or [`Leased`].
+    type Kind: 'static;
+    /// What a successful run returns and a replay returns again.
+    type Output: JobOutput;
+    /// The job's own error.
+    type Error: Send + 'static;
+    /// The facts of the job.
+    const SPEC: JobSpec;
 
-of_jobs_alone! {
-    /// A job as a value: its arguments, and everything about it that does not depend on them.
+    /// Returns what makes two runs the same work.
     ///
-    /// `#[idempotent]` implements this for the struct that it generates; nothing else should.
-    pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
-        /// Where the job's effects are: [`Atomic`] or [`Leased`].
-        type Kind: 'static;
-        /// What a successful run returns and a replay returns again.
-        type Output: JobOutput;
-        /// The job's own error.
-        type Error: Send + 'static;
-        /// The facts of the job.
-        const SPEC: JobSpec;
+    /// # Errors
+    ///
+    /// An empty key: see [`EmptyKey`].
+    fn key(&self) -> Result<KeyParts, EmptyKey>;
 
-        /// Returns what makes two runs the same work.
-        ///
-        /// # Errors
-        ///
-        /// An empty key: see [`EmptyKey`].
-        fn key(&self) -> Result<KeyParts, EmptyKey>;
+    /// Returns what makes two tasks in a queue the same, for a job that is [unique](JobSpec::unique) there.
+    ///
+    /// # Errors
+    ///
+    /// An empty key: see [`EmptyKey`].
+    fn queue_key(&self) -> Result<KeyParts, EmptyKey> {
+        self.key()
+    }
 
-        /// Returns what makes two tasks in a queue the same, for a job that is [unique](JobSpec::unique) there.
-        ///
-        /// # Errors
-        ///
-        /// An empty key: see [`EmptyKey`].
-        fn queue_key(&self) -> Result<KeyParts, EmptyKey> {
-            self.key()
-        }
+    /// Returns what makes two runs exclude each other, for a job that is unique while it runs; `None` is the key, which
+    /// excludes them anyway.
+    ///
+    /// # Errors
+    ///
+    /// An empty key: see [`EmptyKey`].
+    fn run_key(&self) -> Result<Option<KeyParts>, EmptyKey> {
+        Ok(None)
+    }
 
-        /// Returns what makes two runs exclude each other, for a job that is unique while it runs; `None` is the key, which
-        /// excludes them anyway.
-        ///
-        /// # Errors
-        ///
-        /// An empty key: see [`EmptyKey`].
-        fn run_key(&self) -> Result<Option<KeyParts>, EmptyKey> {
-            Ok(None)
-        }
+    /// Returns the hash of the arguments that a second run must share.
+    ///
+    /// # Errors
+    ///
+    /// An argument whose own `Serialize` fails.
+    fn fingerprint(&self) -> Result<Fingerprint, CodecError> {
+        Ok(Fingerprint::NONE)
+    }
 
-        /// Returns the hash of the arguments that a second run must share.
-        ///
-        /// # Errors
-        ///
-        /// An argument whose own `Serialize` fails.
-        fn fingerprint(&self) -> Result<Fingerprint, CodecError> {
-            Ok(Fingerprint::NONE)
-        }
+    /// Returns the value that finds the business row of `lock = row(table.column = arg)`.
+    fn row(&self) -> Option<RowValue> {
+        None
+    }
 
-        /// Returns the value that finds the business row of `lock = row(table.column = arg)`.
-        fn row(&self) -> Option<RowValue> {
-            None
-        }
+    /// Encodes an error that `replay(...)` declares final; `None` leaves the key free to run again.
+    fn final_error(error: &Self::Error) -> Option<Result<Vec<u8>, CodecError>> {
+        let _ = error;
+        None
+    }
 
-        /// Encodes an error that `replay(...)` declares final; `None` leaves the key free to run again.
-        fn final_error(error: &Self::Error) -> Option<Result<Vec<u8>, CodecError>> {
-            let _ = error;
-            None
-        }
+    /// Decodes an error that [`Job::final_error`] encoded.
+    ///
+    /// # Errors
+    ///
+    /// A job without `replay(...)` has no recorded errors; bytes of another shape.
+    fn decode_error(bytes: &[u8]) -> Result<Self::Error, CodecError> {
+        let _ = bytes;
+        Err(CodecError::no_final_errors())
+    }
 
-        /// Decodes an error that [`Job::final_error`] encoded.
-        ///
-        /// # Errors
-        ///
-        /// A job without `replay(...)` has no recorded errors; bytes of another shape.
-        fn decode_error(bytes: &[u8]) -> Result<Self::Error, CodecError> {
-            let _ = bytes;
-            Err(CodecError::no_final_errors())
-        }
-
-        /// Returns what is said of the error of a failed run, in the record of a leased job, by a scheduler and in tests.
-        fn describe_error(error: &Self::Error) -> String {
-            let _ = error;
-            String::from(std::any::type_name::<Self::Error>())
-        }
+    /// Returns what is said of the error of a failed run, in the record of a leased job, by a scheduler and in tests.
+    fn describe_error(error: &Self::Error) -> String {
+        let _ = error;
+        String::from(std::any::type_name::<Self::Error>())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::codec;
 use crate::error::{ArgsError, Code, KeyReused, StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
 use crate::idem::{Enrolled, Idem};
-use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique, of_jobs_alone};
+use crate::job::{Job, JobSpec, OnDuplicate, Retain, Unique};
 use crate::key::{Key, KeyHash};
 use crate::observe;
 pub use crate::store::Engine;
@@ -153,15 +153,18 @@ impl<J: Job> Enqueue<J> {
     }
 }
 
-of_jobs_alone! {
-    /// What [`Queue::push`] takes: a job, or an [`Enqueue`] that says how.
-    pub trait IntoEnqueue {
-        /// The job.
-        type Job: Job;
+/// What [`Queue::push`] takes: a job, or an [`Enqueue`] that says how.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no job [idem::not_a_job]",
+    label = "this is no job",
+    note = "write the struct that `#[idempotent]` has named after the function: that of `async fn charge` is `Charge`; without the attribute there is none"
+)]
+pub trait IntoEnqueue {
+    /// The job.
+    type Job: Job;
 
-        /// Returns the job to be enqueued, and how.
-        fn into_enqueue(self) -> Enqueue<Self::Job>;
-    }
+    /// Returns the job to be enqueued, and how.
+    fn into_enqueue(self) -> Enqueue<Self::Job>;
 }
 
 #[diagnostic::do_not_recommend]
