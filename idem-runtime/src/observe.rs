@@ -53,7 +53,8 @@
 //!
 //! Arguments, results, tokens and database URLs are in no span, event or number. The readable **key** is in the span of a
 //! run, in events outside of runs, in the error texts and in the record: where it would be a secret, make it the key by a digest or an id of it. The texts of a
-//! job's own errors are kept in the record of a failed run, and logged by a scheduler: what they say is up to the job.
+//! job's own errors (their `Display`, else their `Debug`) are kept in the record of a failed run of a leased job, 1,000 characters of
+//! each, and logged by a scheduler: what they say is up to the job.
 //!
 //! # Numbers
 //!

@@ -18,8 +18,9 @@
 //! |---|---|
 //! | is done, now or before | done |
 //! | finds its key or its unique claim held, its claim lost, or the key parked | goes back to its queue, with no attempt spent |
+//! | finds its key held by another run, under `on_busy = skip` | done, as `Skipped`, without having run; where that run may be its own, of a worker that died, it goes back to its queue |
 //! | is of a `keep_latest` job, and a newer one has begun, or has taken its claim | done, as `Superseded`, without having run |
-//! | returns an error, or panics | failed: apalis tries it again after a [`backoff`], up to its limit |
+//! | returns an error that is not final, also one of idem's such as [`Timeout`](crate::Error::Timeout), or panics | failed: apalis tries it again after a [`backoff`], up to its limit |
 //! | returns an error that is final (`replay(...)`), finds its key used with other arguments, or has an empty key or an argument that cannot be serialized | killed: it is not tried again |
 //! | has ended its worker with its last attempt and once more, as a body does that takes all memory | killed, with no further run |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
