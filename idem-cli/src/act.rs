@@ -187,6 +187,9 @@ impl<D: Database> Desk<'_, D> {
             (_, _, None) => (Retain::None, ""),
         };
         let what = match (done, &parked.step) {
+            (None, _) if parked.drifted => String::from(
+                "This lets the next run look at the recorded steps again: if its code does not have them, it parks the key once more.",
+            ),
             (None, _) => String::from("This says that the effect has not happened: the next run has it."),
             (Some(result), Some(step)) => {
                 format!(

@@ -78,6 +78,7 @@ pub(crate) struct KeyJson {
 struct ParkedJson {
     step: Option<String>,
     reason: String,
+    drifted: bool,
 }
 
 impl From<&KnownKey> for KeyJson {
@@ -96,10 +97,11 @@ impl From<&KnownKey> for KeyJson {
             result_bytes: key.result_bytes,
             error: key.error.clone(),
             settled: key.settled.clone(),
-            parked: key
-                .parked
-                .as_ref()
-                .map(|parked| ParkedJson { step: parked.step.clone(), reason: parked.reason.clone() }),
+            parked: key.parked.as_ref().map(|parked| ParkedJson {
+                step: parked.step.clone(),
+                reason: parked.reason.clone(),
+                drifted: parked.drifted,
+            }),
         }
     }
 }

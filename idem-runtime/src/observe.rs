@@ -45,7 +45,7 @@
 //! | `task` | the id of a task |
 //! | `of`, `by`, `again` | another task: the one that a duplicate has met, that does the work, that was enqueued to do it |
 //! | `attempt`, `after` | which attempt of a task has failed; how long it waits |
-//! | `why` | why a task waits, or is left alone |
+//! | `why` | why a task or a tick waits, or is left alone |
 //! | `error` | what went wrong, as idem, a store or, in an event of a scheduler, a job says it |
 //! | `code` | the [code](Code) of an error |
 //!

@@ -407,9 +407,8 @@ pub(crate) fn troubles(entry: &Entry) -> Troubles {
             Err(error) => Troubles { error: Some(unreadable(error)), ..Troubles::default() },
         },
         State::Parked => {
-            let parked: record::Parked = codec::decode(&entry.payload).unwrap_or_else(|error| {
-                record::Parked { step: None, reason: unreadable(error), error: None }
-            });
+            let parked: record::Parked = codec::decode(&entry.payload)
+                .unwrap_or_else(|error| record::Parked::of(None, unreadable(error)));
             Troubles { error: parked.error.clone(), settled: None, parked: Some(parked) }
         }
         State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => {

@@ -401,7 +401,7 @@ fn a_tick_that_runs_elsewhere_is_no_failure() {
         running.abort();
     });
     let told = lines.events("INFO");
-    assert!(told.iter().any(|event| event.starts_with("a tick is running elsewhere")), "{told:#?}");
+    assert!(told.iter().any(|event| event.starts_with("a tick has to wait")), "{told:#?}");
     assert_eq!(lines.events("WARN"), [""; 0]);
 }
 

@@ -28,6 +28,7 @@ on_each_database! {
     a_misspelt_job_is_told_the_nearest
     a_parked_key_is_resolved_with_a_result
     a_result_of_a_wrong_type_is_given_again
+    of_a_key_that_is_parked_for_its_steps_no_effect_is_told
     a_parked_job_is_resolved_with_a_result_of_its_type
     of_two_resolvers_one_wins
     a_running_key_is_released
@@ -255,6 +256,14 @@ async fn a_result_of_a_wrong_type_is_given_again<D: Jobs>() {
     }
     assert_eq!(world.fulfil(4).await.unwrap(), Done::Executed(String::from("found it")));
     assert_eq!(world.fulfil(14).await.unwrap(), Done::Executed(String::from("parcel 14")));
+}
+
+async fn of_a_key_that_is_parked_for_its_steps_no_effect_is_told<D: Jobs>() {
+    let Some(world) = World::<D>::new().await else { return };
+    world.drifted().await;
+    assert_eq!(world.json(&["explain", "3"])["parked"]["drifted"], true);
+    let asked = world.fails(&["resolve", "3", "--rerun", "--why", "w"], 2);
+    assert!(asked.contains("its code does not have them") && !asked.contains("the effect"), "{asked}");
 }
 
 async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {

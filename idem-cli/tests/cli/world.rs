@@ -86,6 +86,7 @@ impl Desk {
 /// A database, with the jobs on it.
 pub(crate) trait Jobs: LabDatabase {
     fn fulfil(idem: &Idem<Self, Desk>, id: i64) -> impl Future<Output = Fulfilled> + Send;
+    fn fulfil_anew(idem: &Idem<Self>, id: i64) -> impl Future<Output = Fulfilled> + Send;
     fn pay(idem: &Idem<Self, Desk>, id: i64) -> impl Future<Output = Done<i64>> + Send;
     fn push(idem: &Idem<Self, Desk>, id: i64) -> impl Future<Output = String> + Send;
     fn url(lab: &Lab<Self>) -> String;
@@ -109,6 +110,12 @@ macro_rules! jobs {
                 run.step("parcel", async |_| desk.parcel(id).await).park().await
             }
 
+            // The same job after a change of its code.
+            #[idempotent(key = id, name = "fulfil", in_doubt = rerun, drift = park)]
+            pub(crate) async fn fulfil_anew(run: &mut Run<'_, $db>, id: i64) -> Result<String, Failure> {
+                run.step("weigh", async |_| Ok::<_, Failure>(format!("parcel {id}"))).await
+            }
+
             #[idempotent(key = id)]
             pub(crate) async fn pay(tx: &mut Tx<'_, $db>, id: i64) -> Result<i64, Failure> {
                 let _ = tx;
@@ -125,6 +132,10 @@ macro_rules! jobs {
         impl Jobs for $db {
             async fn fulfil(idem: &Idem<Self, Desk>, id: i64) -> Fulfilled {
                 $module::fulfil(idem, id).await
+            }
+
+            async fn fulfil_anew(idem: &Idem<Self>, id: i64) -> Fulfilled {
+                $module::fulfil_anew(idem, id).await
             }
 
             async fn pay(idem: &Idem<Self, Desk>, id: i64) -> Done<i64> {
@@ -207,6 +218,13 @@ impl<D: Jobs> World<D> {
         assert!(matches!(self.fulfil(id).await, Err(Error::Job(Failure::NoAnswer))));
         assert!(matches!(self.fulfil(id).await, Err(Error::Parked(_))));
         self.idem.state().no_answer.store(false, Ordering::SeqCst);
+    }
+
+    /// Leaves a key parked whose recorded steps its new code does not have.
+    pub(crate) async fn drifted(&self) {
+        assert!(matches!(self.fulfil(3).await, Err(Error::Job(Failure::NoStock))));
+        let anew = Idem::builder(self.lab.pool(1)).build().unwrap();
+        assert!(matches!(D::fulfil_anew(&anew, 3).await, Err(Error::Parked(_))));
     }
 
     /// Begins a run that stands until it is let go.

@@ -42,7 +42,7 @@ pub(crate) fn job(
     let returns = returns::returns(sig, errors);
 
     let options = Options::sort(options, &params, errors);
-    options.check_contradictions(errors);
+    options.check_contradictions(&params, errors);
     let krate = options.krate(errors);
     let struct_name = names::struct_name(&sig.ident, options.job.as_ref(), errors);
     let key = key::key(&options, &sig.ident, &params, errors);

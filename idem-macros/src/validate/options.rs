@@ -3,7 +3,7 @@
 use proc_macro2::Ident;
 use syn::{Expr, Path, parse_quote};
 
-use super::params::Params;
+use super::params::{First, Params};
 use super::value;
 use crate::codes::Code;
 use crate::errors::Errors;
@@ -211,14 +211,16 @@ impl Options {
     }
 
     /// Finds options that cannot stand together.
-    pub(crate) fn check_contradictions(&self, errors: &mut Errors) {
+    pub(crate) fn check_contradictions(&self, params: &Params, errors: &mut Errors) {
         if self.keeps_no_record() {
             for replay in &self.replay {
                 let message = "`replay` cannot stand with `retain = none`: nothing is recorded that could be \
                                replayed; remove one of them";
                 errors.push(&replay.name, Code::NothingRecorded, message);
             }
-            if let Some(fingerprint) = &self.fingerprint {
+            // The steps of an unfinished run are on record, and what they were taken for is compared.
+            let has_steps = matches!(params.first, First::Run(_));
+            if let Some(fingerprint) = self.fingerprint.as_ref().filter(|_| !has_steps) {
                 let message = "`fingerprint` cannot stand with `retain = none`: nothing is recorded to compare \
                                with; remove one of them";
                 errors.push(&fingerprint.name, Code::NothingRecorded, message);

@@ -89,14 +89,17 @@ __codes! {
          A call of somebody else that was under way may have come through.",
         "Run the job again: `Error::is_retryable` is `true`. Raise `timeout = \"5m\"` if the work takes this long, or look for what it waited for.";
     LostClaim "lost_claim":
-        "The run of a leased job does not have its key any more: its lease passed and another run took over, or the store could not be reached for a whole lease. \
+        "The run of a leased job does not have its key any more: its lease passed and another run took over, the store could not be reached for a whole lease, or a person has \
+         released the key (`idem release`). \
          Recorded steps stay; what this run did since the last one is not recorded.",
         "Run the job again: `Error::is_retryable` is `true`, and whoever has the key by then answers. If it happens often, write a longer lease, \
          `lock = lease(\"2m\")`, and look for bodies that block their thread, so that the heartbeat cannot renew it.";
     Parked "parked":
-        "The job does not know whether an effect has happened, so it waits for a person. Nothing runs under the key until then; recorded steps stay.",
+        "The job does not know whether an effect has happened, so it waits for a person; or its recorded steps are not those of the code, and it says \
+         `drift = park`. Nothing runs under the key until then; recorded steps stay.",
         "Find out at the callee what has happened, and say so: `idem.resolve::<Job>(hash, epoch, resolution)`, with the key and the epoch of the error or of `Idem::parked`. \
-         Let the job find out by itself with `in_doubt = probe(path)`. A retry does not help.";
+         Let the job find out by itself with `in_doubt = probe(path)`. If it is for the steps, deploy code that has them and resolve with `Resolution::rerun`, or \
+         `Idem::forget` the key. A retry does not help.";
     Drift "drift":
         "An earlier run has recorded steps that this code does not have in their places. Nothing more was done; the steps stay.",
         "Run code that still has the recorded steps, or say what is to happen: `drift = resume` goes on by the names of the steps, `drift = park` waits for a person. \

@@ -60,7 +60,7 @@ pub enum Error<E> {
     /// key. What this run did since its last step is not recorded.
     #[error(transparent)]
     LostClaim(LostClaim),
-    /// The job does not know whether an effect has happened, and waits for a person.
+    /// The job does not know whether an effect has happened, or what becomes of recorded steps, and waits for a person.
     #[error(transparent)]
     Parked(Parked),
     /// The steps that an earlier run recorded are not those of this code.
@@ -272,8 +272,8 @@ impl LostClaim {
     pub(crate) fn says(&self) -> String {
         let LostClaim { job, key, epoch } = self;
         format!(
-            "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, or the \
-             store could not be reached for a whole lease; what this run did since its last step is not recorded; run it again, and \
+            "job `{job}` lost its claim of key `{key}` (epoch {epoch}): the lease passed and another run has the key, the \
+             store could not be reached for a whole lease, or a person has released the key; what this run did since its last step is not recorded; run it again, and \
              write a longer `lock = lease(...)` if this happens often"
         )
     }

@@ -115,6 +115,16 @@ pub struct Parked {
     /// The error that the run before ended with, if it was recorded.
     #[serde(default)]
     pub error: Option<String>,
+    /// Whether it is for the recorded steps, which are not those of the code, and for no doubt (`drift = park`).
+    #[serde(default)]
+    pub drifted: bool,
+}
+
+impl Parked {
+    /// A key that is parked because of a doubt.
+    pub(crate) fn of(step: Option<String>, reason: String) -> Self {
+        Parked { step, reason, error: None, drifted: false }
+    }
 }
 
 /// What a run may do, given what is recorded.

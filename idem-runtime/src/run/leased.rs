@@ -223,7 +223,7 @@ where
                         "an earlier run began and did not record how it ended; the job returns `{}`",
                         type_name::<J::Output>()
                     );
-                    return Err(held.stopped(Stop::Park(Parked { step: None, reason, error: None })).await);
+                    return Err(held.stopped(Stop::Park(Parked::of(None, reason))).await);
                 }
                 InDoubt::Probe => {
                     let probe = job.probe(self.context.state);
@@ -269,11 +269,8 @@ where
     }
 
     fn is_parked(&self, found: &Entry) -> Error<J::Error> {
-        let Parked { step, reason, .. } = codec::decode(&found.payload).unwrap_or_else(|error| Parked {
-            step: None,
-            reason: format!("the reason cannot be read: {}", error.says()),
-            error: None,
-        });
+        let Parked { step, reason, .. } = codec::decode(&found.payload)
+            .unwrap_or_else(|error| Parked::of(None, format!("the reason cannot be read: {}", error.says())));
         self.context.span.record("epoch", found.epoch.0);
         self.parked(found.epoch, step, reason)
     }
@@ -364,14 +361,17 @@ where
             Stop::Lost => {
                 self.release.disarm();
                 let epoch = self.writer.hold.epoch;
-                warn!(hash = %self.writer.hold.key, "lost the claim: another run has the key");
+                warn!(hash = %self.writer.hold.key, "lost the claim: its lease has passed, or a person has released it");
                 Error::LostClaim(LostClaim { job, key, epoch }).into()
             }
             Stop::Park(parked) => self.park(parked).await,
             Stop::Drift { recorded, asked } => {
                 let drift = DriftError { job, key, recorded, asked };
                 match J::SPEC.drift {
-                    Drift::Park => self.park(Parked { step: None, reason: drift.says(), error: None }).await,
+                    Drift::Park => {
+                        let reason = drift.says();
+                        self.park(Parked { step: None, reason, error: None, drifted: true }).await
+                    }
                     Drift::Refuse | Drift::Resume => self.give_up(Error::Drift(drift)).await,
                 }
             }

@@ -321,10 +321,7 @@ where
                         "an earlier run began it and did not record how it ended; it returns `{}`",
                         type_name::<T>()
                     );
-                    return core
-                        .interrupt
-                        .stop_here(Stop::Park(Parked { step: Some(place.name), reason, error: None }))
-                        .await;
+                    return core.interrupt.stop_here(Stop::Park(Parked::of(Some(place.name), reason))).await;
                 }
                 InDoubt::Probe => {
                     if let Some(value) = probe.ask(key.clone()).await? {
@@ -501,7 +498,7 @@ impl<D: Database> Core<D> {
                             type_name::<T>(),
                             error.says()
                         );
-                        let parked = Parked { step: Some(name), reason, error: None };
+                        let parked = Parked::of(Some(name), reason);
                         self.interrupt.stop_here(Stop::Park(parked)).await
                     }
                     Err(error) => {

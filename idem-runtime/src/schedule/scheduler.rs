@@ -174,8 +174,8 @@ enum Started {
     Done(&'static str),
     /// The job will never be done.
     GivenUp(String),
-    /// Another process has the key, and most likely does it.
-    Busy,
+    /// Another run has what this one needs: most likely it is the same tick, in another process.
+    Busy(String),
     /// The job is to be started again.
     Failed(String),
 }
@@ -202,7 +202,7 @@ where
             Ok(Done::Executed(_)) => Started::Done("executed"),
             Ok(Done::Replayed(_)) => Started::Done("replayed"),
             Ok(Done::Adopted(_)) => Started::Done("adopted"),
-            Err(Error::Busy(_)) => Started::Busy,
+            Err(Error::Busy(busy)) => Started::Busy(busy.says()),
             Err(error) => failed::<J>(&error),
         }
     }
@@ -326,8 +326,8 @@ impl<D: Database> Turns<D> {
                 error!(job = name, %tick, error, "a tick has failed for good");
                 true
             }
-            Started::Busy => {
-                info!(job = name, %tick, "a tick is running elsewhere; it is looked at again");
+            Started::Busy(why) => {
+                info!(job = name, %tick, why, "a tick has to wait; it is looked at again");
                 false
             }
             Started::Failed(error) => {

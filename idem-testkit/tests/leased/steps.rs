@@ -191,7 +191,9 @@ async fn code_that_parks_waits_for_a_person() {
     assert!(matches!(parking::go(&desk.other(), 1).await, Err(Error::Parked(_))));
     assert!(matches!(first::go(&desk.other(), 1).await, Err(Error::Parked(_))), "parked for every code");
     let parked: Vec<KnownKey> = desk.idem.parked(10).await.unwrap();
-    let reason = &parked[0].parked.as_ref().expect("it is parked").reason;
+    let idem_runtime::record::Parked { reason, drifted, .. } =
+        parked[0].parked.as_ref().expect("it is parked");
+    assert!(drifted, "for the steps, and for no doubt");
     assert!(reason.contains("`b`") && reason.contains("`x`"), "{reason}");
     let rerun = idem_runtime::Resolution::rerun();
     desk.idem.resolve::<first::Go>(parked[0].hash, parked[0].epoch, rerun, "rolled back").await.unwrap();
