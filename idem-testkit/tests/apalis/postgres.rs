@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use apalis_postgres::{Config as Settings, PostgresStorage};
-use idem_runtime::Idem;
 use idem_runtime::engine::{Engine, Enqueued, Queue, TaskId};
+use idem_runtime::key::{Key, KeyParts};
+use idem_runtime::record::{self, Moment};
+use idem_runtime::store::UniqueClaim;
+use idem_runtime::{Idem, StoreError};
 use idem_testkit::lab::LabDatabase as _;
 use idem_testkit::proxy::{Loss, Proxy};
 use idem_testkit::servers::Server;
@@ -12,7 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::desk::{Desk, What};
-use crate::jobs::{OneEach, UntilEnd, UntilEndOrReplace, UntilStart};
+use crate::jobs::{Latest, OneEach, UntilEnd, UntilEndOrLater, UntilEndOrReplace, UntilStart};
 
 pub(crate) type Db = sqlx::Postgres;
 pub(crate) type Storage<T> = PostgresStorage<T>;
@@ -379,4 +382,141 @@ async fn a_task_that_is_held_back_by_a_caller_keeps_others_out_for_longer_than_a
     world.until_status(task, "Done").await;
     assert_eq!(world.desk.notes(1), [1]);
     drop(worker);
+}
+
+/// A transaction in which apalis says of tasks what has become of them, in the order in which it does.
+struct Said {
+    connection: sqlx::PgConnection,
+}
+
+impl Said {
+    async fn begin(world: &World) -> Self {
+        let mut said = Said { connection: world.place.connect().await };
+        said.sql("BEGIN").await;
+        said
+    }
+
+    async fn ended(&mut self, task: TaskId) {
+        self.sql(&format!(
+            "UPDATE apalis.jobs SET status = 'Done', attempts = 1, done_at = now() WHERE id = '{task}' AND lock_by = 'w1'"
+        ))
+        .await;
+    }
+
+    async fn begun(&mut self, task: TaskId) {
+        self.sql(&format!(
+            "UPDATE apalis.jobs SET status = 'Running', lock_at = now(), lock_by = 'w1' WHERE id = '{task}'"
+        ))
+        .await;
+    }
+
+    async fn commit(&mut self) {
+        self.sql("COMMIT").await;
+    }
+
+    async fn sql(&mut self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection).await.unwrap();
+    }
+}
+
+/// What a worker asks for a task as it begins: whether the claim is its, or it is the latest.
+#[derive(Clone, Copy)]
+enum Asks {
+    Claim,
+    Latest,
+}
+
+impl Asks {
+    /// Enqueues two tasks with one claim, which the first has, and puts both into the hands of `w1`.
+    async fn two_tasks(self, world: &World) -> [TaskId; 2] {
+        let first = match self {
+            Asks::Claim => world.push(UntilEndOrLater { id: 1, note: 1 }).await,
+            Asks::Latest => world.push(Latest { id: 1, note: 1 }).await,
+        };
+        world.take(first, "w1").await;
+        let second = match self {
+            Asks::Claim => {
+                world.queue.push(UntilEndOrLater { id: 1, note: 2 }).await.unwrap().task().unwrap()
+            }
+            Asks::Latest => {
+                assert!(self.ask(&world.idem, first).await.unwrap());
+                world.push(Latest { id: 1, note: 2 }).await
+            }
+        };
+        world.take(second, "w1").await;
+        [first, second]
+    }
+
+    /// Tells whether the task may begin.
+    async fn ask(self, idem: &Idem<Db, Desk>, task: TaskId) -> Result<bool, StoreError> {
+        let store = idem.store();
+        let worker = Some("w1");
+        match self {
+            Asks::Claim => {
+                let job = store.enrol("default", "until_end_or_later").await?;
+                let key = Key::new("default", "until_end_or_later", &KeyParts::of(&1_i64).unwrap());
+                let claim = UniqueClaim { key: &key, lasts: None };
+                let holder = store.acquire(job, &claim, task, worker).await?;
+                Ok(holder.is_some_and(|holder| holder.task == task))
+            }
+            Asks::Latest => {
+                let key = Key::new("default", "latest", &KeyParts::of(&1_i64).unwrap());
+                let latest = store.keep_latest(Moment::Begins, &key, task, worker).await?;
+                Ok(latest == record::Latest::Goes)
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_says_that_one_task_has_ended_and_the_next_has_begun_is_in_the_way_of_neither() {
+    for asks in [Asks::Claim, Asks::Latest] {
+        let Some(world) = World::new().await else { return };
+        let [first, second] = asks.two_tasks(&world).await;
+        let mut said = Said::begin(&world).await;
+        said.ended(first).await;
+        let idem = world.idem.clone();
+        let asked = tokio::spawn(async move { asks.ask(&idem, second).await });
+        wait_for_a_push(&world.place).await;
+        said.begun(second).await;
+        said.commit().await;
+        assert!(asked.await.unwrap().unwrap());
+        assert_eq!(world.task(second).await.status, "Running");
+    }
+}
+
+#[tokio::test]
+async fn a_task_begins_beside_what_apalis_says_of_it_whatever_the_isolation() {
+    for asks in [Asks::Claim, Asks::Latest] {
+        let Some(world) = World::new().await else { return };
+        let [first, second] = asks.two_tasks(&world).await;
+        assert!(world.say_ended(first, "w1", "Done").await);
+        let strict = world.place.server.clone().database(&world.place.name);
+        let strict = strict.options([("default_transaction_isolation", "repeatable read")]);
+        let pool = sqlx::PgPool::connect_with(strict).await.unwrap();
+        let idem = Idem::builder(pool).state(world.desk.clone()).build().unwrap();
+        let mut said = Said::begin(&world).await;
+        said.begun(second).await;
+        let asked = tokio::spawn(async move { asks.ask(&idem, second).await });
+        wait_for_a_push(&world.place).await;
+        said.commit().await;
+        assert!(asked.await.unwrap().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_apalis_is_just_ending_does_not_begin_and_takes_no_claim() {
+    for asks in [Asks::Claim, Asks::Latest] {
+        let Some(world) = World::new().await else { return };
+        let [first, second] = asks.two_tasks(&world).await;
+        assert!(world.say_ended(first, "w1", "Done").await);
+        let mut said = Said::begin(&world).await;
+        said.ended(second).await;
+        let idem = world.idem.clone();
+        let asked = tokio::spawn(async move { asks.ask(&idem, second).await });
+        wait_for_a_push(&world.place).await;
+        said.commit().await;
+        assert!(!asked.await.unwrap().unwrap());
+        assert_eq!(world.claim_rows().await, 0);
+    }
 }

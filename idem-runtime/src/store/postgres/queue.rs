@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::fingerprint::Fingerprint;
 use crate::key::{self, Key, KeyHash};
 use crate::record::{JobId, Latest, Moment, Move, Places, latest};
-use crate::store::sql::{claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
+use crate::store::sql::{Leased, claim_of, crowded, driver_error, engine_error, millis, parse_task_id};
 use crate::store::{
     Attempt, Engine, Holder, OFFERS, OutboxRow, Push, Pushed, QueueStore, Settings, UniqueClaim,
 };
@@ -237,11 +237,10 @@ impl QueueStatements {
         }
     }
 
-    /// Begins a transaction and locks the rows of a task that may not be the latest.
-    fn places(&self, places: &Places, in_hand: Option<&str>) -> String {
-        let keep = in_hand.map(|in_hand| format!("{in_hand} FOR SHARE; ")).unwrap_or_default();
+    /// Locks the rows of a task that may not be the latest.
+    fn places(&self, places: &Places) -> String {
         format!(
-            "BEGIN; {keep}SELECT key, task FROM {} WHERE key IN ('{}', '{}', '{}') ORDER BY key FOR UPDATE",
+            "SELECT key, task FROM {} WHERE key IN ('{}', '{}', '{}') ORDER BY key FOR UPDATE",
             self.tables.claims, places.waits, places.began, places.superseded
         )
     }
@@ -259,17 +258,12 @@ impl QueueStatements {
         sql + "COMMIT"
     }
 
-    fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId, in_hand: Option<&str>) -> String {
+    fn acquire(&self, job: JobId, claim: &UniqueClaim<'_>, task: TaskId) -> String {
         let claims = &self.tables.claims;
-        // The task stays in those hands until the claim is there for whoever ends it.
-        let (keep, only_then) = match in_hand {
-            None => (String::new(), String::new()),
-            Some(in_hand) => (format!("{in_hand} FOR SHARE; "), format!(" WHERE EXISTS ({in_hand})")),
-        };
         let lasts = claim.lasts.map_or_else(|| String::from("NULL"), |lasts| millis(lasts).to_string());
         format!(
-            "{keep}INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) SELECT '{key}', {job}, '{task}', \
-             clock_timestamp(), clock_timestamp() + {lasts} * interval '1 millisecond', {}{only_then} \
+            "INSERT INTO {claims} AS c (key, job, task, since, expires_at, readable) VALUES ('{key}', {job}, '{task}', \
+             clock_timestamp(), clock_timestamp() + {lasts} * interval '1 millisecond', {}) \
              ON CONFLICT (key) DO UPDATE SET job = excluded.job, task = excluded.task, since = excluded.since, \
              expires_at = excluded.expires_at, readable = excluded.readable WHERE c.expires_at <= clock_timestamp(); {}",
             literal(claim.key.readable()),
@@ -421,6 +415,44 @@ impl PostgresStore {
             None => self.send_text(sql).await?.rows.map_err(failed),
         }
     }
+
+    /// Begins a transaction with statements about claims, and keeps the task in the hands of the worker that asks, if one does,
+    /// until it ends; `None` if the task is not in them.
+    ///
+    /// Whoever writes the task may have written claims before, or may do so with it, as apalis does when tasks end and others
+    /// begin: who has claims here does not wait for the task. Others are to be seen whatever isolation the session came with.
+    async fn begin_in_hand(
+        &self,
+        sql: &str,
+        task: TaskId,
+        worker: Option<&str>,
+        failed: impl Fn(sqlx::Error) -> StoreError + Send,
+    ) -> Result<Option<(Leased<Postgres>, Vec<PgRow>)>, StoreError> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        for _ in 0..OFFERS {
+            let mut connection = self.connections.lease_alive().await?;
+            let Some(worker) = worker else {
+                let rows = message(&mut connection, format!("{BEGIN}; {sql}")).await.map_err(&failed)?;
+                return Ok(Some((connection, rows)));
+            };
+            let keep = format!("{} FOR SHARE", in_hand(task, worker));
+            let sql = format!("{BEGIN}; {sql}; {keep} SKIP LOCKED");
+            let rows = message(&mut connection, sql).await.map_err(&failed)?;
+            let is_in_hand = |row: &PgRow| row.try_get::<bool, _>("in_hand").is_ok();
+            let (hand, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
+            if !hand.is_empty() {
+                return Ok(Some((connection, rows)));
+            }
+            // It is not, or somebody is just writing it.
+            let sql = format!("ROLLBACK; {BEGIN}; {keep}; COMMIT");
+            let hand = message(&mut connection, sql).await.map_err(&failed)?;
+            connection.give_back();
+            if hand.is_empty() {
+                return Ok(None);
+            }
+        }
+        Err(crowded())
+    }
 }
 
 #[async_trait]
@@ -507,16 +539,10 @@ impl QueueStore<Postgres> for PostgresStore {
         worker: Option<&str>,
     ) -> Result<Latest, StoreError> {
         let failed = |error| driver_error("finding out which task is the latest", error);
+        let places = self.queue_statements.places(&Places::new(claim, task));
         for _ in 0..OFFERS {
-            let mut connection = self.connections.lease_alive().await?;
-            let hand = worker.map(|worker| in_hand(task, worker));
-            let places = self.queue_statements.places(&Places::new(claim, task), hand.as_deref());
-            let rows = message(&mut connection, places).await.map_err(failed)?;
-            let Some(rows) = in_those_hands(rows, worker) else {
-                message(&mut connection, String::from("ROLLBACK")).await.map_err(failed)?;
-                connection.give_back();
-                return Ok(Latest::Gone);
-            };
+            let begun = self.begin_in_hand(&places, task, worker, failed).await?;
+            let Some((mut connection, rows)) = begun else { return Ok(Latest::Gone) };
             let rows = rows.iter().map(read_place).collect::<Result<HashMap<_, _>, _>>().map_err(failed)?;
             let (latest, moves) = latest(moment, claim, task, |key| rows.get(&key).copied());
             match message(&mut connection, self.queue_statements.change_keys(&moves)).await {
@@ -540,11 +566,12 @@ impl QueueStore<Postgres> for PostgresStore {
         worker: Option<&str>,
     ) -> Result<Option<Holder>, StoreError> {
         let failed = |error| driver_error("taking a unique claim", error);
-        let hand = worker.map(|worker| in_hand(task, worker));
+        let acquire = self.queue_statements.acquire(job, claim, task);
         for _ in 0..OFFERS {
-            let sql = self.queue_statements.acquire(job, claim, task, hand.as_deref());
-            let rows = self.send_on_either(None, sql, failed).await?;
-            let Some(rows) = in_those_hands(rows, worker) else { return Ok(None) };
+            let begun = self.begin_in_hand(&acquire, task, worker, failed).await?;
+            let Some((mut connection, rows)) = begun else { return Ok(None) };
+            message(&mut connection, "COMMIT").await.map_err(failed)?;
+            connection.give_back();
             if let Some(row) = rows.first() {
                 return read_holder(row).map(Some).map_err(failed);
             }
@@ -664,13 +691,6 @@ fn is_the_workers(task: TaskId, worker: &str) -> String {
 /// Returns a row if a worker has a task.
 fn in_hand(task: TaskId, worker: &str) -> String {
     format!("SELECT true AS in_hand FROM apalis.jobs WHERE {}", is_the_workers(task, worker))
-}
-
-/// Returns the rows without that one; `None` if a worker asks, and it is not there.
-fn in_those_hands(rows: Vec<PgRow>, worker: Option<&str>) -> Option<Vec<PgRow>> {
-    let is_in_hand = |row: &PgRow| row.try_get::<bool, _>("in_hand").is_ok();
-    let (hand, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
-    (worker.is_none() || !hand.is_empty()).then_some(rows)
 }
 
 fn read_place(row: &PgRow) -> Result<(KeyHash, TaskId), sqlx::Error> {
