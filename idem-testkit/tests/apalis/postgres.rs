@@ -6,7 +6,7 @@ use apalis_postgres::{Config as Settings, PostgresStorage};
 use idem_runtime::engine::{Engine, Enqueued, Queue, TaskId};
 use idem_runtime::key::{Key, KeyParts};
 use idem_runtime::record::{self, Moment};
-use idem_runtime::store::UniqueClaim;
+use idem_runtime::store::{Attempt, UniqueClaim};
 use idem_runtime::{Idem, StoreError};
 use idem_testkit::lab::LabDatabase as _;
 use idem_testkit::proxy::{Loss, Proxy};
@@ -485,16 +485,21 @@ async fn a_worker_that_says_that_one_task_has_ended_and_the_next_has_begun_is_in
     }
 }
 
+/// Returns one whose sessions come with a stricter isolation than PostgreSQL's own.
+async fn strict(world: &World) -> Idem<Db, Desk> {
+    let options = world.place.server.clone().database(&world.place.name);
+    let options = options.options([("default_transaction_isolation", "repeatable read")]);
+    let pool = sqlx::PgPool::connect_with(options).await.unwrap();
+    Idem::builder(pool).state(world.desk.clone()).build().unwrap()
+}
+
 #[tokio::test]
 async fn a_task_begins_beside_what_apalis_says_of_it_whatever_the_isolation() {
     for asks in [Asks::Claim, Asks::Latest] {
         let Some(world) = World::new().await else { return };
         let [first, second] = asks.two_tasks(&world).await;
         assert!(world.say_ended(first, "w1", "Done").await);
-        let strict = world.place.server.clone().database(&world.place.name);
-        let strict = strict.options([("default_transaction_isolation", "repeatable read")]);
-        let pool = sqlx::PgPool::connect_with(strict).await.unwrap();
-        let idem = Idem::builder(pool).state(world.desk.clone()).build().unwrap();
+        let idem = strict(&world).await;
         let mut said = Said::begin(&world).await;
         said.begun(second).await;
         let asked = tokio::spawn(async move { asks.ask(&idem, second).await });
@@ -519,4 +524,58 @@ async fn a_task_that_apalis_is_just_ending_does_not_begin_and_takes_no_claim() {
         assert!(!asked.await.unwrap().unwrap());
         assert_eq!(world.claim_rows().await, 0);
     }
+}
+
+#[tokio::test]
+async fn a_push_that_waited_for_a_transaction_names_the_winner_whatever_the_isolation() {
+    let Some(world) = World::new().await else { return };
+    let queue = strict(&world).await.queue(Engine::Apalis);
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let first = world.queue.push_in(&mut tx, UntilEnd { id: 1, note: 1 }).await.unwrap();
+    let second = tokio::spawn(async move { queue.push(UntilEnd { id: 1, note: 2 }).await });
+    wait_for_a_push(&world.place).await;
+    tx.commit().await.unwrap();
+    let second = second.await.unwrap().unwrap();
+    assert!(matches!(second, Enqueued::Duplicate { of, .. } if Some(of) == first.task()), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_task_is_put_back_behind_what_apalis_says_of_it_whatever_the_isolation() {
+    let Some(world) = World::new().await else { return };
+    let idem = strict(&world).await;
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    let mut said = Said::begin(&world).await;
+    said.begun(task).await;
+    let put_back = tokio::spawn(async move {
+        idem.store().put_off(Engine::Apalis, task, "w1", Duration::ZERO, Attempt::Unspent).await
+    });
+    wait_for_a_push(&world.place).await;
+    said.commit().await;
+    assert!(put_back.await.unwrap().unwrap());
+    assert_eq!(world.task(task).await.status, "Pending");
+}
+
+#[tokio::test]
+async fn a_relay_delivers_what_is_replaced_as_it_takes_it_whatever_the_isolation() {
+    let Some(world) = World::new().await else { return };
+    let (idem, queue) = (strict(&world).await, world.idem.queue(Engine::Outbox));
+    let task = queue.push(UntilEndOrReplace { id: 1, note: 1 }).await.unwrap().task().unwrap();
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let replaced = queue.push_in(&mut tx, UntilEndOrReplace { id: 1, note: 2 }).await.unwrap();
+    assert_eq!(replaced, Enqueued::Replaced(task));
+    let mut notes = Vec::new();
+    let relayed = idem.relay(async |task| {
+        notes.push(task.decode::<UntilEndOrReplace>()?.note);
+        Ok::<_, StoreError>(())
+    });
+    let committed = async {
+        wait_for_a_push(&world.place).await;
+        tx.commit().await.unwrap();
+    };
+    let (relayed, ()) = tokio::join!(relayed, committed);
+    assert_eq!(relayed.unwrap(), 1);
+    assert_eq!(notes, [2]);
 }

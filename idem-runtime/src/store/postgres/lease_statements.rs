@@ -13,7 +13,7 @@ use crate::store::sql::{lease_millis, state_code, state_codes};
 use crate::store::{Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, retain_millis};
 
 /// Whatever isolation the session came with: what is read behind a lock must be what was committed before it.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
 
 /// What cannot be read as a number where a run does not have its key; see [`LeaseStatements::commit_step`].
 pub(super) const LOST: &str = "idem_lost";
@@ -379,13 +379,16 @@ impl LeaseStatements {
     pub(super) fn take_task(&self, namespace: &str, number: i64) -> String {
         let namespace = literal(namespace);
         format!(
-            "UPDATE {} SET due = 'epoch' WHERE number = '{number}' AND namespace = {namespace} RETURNING {TASK}",
+            "{BEGIN}UPDATE {} SET due = 'epoch' WHERE number = '{number}' AND namespace = {namespace} RETURNING {TASK};COMMIT",
             self.outbox
         )
     }
 
     pub(super) fn delete_task(&self, number: i64) -> String {
-        format!("DELETE FROM {} WHERE number = '{number}' RETURNING 1 AS idem_held", self.outbox)
+        format!(
+            "{BEGIN}DELETE FROM {} WHERE number = '{number}' RETURNING 1 AS idem_held;COMMIT",
+            self.outbox
+        )
     }
 
     /// Gives a record its state, and tells whether it did. `retain` is that of an outcome.

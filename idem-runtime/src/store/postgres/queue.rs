@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row};
 
+use super::lease_statements::BEGIN;
 use super::saved::{Bytes, Quoted, Saved, Script, quoted};
 use super::statements::literal;
 use super::{PostgresStore, Session, key_of_uuid, message};
@@ -403,7 +404,7 @@ fn input(rows: impl IntoIterator<Item = [String; TYPES.len()]>) -> String {
 }
 
 impl PostgresStore {
-    /// Sends a statement on the caller's connection, or on one of the store's own, where it may be sent twice.
+    /// Sends a statement on the caller's connection, or in a transaction of the store's own, where it may be sent twice.
     async fn send_on_either(
         &self,
         connection: Option<&mut PgConnection>,
@@ -412,7 +413,7 @@ impl PostgresStore {
     ) -> Result<Vec<PgRow>, StoreError> {
         match connection {
             Some(connection) => message(connection, sql).await.map_err(failed),
-            None => self.send_text(sql).await?.rows.map_err(failed),
+            None => self.send_text(format!("{BEGIN}{sql};COMMIT")).await?.rows.map_err(failed),
         }
     }
 
@@ -428,15 +429,14 @@ impl PostgresStore {
         worker: Option<&str>,
         failed: impl Fn(sqlx::Error) -> StoreError + Send,
     ) -> Result<Option<(Leased<Postgres>, Vec<PgRow>)>, StoreError> {
-        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
         for _ in 0..OFFERS {
             let mut connection = self.connections.lease_alive().await?;
             let Some(worker) = worker else {
-                let rows = message(&mut connection, format!("{BEGIN}; {sql}")).await.map_err(&failed)?;
+                let rows = message(&mut connection, format!("{BEGIN}{sql}")).await.map_err(&failed)?;
                 return Ok(Some((connection, rows)));
             };
             let keep = format!("{} FOR SHARE", in_hand(task, worker));
-            let sql = format!("{BEGIN}; {sql}; {keep} SKIP LOCKED");
+            let sql = format!("{BEGIN}{sql}; {keep} SKIP LOCKED");
             let rows = message(&mut connection, sql).await.map_err(&failed)?;
             let is_in_hand = |row: &PgRow| row.try_get::<bool, _>("in_hand").is_ok();
             let (hand, rows): (Vec<PgRow>, Vec<PgRow>) = rows.into_iter().partition(is_in_hand);
@@ -444,7 +444,7 @@ impl PostgresStore {
                 return Ok(Some((connection, rows)));
             }
             // It is not, or somebody is just writing it.
-            let sql = format!("ROLLBACK; {BEGIN}; {keep}; COMMIT");
+            let sql = format!("ROLLBACK; {BEGIN}{keep}; COMMIT");
             let hand = message(&mut connection, sql).await.map_err(&failed)?;
             connection.give_back();
             if hand.is_empty() {
@@ -474,9 +474,16 @@ impl QueueStore<Postgres> for PostgresStore {
             let kept = offered.iter().filter(|task| task.holds_back && connection.is_some());
             let kept: Vec<KeyHash> =
                 kept.filter_map(|task| task.claim).map(|claim| claim.key.hash()).collect();
-            let push = |script: &mut Script, _: &mut Session| match &offered[..] {
-                [task] if task.outbox.is_none() => self.queue_statements.push_one(script, engine, task),
-                tasks => script.push_str(&self.queue_statements.push(engine, tasks, &[])),
+            let push = |script: &mut Script, _: &mut Session| {
+                script.begin(BEGIN);
+                match &offered[..] {
+                    [task] if task.outbox.is_none() => self.queue_statements.push_one(script, engine, task),
+                    tasks => {
+                        script.push_str(&self.queue_statements.push(engine, tasks, &[]));
+                        script.push_str(";");
+                    }
+                }
+                script.push_str("COMMIT");
             };
             let rows = match connection.as_deref_mut() {
                 Some(connection) => {
