@@ -242,3 +242,22 @@ async fn a_push_compares_arguments_as_a_run_does() {
     let answer = next.queue(Engine::Apalis).push(PricedAnyhow { id: 1, note: 2 }).await;
     assert_eq!(answer.unwrap(), Enqueued::AlreadyDone);
 }
+
+#[tokio::test]
+async fn a_task_that_has_begun_and_was_put_back_does_not_skip() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(Skipping { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    let after = std::time::Duration::ZERO;
+    let put_back = world.idem.store().put_off(Engine::Apalis, task, "w1", after, Attempt::Interrupted);
+    assert!(put_back.await.unwrap());
+    let holder = hold(&world, &world.desk, 1);
+    world.desk.until(What::Began, 1, 1).await;
+    world.due().await;
+    let worker = world.work::<Skipping>("w2");
+    world.until(task, |row| row.status == "Pending" && row.due_in > 0).await;
+    assert_eq!(world.claims().await, [task]);
+    world.desk.open(1);
+    holder.await.unwrap();
+    drop(worker);
+}
