@@ -665,7 +665,8 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         J::Error: TaskError,
     {
         let unique = self.unique;
-        let claim = claim_key(self.idem.namespace(), &job)?;
+        let claim = claim_key(self.idem.namespace(), &job)
+            .map_err(|error| self.killed(Error::<J::Error>::Args(error)))?;
         let lasts = match unique {
             Some(Unique::UntilExpired(window)) => Some(window),
             _ => None,
@@ -739,14 +740,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                 let why = Why { says: parked.says(), code: Some(parked.code()) };
                 self.wait(claim, releases, PARKED, Attempt::Interrupted, why).await
             }
+            Err(error @ (Error::KeyReused(_) | Error::Args(_))) => Err(self.killed(error)),
             Err(error) => {
                 let is_final = match &error {
                     Error::Job(error) => J::final_error(error).is_some(),
-                    Error::KeyReused(_) | Error::Args(_) => {
-                        let code = error.code().map(tracing::field::display);
-                        warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
-                        true
-                    }
                     _ => false,
                 };
                 let error: BoxDynError = Box::new(error);
@@ -756,6 +753,17 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                 }
             }
         }
+    }
+
+    /// Says that no run can do the task.
+    fn killed(&self, error: Error<J::Error>) -> BoxDynError
+    where
+        J::Error: TaskError,
+    {
+        let code = error.code().map(tracing::field::display);
+        warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
+        let error: BoxDynError = Box::new(error);
+        Box::new(AbortError::new(error))
     }
 
     /// Tells whether the task has no claim yet. At an engine elsewhere nobody knows.

@@ -72,3 +72,15 @@ pub(crate) async fn weighed(
 pub(crate) async fn tagged(id: i64, tags: HashSet<String>, #[state] desk: &Desk) -> Result<i64, Refusal> {
     desk.work(id, i64::try_from(tags.len()).unwrap()).await
 }
+
+/// Its key may be empty.
+#[idempotent(key = name, in_doubt = rerun)]
+pub(crate) async fn named(name: String, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(i64::try_from(name.len()).unwrap(), 0).await
+}
+
+/// The same, and its claim has the key.
+#[idempotent(key = name, unique = until_executed, in_doubt = rerun)]
+pub(crate) async fn named_once(name: String, #[state] desk: &Desk) -> Result<i64, Refusal> {
+    desk.work(i64::try_from(name.len()).unwrap(), 0).await
+}

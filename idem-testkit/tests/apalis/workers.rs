@@ -331,6 +331,26 @@ async fn a_reused_key_kills_the_task_after_one_attempt() {
     drop(worker);
 }
 
+/// As another version has enqueued it, whose key it was not.
+async fn check_empty_key<J: super::world::Runs>(job: J) {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(job).await;
+    let empty = super::bytes(&hex_of(r#"{"name":""}"#));
+    world.sql(format!("UPDATE {TASKS} SET job = {empty} WHERE id = '{task}'")).await;
+    let worker = world.work::<J>("w1");
+    let row = world.until(task, |row| row.attempts > 0).await;
+    assert_eq!((row.status.as_str(), row.attempts), ("Killed", 1), "{row:?}");
+    assert!(row.last_result.contains("idem::empty_key"), "{row:?}");
+    assert_eq!(world.claims().await, []);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn an_empty_key_kills_the_task_after_one_attempt() {
+    check_empty_key(Named { name: String::from("Ada") }).await;
+    check_empty_key(NamedOnce { name: String::from("Ada") }).await;
+}
+
 #[tokio::test]
 async fn a_panic_fails_the_task_and_ends_neither_the_worker_nor_other_bodies() {
     let Some(world) = World::new().await else { return };
