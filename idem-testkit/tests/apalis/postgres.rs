@@ -579,3 +579,21 @@ async fn a_relay_delivers_what_is_replaced_as_it_takes_it_whatever_the_isolation
     assert_eq!(relayed.unwrap(), 1);
     assert_eq!(notes, [2]);
 }
+
+#[tokio::test]
+async fn a_task_that_is_rescued_while_a_caller_holds_it_back_keeps_its_claim() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilStart { id: 1, note: 1 }).await;
+    world.take(task, "w1").await;
+    let mut connection = world.place.connect().await;
+    let mut tx = connection.begin().await.unwrap();
+    let answer = world.queue.push_in(&mut tx, UntilStart { id: 1, note: 2 }).await.unwrap();
+    assert!(matches!(answer, Enqueued::Duplicate { of, .. } if of == task), "{answer:?}");
+    let idem = world.idem.clone();
+    let started = tokio::spawn(async move { idem.store().release(task, Some("w1")).await });
+    wait_for_a_push(&world.place).await;
+    assert_eq!(world.rescue("w1").await, 1);
+    tx.commit().await.unwrap();
+    assert!(!started.await.unwrap().unwrap());
+    assert_eq!(world.claims().await, [task]);
+}

@@ -594,14 +594,19 @@ impl QueueStore<Postgres> for PostgresStore {
 
     async fn release(&self, task: TaskId, worker: Option<&str>) -> Result<bool, StoreError> {
         let claims = &self.queue_statements.tables.claims;
-        let only_then =
-            worker.map(|worker| format!(" AND EXISTS ({})", in_hand(task, worker))).unwrap_or_default();
-        let sql = format!(
-            "DELETE FROM {claims} WHERE task = '{task}' AND expires_at IS NULL{only_then} RETURNING 1"
-        );
+        let its = format!("task = '{task}' AND expires_at IS NULL");
+        // Who is held back by a caller looks whose the task is when that has ended.
+        let (wait, only_then) = match worker {
+            None => (String::new(), String::new()),
+            Some(worker) => (
+                format!("SELECT true AS waited FROM {claims} WHERE {its} FOR UPDATE;"),
+                format!(" AND EXISTS ({})", in_hand(task, worker)),
+            ),
+        };
+        let sql = format!("{wait}DELETE FROM {claims} WHERE {its}{only_then} RETURNING true AS released");
         let rows =
             self.send_on_either(None, sql, |error| driver_error("ending a unique claim", error)).await?;
-        Ok(!rows.is_empty())
+        Ok(rows.iter().any(|row| row.try_get::<bool, _>("released").is_ok()))
     }
 
     async fn put_off(
