@@ -3,9 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::error::Error;
+use crate::error::{Error, StoreError};
+use crate::job::Job;
 use crate::key::Key;
-use crate::store::{Database, StoreTx};
+use crate::run::task;
+use crate::store::{Database, NewTask, StoreTx};
 
 /// The one transaction around an atomic job: the effect, and the record that says it happened.
 ///
@@ -54,17 +56,72 @@ use crate::store::{Database, StoreTx};
 pub struct Tx<'t, D: Database> {
     inner: &'t mut dyn StoreTx<D>,
     key: &'t Key,
+    namespace: &'t str,
     /// The step of a leased job that this is the transaction of.
     step: Option<&'t str>,
+    /// What is enqueued when the body has ended, or why it cannot be.
+    tasks: Result<Vec<NewTask>, StoreError>,
 }
 
 impl<'t, D: Database> Tx<'t, D> {
-    pub(crate) fn new(inner: &'t mut dyn StoreTx<D>, key: &'t Key) -> Self {
-        Tx { inner, key, step: None }
+    pub(crate) fn new(inner: &'t mut dyn StoreTx<D>, key: &'t Key, namespace: &'t str) -> Self {
+        Tx { inner, key, namespace, step: None, tasks: Ok(Vec::new()) }
     }
 
-    pub(crate) fn for_step(inner: &'t mut dyn StoreTx<D>, key: &'t Key, step: &'t str) -> Self {
-        Tx { inner, key, step: Some(step) }
+    pub(crate) fn for_step(self, step: &'t str) -> Self {
+        Tx { step: Some(step), ..self }
+    }
+
+    /// Ends the body's part, and returns what it has enqueued.
+    pub(crate) fn into_tasks(self) -> Result<Vec<NewTask>, StoreError> {
+        self.tasks
+    }
+
+    /// Enqueues another job, once: it is put into the outbox in this transaction, with the effect.
+    ///
+    /// If the body returns an error, or the transaction does not commit, nothing is enqueued.
+    /// [`Queue::relay`](crate::engine::Queue::relay) takes it on to an engine in the same database,
+    /// [`Idem::relay`](crate::Idem::relay) to one elsewhere. Where the job is to have its unique claim at once, and you are
+    /// to know of a duplicate, push it with [`Queue::push_in`](crate::engine::Queue::push_in) on this connection instead.
+    ///
+    /// A job whose arguments make no key, or cannot be encoded, fails the run when the body has ended, and nothing is committed.
+    /// Cost: one round trip for all that a body enqueues, and a row each until it is relayed.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::prelude::*;
+    /// use std::convert::Infallible;
+    ///
+    /// #[idempotent(key = booking)]
+    /// async fn mail(tx: &mut Tx<'_, Memory>, booking: i64) -> Result<(), Infallible> {
+    ///     Ok(tx.set(format!("mail {booking}"), "sent"))
+    /// }
+    ///
+    /// #[idempotent(key = booking)]
+    /// async fn confirm(tx: &mut Tx<'_, Memory>, booking: i64) -> Result<(), Infallible> {
+    ///     tx.set(format!("booking {booking}"), "confirmed");
+    ///     tx.enqueue(Mail { booking });
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idem = Idem::memory().build().unwrap();
+    /// for _ in 0..2 {
+    ///     confirm(&idem, 42).await.unwrap();
+    /// }
+    /// let mut mails = Vec::new();
+    /// idem.relay(async |task| Ok(mails.push(task.job().to_owned()))).await.unwrap();
+    /// assert_eq!(mails, ["mail"]);
+    /// # }
+    /// ```
+    pub fn enqueue<J: Job>(&mut self, job: J) {
+        match (&mut self.tasks, task(self.namespace, &job)) {
+            (Ok(tasks), Ok(task)) => tasks.push(task),
+            (Ok(_), Err(error)) => self.tasks = Err(error),
+            // The first one says enough.
+            (Err(_), _) => {}
+        }
     }
 
     /// Returns the key to hand to a callee that takes one: the same for every run of this job and key.
@@ -91,6 +148,7 @@ impl<'t, D: Database> Tx<'t, D> {
     /// The store's, if the connection broke.
     #[doc(hidden)]
     pub async fn undo<E>(&mut self) -> Result<(), Error<E>> {
+        self.tasks = Ok(Vec::new());
         self.inner.undo().await.map_err(Error::Store)
     }
 
@@ -106,7 +164,11 @@ impl<'t, D: Database> Tx<'t, D> {
         error: &(dyn std::error::Error + Send + Sync + 'static),
         name: &str,
     ) -> Result<bool, Error<E>> {
-        self.inner.undo_violation(error, name).await.map_err(Error::<E>::Store)
+        let undone = self.inner.undo_violation(error, name).await.map_err(Error::<E>::Store)?;
+        if undone {
+            self.tasks = Ok(Vec::new());
+        }
+        Ok(undone)
     }
 }
 

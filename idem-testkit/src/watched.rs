@@ -11,8 +11,8 @@ use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Found,
-    Held, Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed,
-    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume,
+    Held, Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, NewTask, OperateStore, Push,
+    Pushed, QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume,
     Watch as KeyWatch,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
@@ -508,6 +508,15 @@ impl<D: Database> StoreTx<D> for WatchedTx<D> {
         self.watch.window("after the body was undone").await;
         self.watch.phase(BODY);
         Ok(undone)
+    }
+
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        self.watch.phase("enqueueing");
+        self.watch.window("before tasks are enqueued").await;
+        self.watch.note("puts tasks into the outbox");
+        self.inner.enqueue(tasks).await?;
+        self.watch.window("after tasks are enqueued").await;
+        Ok(())
     }
 
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {

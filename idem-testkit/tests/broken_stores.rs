@@ -188,6 +188,9 @@ fn broken_stores() -> Vec<Check> {
         SweepStopsEarly on Memory::new() => a_sweep_goes_in_bounded_batches_to_its_end,
         SweepIgnoresItsLimit on Memory::new() => a_sweep_goes_in_bounded_batches_to_its_end,
         UndoDoesNothing on Memory::new() => undo_discards_the_body_and_keeps_the_key,
+        EnqueuesNothing on Memory::new() => what_a_body_enqueues_commits_with_it,
+        EnqueuesAside on Memory::new() => what_a_body_enqueues_commits_with_it,
+        EnqueuesAfterTheEnd on Sqlite::new() => a_body_that_ends_its_transaction_enqueues_nothing,
         TakesAnyErrorForTheViolation on Sqlite::new() => undo_violation_tells_other_errors_apart,
         KnowsNoViolation on Sqlite::new() => undo_violation_recovers_from_the_named_constraint,
         HidesTheTransactionFromTheDriver on Sqlite::new() => a_nested_commit_is_a_savepoint

@@ -11,7 +11,7 @@ use super::silence::Bounded;
 use crate::error::{Error, RowNotFound, StoreError, StoreErrorKind};
 use crate::job::{AtomicJob, JobOutput, Lock, Retain, Settled};
 use crate::record::{self, Event, NewRecord, Outcome, Record, State};
-use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, RowLock};
+use crate::store::{Begun, Claim, Committed, Database, Found, KeyLock, NewTask, RowLock};
 use crate::tx::Tx;
 
 /// Runs a job, or answers for it.
@@ -102,10 +102,13 @@ where
     }
 
     async fn execute(&self, job: J, mut tx: Bounded<D>) -> Attempt<J> {
-        let mut view = Tx::new(&mut *tx.tx, &self.call.key);
+        let mut view = Tx::new(&mut *tx.tx, &self.call.key, self.context.namespace);
         match job.check(&mut view).await {
             Ok(None) => {}
-            Ok(Some(value)) => return self.complete(tx, Settled::Adopted(value)).await,
+            Ok(Some(value)) => {
+                let tasks = view.into_tasks();
+                return self.complete(tx, Settled::Adopted(value), tasks).await;
+            }
             Err(error) => return Err(self.abandon(tx, Error::Job(error)).await),
         }
 
@@ -119,15 +122,24 @@ where
             },
         };
         match ended {
-            Ok(settled) => self.complete(tx, settled).await,
+            Ok(settled) => {
+                let tasks = view.into_tasks();
+                self.complete(tx, settled, tasks).await
+            }
             Err(Error::Job(error)) => self.fail(tx, error).await,
             Err(error) => Err(self.abandon(tx, error).await),
         }
     }
 
-    async fn complete(&self, tx: Bounded<D>, settled: Settled<J::Output>) -> Attempt<J> {
+    async fn complete(
+        &self,
+        mut tx: Bounded<D>,
+        settled: Settled<J::Output>,
+        tasks: Result<Vec<NewTask>, StoreError>,
+    ) -> Attempt<J> {
         let (Settled::Executed(value) | Settled::Adopted(value)) = &settled;
-        let result = match self.call.encode(value.encode_output()) {
+        let encoded = self.call.encode(value.encode_output());
+        let result = match tx.enqueued(encoded, tasks).await {
             Ok(result) => result,
             Err(error) => return Err(self.abandon(tx, error.into()).await),
         };

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 
 use super::Context;
 use super::flight::{Flights, Seat};
-use crate::codec::CodecError;
+use crate::codec::{self, CodecError};
 use crate::done::Done;
 use crate::error::{ArgsError, Busy, Error, KeyReused, StoreError, StoreErrorKind, Timeout};
 use crate::fingerprint::Fingerprint;
@@ -16,7 +16,7 @@ use crate::idem::Enrolled;
 use crate::job::{Job, JobOutput, JobSpec, Lock, OnBusy, Settled};
 use crate::key::Key;
 use crate::record::{self, Admission, Outcome, Record};
-use crate::store::Database;
+use crate::store::{Database, NewTask};
 
 /// The largest result, or final error, that a record takes.
 const RESULT_BYTES_MAX: usize = 1024 * 1024;
@@ -309,4 +309,23 @@ pub(super) fn recordable(
         bytes.len()
     );
     Err(StoreError::new(StoreErrorKind::Unrecordable, text))
+}
+
+/// Makes a task of a job that another one enqueues.
+pub(crate) fn task<J: Job>(namespace: &str, job: &J) -> Result<NewTask, StoreError> {
+    let refused = |error: &str| {
+        let text = format!("job `{}` cannot be enqueued: {error}; nothing was enqueued", J::SPEC.name);
+        StoreError::new(StoreErrorKind::Unrecordable, text)
+    };
+    let parts = job.key().map_err(|error| refused(error.says()))?;
+    let key = Key::new(namespace, J::SPEC.name, &parts);
+    let what = || format!("the task `{}`", J::SPEC.name);
+    let payload = recordable(codec::encode(job), what, "nothing was enqueued")?;
+    Ok(NewTask {
+        namespace: namespace.to_owned(),
+        id: key.hash(),
+        job: J::SPEC.name.to_owned(),
+        key: key.readable().to_owned(),
+        payload,
+    })
 }

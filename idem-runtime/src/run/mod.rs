@@ -15,7 +15,7 @@ mod wait;
 pub use self::kind::RunOn;
 pub use self::steps::{NoProbe, Probe, Run, Step, StepName, StepProbe};
 
-pub(crate) use self::call::{Ended, Failed, NotBegun};
+pub(crate) use self::call::{Ended, Failed, NotBegun, task};
 pub(crate) use self::flight::Flights;
 pub(crate) use self::heart::Heart;
 pub(crate) use self::unique::run_unique;

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::record::{Hold, NewRecord};
-use crate::store::{Committed, Database, Held, StoreTx, TxStep};
+use crate::store::{Committed, Database, Held, NewTask, StoreTx, TxStep};
 
 /// How long a write of a leased run may go unanswered; longer if the lease is. Within that a store that finds the connection silent
 /// which it has kept, by default after the 30 seconds that sqlx's pool waits, writes on another one.
@@ -63,6 +63,20 @@ impl<D: Database> Bounded<D> {
 
     pub(super) async fn undo(&mut self) -> Result<(), StoreError> {
         within(self.limit(), self.tx.undo(), nothing_committed("undo the body")).await
+    }
+
+    /// Puts what the body has enqueued into the outbox, and returns its encoded result. Where there is nothing to put, the
+    /// store is not asked.
+    pub(super) async fn enqueued(
+        &mut self,
+        encoded: Result<Vec<u8>, StoreError>,
+        tasks: Result<Vec<NewTask>, StoreError>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let (encoded, tasks) = (encoded?, tasks?);
+        if !tasks.is_empty() {
+            within(self.limit(), self.tx.enqueue(&tasks), nothing_committed("enqueue")).await?;
+        }
+        Ok(encoded)
     }
 
     pub(super) async fn commit(self, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {

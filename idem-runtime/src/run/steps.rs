@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
-use super::call::recordable;
+use super::call::{recordable, task};
 use super::heart::LeaseClock;
 use super::interrupt::{Interrupt, Stop};
 use super::leased::Writer;
@@ -148,14 +148,17 @@ impl<'r, D: Database> Run<'r, D> {
             }
             Err(error) => return core.interrupt.stop_here(Stop::Store(error)).await,
         };
-        let value = match body(&mut Tx::for_step(&mut *tx.tx, &core.key, &place.name)).await {
+        let mut view = Tx::new(&mut *tx.tx, &core.key, &core.namespace).for_step(&place.name);
+        let value = match body(&mut view).await {
             Ok(value) => value,
             Err(error) => {
                 tx.rollback().await;
                 return Err(error);
             }
         };
-        let result = match core.encode(&place.name, &value, "the step was undone") {
+        let tasks = view.into_tasks();
+        let encoded = core.encode(&place.name, &value, "the step was undone");
+        let result = match tx.enqueued(encoded, tasks).await {
             Ok(result) => result,
             Err(error) => {
                 tx.rollback().await;
@@ -186,7 +189,7 @@ impl<'r, D: Database> Run<'r, D> {
     pub fn enqueue<J: Job>(&mut self, job: J) -> Answer<'_, ()> {
         let core = &mut self.core;
         Answer::new(async move {
-            match core.task(&job) {
+            match task(&core.namespace, &job) {
                 Ok(task) => core.tasks.push(task),
                 Err(error) => core.interrupt.stop_here(Stop::Store(error)).await,
             }
@@ -575,24 +578,6 @@ impl<D: Database> Core<D> {
                 .iter()
                 .any(|found| found.seq == step.seq && found.result.as_deref() == Some(step.result))
         }))
-    }
-
-    fn task<J: Job>(&self, job: &J) -> Result<NewTask, StoreError> {
-        let refused = |error: &str| {
-            let text = format!("job `{}` cannot be enqueued: {error}; nothing was enqueued", J::SPEC.name);
-            StoreError::new(StoreErrorKind::Unrecordable, text)
-        };
-        let parts = job.key().map_err(|error| refused(error.says()))?;
-        let key = Key::new(&self.namespace, J::SPEC.name, &parts);
-        let what = || format!("the task `{}`", J::SPEC.name);
-        let payload = recordable(codec::encode(job), what, "nothing was enqueued")?;
-        Ok(NewTask {
-            namespace: self.namespace.clone(),
-            id: key.hash(),
-            job: J::SPEC.name.to_owned(),
-            key: key.readable().to_owned(),
-            payload,
-        })
     }
 }
 

@@ -254,6 +254,12 @@ pub trait StoreTx<D: Database>: Send {
         name: &str,
     ) -> Result<bool, StoreError>;
 
+    /// Puts tasks into the outbox, in order and as a part of the transaction. It comes behind the body: what follows is the
+    /// commit or a rollback, and no undo.
+    ///
+    /// An error if the body has ended the transaction: the tasks would be there whatever becomes of the run.
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError>;
+
     /// Writes the record, if there is one, and commits; a live record of the key is never replaced.
     ///
     /// The epoch of a first record is [`Epoch::NONE`](crate::record::Epoch::NONE); one in place of a record whose time is

@@ -12,8 +12,8 @@ use idem_runtime::record::{Entry, Hold, JobId, Latest, Moment, NewRecord, Record
 use idem_runtime::schedule::Tick;
 use idem_runtime::store::{
     Attempt, AuditRow, Begun, Change, Claim, ClaimRow, Claimed, Committed, Database, Engine, Forget, Held,
-    Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, OperateStore, Push, Pushed, QueueStore,
-    Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume, Watch,
+    Holder, JobRow, KeyFilter, KeyRow, Lease, LeaseClaim, LeaseStore, NewTask, OperateStore, Push, Pushed,
+    QueueStore, Resolve, ScheduleStore, Store, StoreTx, Swept, TaskRow, TxStep, UniqueClaim, Volume, Watch,
 };
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd};
 
@@ -46,6 +46,15 @@ pub(crate) trait Fault<D: Database>: Send + Sync + 'static {
 
     async fn undo(&self, tx: &mut dyn StoreTx<D>) -> Result<(), StoreError> {
         tx.undo().await
+    }
+
+    async fn enqueue(
+        &self,
+        _: &Good<D>,
+        tx: &mut dyn StoreTx<D>,
+        tasks: &[NewTask],
+    ) -> Result<(), StoreError> {
+        tx.enqueue(tasks).await
     }
 
     async fn undo_violation(
@@ -535,6 +544,11 @@ impl<D: Database> StoreTx<D> for BrokenTx<D> {
     ) -> Result<bool, StoreError> {
         let fault = Arc::clone(&self.fault);
         fault.undo_violation(self.open(), error, name).await
+    }
+
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        let (fault, good) = (Arc::clone(&self.fault), Arc::clone(&self.good));
+        fault.enqueue(&good, self.open(), tasks).await
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {

@@ -26,7 +26,7 @@ use idem_runtime::job::Retain;
 use idem_runtime::key::{Key, KeyHash, KeyParts};
 use idem_runtime::record::{Hold, JobId, NewRecord, Outcome, Record};
 use idem_runtime::store::{
-    Begun, Claim, Committed, Database, Found, Held, KeyLock, RowValue, StoreTx, Swept, TxStep,
+    Begun, Claim, Committed, Database, Found, Held, KeyLock, NewTask, RowValue, StoreTx, Swept, TxStep,
 };
 use idem_runtime::{StoreError, StoreErrorKind};
 use idem_testkit::conformance::{BoxError, Fixture, NestedEnd, TransactionEnd};
@@ -102,6 +102,12 @@ faults! {
     SweepIgnoresItsLimit;
     /// Undoes nothing.
     UndoDoesNothing;
+    /// Drops what a body enqueues.
+    EnqueuesNothing;
+    /// Enqueues in a transaction of its own.
+    EnqueuesAside;
+    /// Enqueues in a transaction of its own where the body has ended the other one.
+    EnqueuesAfterTheEnd;
     /// Takes every error for a violation of the named constraint.
     TakesAnyErrorForTheViolation;
     /// Takes no error for a violation.
@@ -258,6 +264,10 @@ impl<D: Database, L: Send> StoreTx<D> for WithLock<D, L> {
         name: &str,
     ) -> Result<bool, StoreError> {
         self.tx.undo_violation(error, name).await
+    }
+
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        self.tx.enqueue(tasks).await
     }
 
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
@@ -452,6 +462,47 @@ impl<D: Database> Fault<D> for UndoDoesNothing {
     async fn undo(&self, _: &mut dyn StoreTx<D>) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for EnqueuesNothing {
+    async fn enqueue(&self, _: &Good<D>, _: &mut dyn StoreTx<D>, _: &[NewTask]) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for EnqueuesAside {
+    async fn enqueue(
+        &self,
+        good: &Good<D>,
+        _: &mut dyn StoreTx<D>,
+        tasks: &[NewTask],
+    ) -> Result<(), StoreError> {
+        enqueue_aside(good, tasks).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for EnqueuesAfterTheEnd {
+    async fn enqueue(
+        &self,
+        good: &Good<D>,
+        tx: &mut dyn StoreTx<D>,
+        tasks: &[NewTask],
+    ) -> Result<(), StoreError> {
+        match tx.enqueue(tasks).await {
+            Ok(()) => Ok(()),
+            Err(_) => enqueue_aside(good, tasks).await,
+        }
+    }
+}
+
+async fn enqueue_aside<D: Database>(good: &Good<D>, tasks: &[NewTask]) -> Result<(), StoreError> {
+    let key = Key::new("default", "aside", &KeyParts::of("aside").expect("it is not empty"));
+    let mut own = open(good, &key, KeyLock::None).await?;
+    own.enqueue(tasks).await?;
+    own.commit(None).await.map(drop)
 }
 
 #[async_trait]

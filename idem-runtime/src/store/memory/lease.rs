@@ -5,7 +5,6 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::queue::Waiting;
 use super::{Data, MemoryStore, Stored};
 use crate::error::StoreError;
 use crate::job::Retain;
@@ -136,12 +135,7 @@ impl LeaseStore for MemoryStore {
                 end(stored, outcome.state(), if retain == Retain::None { &[] } else { result });
                 stored.expires_at = expires_at;
                 stored.steps.clear();
-                for task in tasks {
-                    data.tasks += 1;
-                    let number = data.tasks;
-                    let row = TaskRow::enqueued(number, task.clone());
-                    data.outbox.insert(number, Waiting { row, due: now, at: now, taken: false });
-                }
+                data.enqueue(tasks);
             }
             Change::Fail { trouble } => end(stored, State::Failed, trouble),
             Change::Park { parked } => end(stored, State::Parked, parked),

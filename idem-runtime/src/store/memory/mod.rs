@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
 use super::{
-    Begun, Claim, Committed, Database, Found, Held, KeyLock, Store, StoreTx, Swept, TxStep, kept_by_a_run,
+    Begun, Claim, Committed, Database, Found, Held, KeyLock, NewTask, Store, StoreTx, Swept, TxStep,
+    kept_by_a_run,
 };
 use crate::error::{StoreError, StoreErrorKind};
 use crate::fingerprint::Fingerprint;
@@ -218,7 +219,7 @@ impl Store<Memory> for MemoryStore {
         };
         let found = recorded.map_or(Found::Absent, Found::Record);
         let connection = MemoryConnection { store: self.clone(), staged: BTreeMap::new() };
-        Ok(Begun::Open { tx: Box::new(MemoryTx { connection, lock }), found })
+        Ok(Begun::Open { tx: Box::new(MemoryTx { connection, tasks: Vec::new(), lock }), found })
     }
 
     async fn sweep(&self, cursor: Option<KeyHash>, limit: u32) -> Result<Swept, StoreError> {
@@ -259,6 +260,7 @@ impl MemoryConnection {
 
 struct MemoryTx {
     connection: MemoryConnection,
+    tasks: Vec<NewTask>,
     /// Freed when the transaction is dropped, after everything else.
     lock: Option<OwnedMutexGuard<()>>,
 }
@@ -275,6 +277,7 @@ impl StoreTx<Memory> for MemoryTx {
 
     async fn undo(&mut self) -> Result<(), StoreError> {
         self.connection.staged.clear();
+        self.tasks.clear();
         Ok(())
     }
 
@@ -287,8 +290,13 @@ impl StoreTx<Memory> for MemoryTx {
         Ok(false)
     }
 
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        self.tasks.extend_from_slice(tasks);
+        Ok(())
+    }
+
     async fn commit(self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {
-        let MemoryTx { connection: MemoryConnection { store, staged }, lock } = *self;
+        let MemoryTx { connection: MemoryConnection { store, staged }, tasks, lock } = *self;
         let mut data = store.data();
         if let Some(new) = record {
             // In place of one whose time is over it gets the next epoch: who has seen that one must not take the new
@@ -316,17 +324,19 @@ impl StoreTx<Memory> for MemoryTx {
             data.records.insert(new.key.hash(), stored);
         }
         data.effects.extend(staged);
+        data.enqueue(&tasks);
         drop(data);
         drop(lock);
         Ok(Committed::Yes)
     }
 
     async fn commit_step(self: Box<Self>, hold: &Hold, step: &TxStep<'_>) -> Result<Held, StoreError> {
-        let MemoryTx { connection: MemoryConnection { store, staged }, .. } = *self;
+        let MemoryTx { connection: MemoryConnection { store, staged }, tasks, .. } = *self;
         let mut data = store.data();
         let Some(stored) = data.held(hold) else { return Ok(Held::Lost) };
         lease::put_step(&mut stored.steps, step.seq, step.name, Some(step.result));
         data.effects.extend(staged);
+        data.enqueue(&tasks);
         Ok(Held::Yes)
     }
 

@@ -117,6 +117,16 @@ impl Data {
         self.outbox.insert(number, Waiting { row, due, at: self.now(), taken: false });
     }
 
+    /// Puts what a job enqueues into the outbox.
+    pub(super) fn enqueue(&mut self, tasks: &[NewTask]) {
+        let now = self.now();
+        for task in tasks {
+            self.tasks += 1;
+            let row = TaskRow::enqueued(self.tasks, task.clone());
+            self.outbox.insert(self.tasks, Waiting { row, due: now, at: now, taken: false });
+        }
+    }
+
     fn change_key(&mut self, step: &Move) {
         if let Some(claimed) = self.claims.remove(&step.from) {
             let readable = step.readable.clone();

@@ -206,7 +206,7 @@ impl LeaseStatements {
                 // The lock comes first, and the steps are looked for behind it: a step that was still under way
                 // is among them then.
                 push_held(&mut sql, records, &holds);
-                self.push_tasks(&mut sql, tasks, &holds);
+                self.push_tasks(&mut sql, tasks, &format!(" FROM {records} WHERE {holds}"));
                 push(
                     &mut sql,
                     format_args!(
@@ -371,9 +371,17 @@ impl LeaseStatements {
         );
     }
 
+    /// Puts tasks into the outbox in the transaction that is open.
+    pub(super) fn enqueue(&self, tasks: &[NewTask]) -> String {
+        // Where the body has ended it, there is no savepoint.
+        let mut sql = format!("{CHECK_OPEN};SAVEPOINT idem_body;");
+        self.push_tasks(&mut sql, tasks, "");
+        sql
+    }
+
     /// Puts tasks into the outbox, in order.
-    fn push_tasks(&self, sql: &mut String, tasks: &[NewTask], holds: &str) {
-        let LeaseStatements { records, outbox, .. } = self;
+    fn push_tasks(&self, sql: &mut String, tasks: &[NewTask], only_then: &str) {
+        let outbox = &self.outbox;
         for NewTask { namespace, id, job, key, payload } in tasks {
             let [namespace, job, key] = [namespace, job, key].map(|text| literal(text));
             push(
@@ -383,7 +391,7 @@ impl LeaseStatements {
                 ),
             );
             push_bytes(sql, payload);
-            push(sql, format_args!(", {NOW} FROM {records} WHERE {holds};"));
+            push(sql, format_args!(", {NOW}{only_then};"));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::key::KeyHash;
 use crate::record::{Epoch, Hold, NewRecord};
 use crate::store::sql::{Leased, broke, driver_error, ended_by_body, violated_constraint};
-use crate::store::{Committed, Held, StoreTx, TxStep};
+use crate::store::{Committed, Held, NewTask, StoreTx, TxStep};
 
 pub(super) struct MySqlTx {
     pub(super) connection: Leased<MySql>,
@@ -54,6 +54,18 @@ impl StoreTx<MySql> for MySqlTx {
         match violated_constraint(error).and_then(|error| violated_index(error.message())) {
             Some(violated) if violated == name => self.undo().await.map(|()| true),
             _ => Ok(false),
+        }
+    }
+
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
+        let sql = self.lease_statements.enqueue(tasks);
+        match message(&mut self.connection, sql).await {
+            Ok(_) => Ok(()),
+            Err(error) if number(&error) == Some(1305) => Err(ended_by_body().caused_by(error)),
+            Err(error) => Err(driver_error("enqueueing", error)),
         }
     }
 

@@ -285,6 +285,28 @@ impl LeaseStatements {
         script.push_str("COMMIT");
     }
 
+    /// Puts tasks into the outbox in the transaction that is open.
+    pub(super) fn enqueue(&self, tasks: &[NewTask]) -> String {
+        // Where the body has ended it, the savepoint is an error.
+        let mut sql = format!(
+            "SAVEPOINT idem_end;INSERT INTO {} (namespace, id, job, key, payload, at) VALUES ",
+            self.outbox
+        );
+        for (at, NewTask { namespace, id, job, key, payload }) in tasks.iter().enumerate() {
+            let [namespace, job, key] = [namespace, job, key].map(|text| literal(text));
+            let comma = if at == 0 { "" } else { "," };
+            push(
+                &mut sql,
+                format_args!(
+                    "{comma}({namespace},{},{job},{key},{},clock_timestamp())",
+                    Quoted(id),
+                    Bytes(payload)
+                ),
+            );
+        }
+        sql
+    }
+
     /// Prepares what [`commit_step`](Self::commit_step) calls.
     pub(super) fn need_step(&self, script: &mut Script) {
         script.need(&self.must_hold);

@@ -140,17 +140,9 @@ impl LeaseStore for SqliteStore {
             Change::Settle { outcome, result, retain, tasks } => {
                 let result = if retain == Retain::None { &[] } else { result };
                 let sql = statements.settle(&expires_at(retain), tasks.len());
-                let mut query =
+                let query =
                     bound(&sql).persistent(tasks.is_empty()).bind(outcome.code()).bind(result.to_vec());
-                for NewTask { namespace, id, job, key, payload } in tasks {
-                    query = query
-                        .bind(namespace.clone())
-                        .bind(bytes(id))
-                        .bind(job.clone())
-                        .bind(key.clone())
-                        .bind(payload.clone());
-                }
-                query
+                bind_tasks(query, tasks)
             }
         };
         let rows = self.write("recording what a run did", query).await?;
@@ -260,6 +252,21 @@ fn bind_claim<'q>(sql: &SqlStr, claim: &LeaseClaim<'_>) -> Query<'q, Sqlite, Sql
         .bind(claim.token.0)
         .bind(claim.attempts)
         .bind(i64::try_from(claim.lease.as_millis()).unwrap_or(i64::MAX / 2))
+}
+
+/// Binds what tasks are put into the outbox with.
+pub(super) fn bind_tasks<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    tasks: &[NewTask],
+) -> Query<'q, Sqlite, SqliteArguments> {
+    tasks.iter().fold(query, |query, NewTask { namespace, id, job, key, payload }| {
+        query
+            .bind(namespace.clone())
+            .bind(bytes(id))
+            .bind(job.clone())
+            .bind(key.clone())
+            .bind(payload.clone())
+    })
 }
 
 fn bytes(key: &KeyHash) -> Vec<u8> {

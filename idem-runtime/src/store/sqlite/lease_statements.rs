@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::statements::CHECK_OPEN;
 use crate::record::State;
 use crate::store::sql::state_code;
 use crate::store::{Lease, Settings};
@@ -124,21 +125,34 @@ impl LeaseStatements {
         }
     }
 
-    /// Writes the outcome `$4` with result `$5`, deletes the steps, and puts `tasks` tasks into the outbox. A task
-    /// takes five parameters, from `$6` on.
-    pub(super) fn settle(&self, expires_at: &str, tasks: usize) -> SqlStr {
-        let LeaseStatements { records, steps, outbox, .. } = self;
-        let mut sql = begin_held(records, HOLDS);
+    /// Puts `tasks` tasks into the outbox in the transaction that is open. A task takes five parameters.
+    pub(super) fn enqueue(&self, tasks: usize) -> SqlStr {
+        // Where the body has ended it, there is no savepoint.
+        let mut sql = format!("{CHECK_OPEN}; SAVEPOINT idem_body");
+        self.push_tasks(&mut sql, 1, tasks, "");
+        AssertSqlSafe(sql).into_sql_str()
+    }
+
+    fn push_tasks(&self, sql: &mut String, first: usize, tasks: usize, only_then: &str) {
+        let outbox = &self.outbox;
         for task in 0..tasks {
-            let [namespace, id, job, key, payload] = std::array::from_fn(|at| 6 + task * 5 + at);
+            let [namespace, id, job, key, payload] = std::array::from_fn(|at| first + task * 5 + at);
             push(
-                &mut sql,
+                sql,
                 format_args!(
                     "; INSERT INTO {outbox} (namespace, id, job, key, payload, at) SELECT ${namespace}, ${id}, ${job}, ${key}, ${payload}, \
-                     unixepoch() FROM {records} WHERE {HOLDS}"
+                     unixepoch(){only_then}"
                 ),
             );
         }
+    }
+
+    /// Writes the outcome `$4` with result `$5`, deletes the steps, and puts `tasks` tasks into the outbox. A task
+    /// takes five parameters, from `$6` on.
+    pub(super) fn settle(&self, expires_at: &str, tasks: usize) -> SqlStr {
+        let LeaseStatements { records, steps, .. } = self;
+        let mut sql = begin_held(records, HOLDS);
+        self.push_tasks(&mut sql, 6, tasks, &format!(" FROM {records} WHERE {HOLDS}"));
         push(
             &mut sql,
             format_args!(

@@ -35,7 +35,7 @@ pub(super) struct Statements {
 
 /// A body may end the transaction behind idem's back: with a COMMIT of its own, or by an error after
 /// which SQLite rolls back by itself. The savepoint is gone then, and releasing it fails.
-const CHECK_OPEN: &str = "RELEASE idem_body";
+pub(super) const CHECK_OPEN: &str = "RELEASE idem_body";
 
 impl Statements {
     pub(super) fn new(settings: &Settings) -> Self {

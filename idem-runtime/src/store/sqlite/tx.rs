@@ -9,13 +9,14 @@ use sqlx::sqlite::SqliteConnection;
 use tracing::debug;
 
 use super::end;
+use super::lease::bind_tasks;
 use super::lease_statements::LeaseStatements;
 use super::statements::Statements;
 use crate::error::StoreError;
 use crate::job::Retain;
 use crate::record::{Epoch, Hold, NewRecord};
 use crate::store::sql::{Leased, driver_error, ended_by_body, violated_constraint};
-use crate::store::{Committed, Held, StoreTx, TxStep};
+use crate::store::{Committed, Held, NewTask, StoreTx, TxStep};
 
 pub(super) struct SqliteTx {
     pub(super) connection: Leased<Sqlite>,
@@ -62,6 +63,15 @@ impl StoreTx<Sqlite> for SqliteTx {
         let by_columns = columns.map(|columns| format!("UNIQUE constraint failed: {columns}"));
         Ok(by_columns.as_deref() == Some(&violated)
             || violated == format!("UNIQUE constraint failed: index '{name}'"))
+    }
+
+    async fn enqueue(&mut self, tasks: &[NewTask]) -> Result<(), StoreError> {
+        if !self.connection.is_sound() {
+            return Err(ended_by_body());
+        }
+        let query = sqlx::query(self.lease_statements.enqueue(tasks.len())).persistent(false);
+        let put = bind_tasks(query, tasks).execute(&mut *self.connection).await;
+        put.map(|_| ()).map_err(|error| failed_end("enqueueing", error))
     }
 
     async fn commit(mut self: Box<Self>, record: Option<&NewRecord<'_>>) -> Result<Committed, StoreError> {

@@ -1,6 +1,6 @@
 //! What a body may do inside the transaction.
 
-use idem_runtime::store::{Committed, Database, Found};
+use idem_runtime::store::{Committed, Database, Found, NewTask};
 
 use super::{Outcome, law};
 use crate::conformance::suite::Law;
@@ -45,6 +45,15 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
             a_body_that_ends_its_transaction_records_nothing,
             "A body that ends the transaction itself gets no record, and the connection is not used in that \
              state again.",
+            needs EndedTransactions
+        ),
+        law!(
+            what_a_body_enqueues_commits_with_it,
+            "Tasks of a transaction are in the outbox, in their order, once it commits, and never were there if not."
+        ),
+        law!(
+            a_body_that_ends_its_transaction_enqueues_nothing,
+            "A body that has ended the transaction itself puts nothing into the outbox.",
             needs EndedTransactions
         ),
     ]
@@ -179,6 +188,56 @@ async fn a_body_that_ends_its_transaction_records_nothing<D: Database>(trial: Tr
         }
         trial.ensure_count(name, 2).await?;
     }
+    Ok(())
+}
+
+async fn what_a_body_enqueues_commits_with_it<D: Database>(trial: Trial<D>) -> Outcome {
+    let nothing: [&str; 0] = [];
+    let (mut tx, _) = trial.begin(&trial.key("rolled back")).await?;
+    tx.enqueue(&[task(&trial, "gone")]).await?;
+    tx.rollback().await?;
+    ensure_enqueued(&trial, &nothing).await?;
+    let key = trial.key("committed");
+    let (mut tx, _) = trial.begin(&key).await?;
+    tx.enqueue(&["b", "a"].map(|name| task(&trial, name))).await?;
+    ensure_enqueued(&trial, &nothing).await?;
+    ensure_eq!(tx.commit(Some(&record(&key, b"r"))).await?, Committed::Yes, "the commit ended with");
+    ensure_enqueued(&trial, &["b", "a"]).await?;
+    let (mut tx, _) = trial.begin(&trial.key("without a record")).await?;
+    tx.enqueue(&[task(&trial, "c")]).await?;
+    ensure_eq!(tx.commit(None).await?, Committed::Yes, "the commit ended with");
+    ensure_enqueued(&trial, &["b", "a", "c"]).await
+}
+
+async fn a_body_that_ends_its_transaction_enqueues_nothing<D: Database>(trial: Trial<D>) -> Outcome {
+    for (name, end) in [("commit", TransactionEnd::Commit), ("rollback", TransactionEnd::Rollback)] {
+        let (mut tx, _) = trial.begin(&trial.key(name)).await?;
+        trial.fixture.end_transaction(tx.connection(), end).await?;
+        let enqueued = tx.enqueue(&[task(&trial, name)]).await;
+        ensure!(enqueued.is_err(), "after the body's own {name} tasks were enqueued");
+        drop(tx);
+        ensure_enqueued(&trial, &[]).await?;
+    }
+    Ok(())
+}
+
+/// A task that a job enqueues.
+fn task<D: Database>(trial: &Trial<D>, name: &str) -> NewTask {
+    NewTask {
+        namespace: trial.namespace().to_owned(),
+        id: trial.key(name).hash(),
+        job: String::from("law"),
+        key: name.to_owned(),
+        payload: name.as_bytes().to_vec(),
+    }
+}
+
+/// Checks what is in the outbox, as the second handle sees it.
+async fn ensure_enqueued<D: Database>(trial: &Trial<D>, expected: &[&str]) -> Result<(), BoxError> {
+    let rows = trial.two.tasks(trial.namespace(), i64::MIN, 1000).await?;
+    let found: Vec<NewTask> = rows.into_iter().map(|row| row.task).collect();
+    let expected: Vec<NewTask> = expected.iter().map(|name| task(trial, name)).collect();
+    ensure_eq!(found, expected, "the outbox has");
     Ok(())
 }
 
