@@ -112,7 +112,7 @@ impl Resolution {
     }
 }
 
-/// A task in the outbox: what a job has [enqueued](crate::Run::enqueue), or a [queue](crate::engine::Queue) of
+/// A task in the outbox: what a job has enqueued ([`Tx::enqueue`](crate::Tx::enqueue), [`Run::enqueue`](crate::Run::enqueue)), or a [queue](crate::engine::Queue) of
 /// [`Engine::Outbox`](crate::engine::Engine::Outbox).
 #[derive(Debug, Clone)]
 pub struct Task {
@@ -316,7 +316,7 @@ impl<D: Database, S> Idem<D, S> {
     /// Hands the tasks of this namespace in the outbox to `deliver`, oldest first, and deletes each that was delivered; returns how
     /// many were.
     ///
-    /// Tasks are what jobs [enqueue](crate::Run::enqueue), and what a [queue](crate::engine::Queue) of
+    /// Tasks are what jobs enqueue, with [`Tx::enqueue`](crate::Tx::enqueue) or [`Run::enqueue`](crate::Run::enqueue), and what a [queue](crate::engine::Queue) of
     /// [`Engine::Outbox`](crate::engine::Engine::Outbox) takes. It stops at the first error, and the task stays: call it
     /// again. A task is delivered at least once, and again if this process dies before it is deleted, so the job must
     /// be idempotent, or the engine must tell duplicates by [`Task::id`]. A task whose delivery always fails holds up

@@ -110,9 +110,8 @@ impl<'t, D: Database> Tx<'t, D> {
     /// for _ in 0..2 {
     ///     confirm(&idem, 42).await.unwrap();
     /// }
-    /// let mut mails = Vec::new();
-    /// idem.relay(async |task| Ok(mails.push(task.job().to_owned()))).await.unwrap();
-    /// assert_eq!(mails, ["mail"]);
+    /// let sent = idem.relay(async |task| idem.run(task.decode::<Mail>()?).await.map(drop)).await;
+    /// assert_eq!(sent.unwrap(), 1);
     /// # }
     /// ```
     pub fn enqueue<J: Job>(&mut self, job: J) {

@@ -11,6 +11,7 @@ mod faults;
 #[path = "common/kept.rs"]
 mod kept;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use idem_testkit::lab::LabDatabase;
 use idem_testkit::plan::Plan;
 use idem_testkit::report::{Difference, Report};
 use idem_testkit::{Lab, Scenario, SetUpError, check_single_effect, examine};
+use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
 use self::faults::{BrokenStore, Fault, Good};
@@ -52,6 +54,7 @@ macro_rules! orders_on {
                 sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await?;
                 let count = format!("UPDATE customers SET orders = orders + 1 WHERE id = {customer}");
                 sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await?;
+                tx.enqueue(Recount { customer });
                 Ok(number)
             }
 
@@ -75,7 +78,9 @@ macro_rules! orders_on {
                     let insert = format!("INSERT INTO orders (customer) VALUES ({customer})");
                     sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await?;
                     let count = format!("UPDATE customers SET orders = orders + 1 WHERE id = {customer}");
-                    sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await.map(drop)
+                    sqlx::raw_sql(AssertSqlSafe(count)).execute(&mut **tx).await?;
+                    tx.enqueue(Recount { customer });
+                    Ok::<_, sqlx::Error>(())
                 })
                 .await?;
                 run.enqueue(Recount { customer }).await;
@@ -143,6 +148,82 @@ macro_rules! orders_on {
                 assert!(glance(&idem, 1).await.unwrap().is_executed());
                 assert!(look(&idem, 1).await.unwrap().is_executed());
                 assert_eq!($db::rows(&mut by_hand, "SELECT id FROM looks").await.unwrap(), 4);
+            }
+
+            #[idempotent(key = name)]
+            async fn greet(tx: &mut Tx<'_, $db>, name: String) -> Result<(), Refusal> {
+                let _ = (tx, name);
+                Ok(())
+            }
+
+            #[idempotent(key = name, replay(Refusal::Final), adopt(Refusal::Known => ()))]
+            async fn book(
+                tx: &mut Tx<'_, $db>,
+                name: String,
+                next: String,
+                refuses: Option<Refusal>,
+            ) -> Result<(), Refusal> {
+                let insert = format!("INSERT INTO bookings VALUES ('{name}')");
+                sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut **tx).await?;
+                tx.enqueue(Greet { name: next });
+                refuses.map_or(Ok(()), Err)
+            }
+
+            #[idempotent(key = name, in_doubt = rerun)]
+            async fn book_in_a_step(
+                run: &mut Run<'_, $db>,
+                name: String,
+                #[state] fails: &AtomicBool,
+            ) -> Result<(), Refusal> {
+                run.tx_step("book", async |tx| {
+                    tx.enqueue(Greet { name });
+                    Ok::<_, Refusal>(())
+                })
+                .await?;
+                if fails.swap(false, Ordering::SeqCst) { Err(Refusal::Passing) } else { Ok(()) }
+            }
+
+            #[tokio::test]
+            async fn what_a_transaction_enqueues_stands_and_falls_with_it() {
+                let Some(lab) = $db::lab().await else { return };
+                let idem = Idem::builder(lab.pool(4)).state(AtomicBool::new(true)).build().unwrap();
+                idem.migrate().await.unwrap();
+                let mut outside = lab.connect().await;
+                let bookings = "CREATE TABLE bookings (name VARCHAR(20) NOT NULL)";
+                sqlx::raw_sql(bookings).execute(&mut outside).await.unwrap();
+                let book = async |name: &str, next: &str, refuses| {
+                    book(&idem, name.to_owned(), next.to_owned(), refuses).await
+                };
+                let greeted = async || {
+                    let mut greeted = Vec::new();
+                    let deliver = async |task: &idem_runtime::Task| {
+                        greeted.push(task.decode::<Greet>()?.name);
+                        Ok::<_, StoreError>(())
+                    };
+                    idem.relay(deliver).await.unwrap();
+                    greeted
+                };
+
+                assert!(book("Ada", "Ada's", None).await.unwrap().is_executed());
+                assert!(book("Ada", "Ada's", None).await.unwrap().is_replayed());
+                assert_eq!(greeted().await, ["Ada's"]);
+                let passing = book("Bo", "Bo's", Some(Refusal::Passing)).await;
+                assert!(matches!(passing, Err(Error::Job(Refusal::Passing))), "{passing:?}");
+                let end = book("Cy", "Cy's", Some(Refusal::Final)).await;
+                assert!(matches!(end, Err(Error::Job(Refusal::Final))), "{end:?}");
+                assert!(book("Di", "Di's", Some(Refusal::Known)).await.unwrap().is_adopted());
+                // A task without a key is none.
+                let refused = book("Ed", " ", None).await;
+                let Err(Error::Store(refused)) = refused else { panic!("{refused:?}") };
+                assert!(refused.to_string().contains("nothing was enqueued"), "{refused}");
+                let booked = $db::rows(&mut outside, "SELECT name FROM bookings").await.unwrap();
+                assert_eq!((booked, greeted().await), (1, vec![]));
+
+                // A step that is recorded enqueues nothing again.
+                for _ in 0..2 {
+                    let _ = book_in_a_step(&idem, String::from("Flo")).await;
+                }
+                assert_eq!(greeted().await, ["Flo"]);
             }
 
             #[idempotent(key = id, retain = none, in_doubt = rerun)]
@@ -228,6 +309,22 @@ macro_rules! orders_on {
             }
         }
     };
+}
+
+/// Why nothing is booked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Refusal {
+    Passing,
+    Final,
+    Known,
+    #[serde(skip)]
+    Db,
+}
+
+impl From<sqlx::Error> for Refusal {
+    fn from(_: sqlx::Error) -> Self {
+        Refusal::Db
+    }
 }
 
 /// Takes longer to begin than a step of a quick job may that waits for another run, as a server far away does.

@@ -21,7 +21,8 @@ const BATCH: u32 = 100;
 /// How long a relay waits where there is nothing to take.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes the tasks that jobs have [enqueued](crate::Run::enqueue) out of the outbox into the engine of a [`Queue`].
+/// Takes the tasks that jobs have enqueued, with [`Tx::enqueue`](crate::Tx::enqueue) or [`Run::enqueue`](crate::Run::enqueue), out of
+/// the outbox into the engine of a [`Queue`].
 ///
 /// Each is taken out and put there in one transaction, oldest first, so any number of relays may run, and die, at any
 /// time. Made by [`Queue::relay`].
