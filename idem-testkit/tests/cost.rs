@@ -48,6 +48,14 @@ macro_rules! define_job {
             let _ = amount;
             effect(tx, id).await
         }
+
+        /// The same, with two jobs that are to follow.
+        #[idempotent(key = id)]
+        async fn charge_and_go_on(tx: &mut Tx<'_, $db>, id: i64) -> Result<Receipt, sqlx::Error> {
+            tx.enqueue(Charge { id, amount: 1 });
+            tx.enqueue(Charge { id: id + 1, amount: 1 });
+            effect(tx, id).await
+        }
     };
 }
 
@@ -211,6 +219,13 @@ mod postgres {
         let writes = server.writes().await;
         assert!(charge(&server.idem, 1, 0).await.unwrap().is_executed());
         assert_eq!(server.proxy.round_trips() - trips, bare_trips);
+        assert_eq!(server.writes().await - writes, 1);
+
+        // All that it enqueues is one more.
+        charge_and_go_on(&server.idem, 1).await.unwrap();
+        let (trips, writes) = (server.proxy.round_trips(), server.writes().await);
+        charge_and_go_on(&server.idem, 2).await.unwrap();
+        assert_eq!(server.proxy.round_trips() - trips, bare_trips + 1);
         assert_eq!(server.writes().await - writes, 1);
 
         let (mut bare_wal, mut idem_wal) = (Vec::new(), Vec::new());
@@ -403,6 +418,11 @@ mod mysql {
         let trips = proxy.round_trips();
         assert!(charge(&idem, 1, 0).await.unwrap().is_executed());
         assert_eq!(proxy.round_trips() - trips, bare_trips);
+
+        charge_and_go_on(&idem, 1).await.unwrap();
+        let trips = proxy.round_trips();
+        charge_and_go_on(&idem, 2).await.unwrap();
+        assert_eq!(proxy.round_trips() - trips, bare_trips + 1);
 
         for round in 0..8 {
             let trips = proxy.round_trips();

@@ -287,9 +287,10 @@ impl LeaseStatements {
 
     /// Puts tasks into the outbox in the transaction that is open.
     pub(super) fn enqueue(&self, tasks: &[NewTask]) -> String {
-        // Where the body has ended it, the savepoint is an error.
+        // Where the body has ended it, the savepoint is an error. It is gone before anything is written, which would make
+        // another transaction of it.
         let mut sql = format!(
-            "SAVEPOINT idem_end;INSERT INTO {} (namespace, id, job, key, payload, at) VALUES ",
+            "SAVEPOINT idem_end;RELEASE SAVEPOINT idem_end;INSERT INTO {} (namespace, id, job, key, payload, at) VALUES ",
             self.outbox
         );
         for (at, NewTask { namespace, id, job, key, payload }) in tasks.iter().enumerate() {
