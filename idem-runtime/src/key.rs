@@ -32,7 +32,7 @@ pub const READABLE_BYTES_MAX: usize = 200;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key [idem::not_a_key_part]",
     label = "this value does not identify work",
-    note = "a key is made of integers, strings, ids, dates and tuples of them; derive `KeyPart` for a newtype"
+    note = "a key is made of integers, strings, ids, dates and tuples of them; derive `KeyPart` for a newtype of one, and write an amount as an integer, such as cents"
 )]
 pub trait KeyPart {
     /// Writes the value into a key.

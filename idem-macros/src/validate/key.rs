@@ -261,7 +261,11 @@ impl Walk<'_> {
     fn ever_other(&mut self, call: &impl ToTokens) {
         let message =
             format!("`{}` is another in every run, so no run would ever be a repetition", scan::text(call));
-        self.fault(call, Code::UnrepeatableKey, &with_example(message, self.params));
+        let message = match self.uses.is_empty() {
+            true => with_example(message, self.params),
+            false => format!("{message}; leave it out, or write an argument in its place"),
+        };
+        self.fault(call, Code::UnrepeatableKey, &message);
     }
 
     fn search(&mut self, tokens: TokenStream) {
