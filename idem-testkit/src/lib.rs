@@ -84,7 +84,7 @@ pub use self::code::Code;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     check::{
-        Trouble, check_concurrent, check_crash, check_interleavings, check_kill, check_lost_ack,
+        Checked, Trouble, check_concurrent, check_crash, check_interleavings, check_kill, check_lost_ack,
         check_outage, check_repeat, check_rival, check_single_effect, check_zombie, examine,
         examine_schedule,
     },
