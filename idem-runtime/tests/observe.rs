@@ -321,7 +321,12 @@ fn the_span_of_a_leased_job_has_its_claim_and_one_span_for_each_step() {
         let counted = format!("idem_steps_total{{job=mail,outcome={outcome}}} {count}");
         assert!(numbers.contains(&counted), "{counted} in {numbers:#?}");
     }
-    assert!(lines.events("INFO").iter().any(|event| event.starts_with("failed")));
+    assert!(
+        lines
+            .events("INFO")
+            .iter()
+            .any(|event| event == "ended without an outcome; the next run has the key")
+    );
 }
 
 #[test]
@@ -357,6 +362,19 @@ fn runs_that_are_parked_rejected_or_panic_have_their_outcomes() {
     let parked: Vec<_> = runs.lines().filter(|run| run.contains(r#"outcome="parked""#)).collect();
     assert_eq!(parked.len(), 2, "{runs}");
     assert!(parked.iter().all(|run| run.contains("epoch=2 ")), "{parked:?}");
+    // A person has to look, once.
+    let warned = lines.lines(|line| line["level"] == "WARN");
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    let fields = warned[0]["fields"].as_object().unwrap();
+    assert_eq!(fields["message"], "parked: a person has to look");
+    assert!(fields["hash"].as_str().is_some_and(|hash| hash.len() == 32), "{fields:?}");
+    assert!(
+        fields["reason"].as_str().is_some_and(|reason| reason.starts_with("an earlier run")),
+        "{fields:?}"
+    );
+    let again = lines.lines(|line| line["fields"]["message"] == "parked already: it waits for a person");
+    assert_eq!(again.len(), 1, "{again:#?}");
+    assert_eq!((&again[0]["level"], &again[0]["fields"]["reason"]), (&"INFO".into(), &Value::Null));
     for counted in ["{job=order,outcome=rejected} 2", "{job=trip,outcome=panicked} 1"] {
         assert!(numbers.contains(&format!("idem_runs_total{counted}")), "{numbers:#?}");
     }

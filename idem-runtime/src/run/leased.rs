@@ -272,11 +272,11 @@ where
         let Parked { step, reason, .. } = codec::decode(&found.payload)
             .unwrap_or_else(|error| Parked::of(None, format!("the reason cannot be read: {}", error.says())));
         self.context.span.record("epoch", found.epoch.0);
+        info!(step, "parked already: it waits for a person");
         self.parked(found.epoch, step, reason)
     }
 
     fn parked(&self, epoch: Epoch, step: Option<String>, reason: String) -> Error<J::Error> {
-        info!(step, reason, "parked");
         let (key, hash) = (self.call.key.readable().to_owned(), self.call.key.hash());
         Error::Parked(error::Parked { job: J::SPEC.name, key, hash, epoch, step, reason })
     }
@@ -385,6 +385,8 @@ where
         match self.writer.write(&Change::Park { parked: &bytes }).await {
             Ok(()) => {
                 self.release.disarm();
+                let Parked { step, reason, .. } = &parked;
+                warn!(hash = %self.writer.hold.key, step, reason, "parked: a person has to look");
                 self.run.parked(self.writer.hold.epoch, parked.step, parked.reason).into()
             }
             Err(Stop::Lost) => Box::pin(self.stopped(Stop::Lost)).await,
@@ -545,7 +547,7 @@ async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool
         None => error,
         Some((end, _)) => format!("{}…", &error[..end]),
     };
-    info!("failed; the key is free to run again");
+    info!("ended without an outcome; the next run has the key");
     let trouble = codec::encode(&Trouble { error, in_doubt, released: false, settled: None })
         .expect("a text can be encoded");
     match answered(SILENCE_MAX, store.change(hold, &Change::Fail { trouble: &trouble })).await {
