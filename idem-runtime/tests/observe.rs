@@ -1,8 +1,8 @@
 //! What is seen of runs from outside: their spans, events and numbers, and what is never among them.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, io};
 
 use idem_runtime::engine::{Engine, Enqueued};
 use idem_runtime::prelude::*;
@@ -19,6 +19,14 @@ enum Refusal {
     Declined,
     Offline,
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// What the body is to do; and what it waits for.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -454,48 +462,185 @@ fn arguments_and_results_are_in_no_line_and_no_number() {
     }
 }
 
-/// Its key has run with other arguments, so no further run can do it.
+/// Tasks, as apalis gives them to a worker.
 #[cfg(feature = "apalis")]
-#[test]
-fn a_task_that_is_killed_for_its_arguments_is_a_warning() {
-    use apalis_core::error::AbortError;
+mod tasks {
+    use apalis_core::error::{AbortError, BoxDynError};
+    use apalis_core::task::builder::TaskBuilder;
     use apalis_core::task::from_request::FromRequest as _;
-    use idem_runtime::engine::apalis::{self, Delivery};
+    use idem_runtime::engine::TaskId;
+    use idem_runtime::engine::apalis::{Delivery, Payload, Ran};
+    use idem_runtime::key::{Key, KeyHash};
+    use serde_json::json;
 
-    #[idempotent(key = id)]
-    async fn hide(tx: &mut Tx<'_, Memory>, id: i64, card: String) -> Result<(), Infallible> {
+    use super::*;
+
+    const TASK: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    #[idempotent(key = id, replay(Refusal::Declined), on_busy = error)]
+    async fn fetch(
+        tx: &mut Tx<'_, Memory>,
+        id: i64,
+        card: String,
+        way: Way,
+        #[state] gate: &Arc<Gate>,
+    ) -> Result<u8, Refusal> {
         tx.set(format!("card of {id}"), card);
-        Ok(())
+        if id == 13 {
+            panic!("on purpose");
+        }
+        gate.go(way).await
     }
 
-    let (task, lines, _) = observed(|| async {
-        let idem = Idem::memory().build().unwrap();
-        let queue = idem.queue(Engine::Outbox);
-        let Enqueued::New(task) = queue.push(Hide { id: 1, card: String::from(SECRET) }).await.unwrap()
-        else {
-            panic!("it is not new")
-        };
-        hide(&idem, 1, String::from("another")).await.unwrap();
-        let handler = queue.handler::<Hide>();
-        let deliver = async |task: &idem_runtime::Task| {
-            let task = apalis::task::<Hide>(task)?;
-            let Ok(delivery) = Delivery::from_request(&task).await;
-            assert!(handler(task.args, delivery).await.unwrap_err().is::<AbortError>());
-            Ok::<_, idem_runtime::StoreError>(())
-        };
-        assert_eq!(idem.relay(deliver).await.unwrap(), 1);
-        task
-    });
-    let warned: Vec<_> =
-        lines.lines(|line| line["level"] == "WARN").iter().map(|line| line["fields"].clone()).collect();
-    let killed = serde_json::json!({
-        "message": "killed: no run can do it",
-        "job": "hide",
-        "task": task.to_string(),
-        "code": "idem::key_reused",
-    });
-    assert_eq!(warned, [killed]);
-    assert!(!lines.text().contains(SECRET), "{}", lines.text());
+    fn hash_of(id: i64) -> KeyHash {
+        Key::new("default", "fetch", &idem_runtime::key::KeyParts::of(&id).unwrap()).hash()
+    }
+
+    /// Lets a worker make an attempt, of two, of a task.
+    async fn attempt(
+        idem: &Idem<Memory, Arc<Gate>>,
+        engine: Engine,
+        attempt: usize,
+        id: i64,
+        way: Way,
+    ) -> Result<Ran<u8>, BoxDynError> {
+        let job = Fetch { id, card: String::from(SECRET), way };
+        let task: TaskId = TASK.parse().unwrap();
+        let task = TaskBuilder::new(Payload::new(&job).unwrap())
+            .task_id(task.into())
+            .attempt(attempt)
+            .max_attempts(2)
+            .build();
+        let Ok(delivery) = Delivery::from_request(&task).await;
+        idem.queue(engine).handler::<Fetch>()(task.args, delivery).await
+    }
+
+    /// The events of the task, with their levels: those outside of runs.
+    fn told(lines: &Lines) -> Vec<Value> {
+        assert!(!lines.text().contains(SECRET), "{}", lines.text());
+        let of_tasks = lines.lines(|line| line["fields"].get("task").is_some());
+        assert!(of_tasks.iter().all(|line| line.get("span").is_none()), "{of_tasks:#?}");
+        of_tasks
+            .into_iter()
+            .map(|mut line| {
+                let level = line["level"].take();
+                let mut fields = line["fields"].take();
+                fields["level"] = level;
+                fields
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_task_that_uses_up_its_attempts_is_a_warning() {
+        for engine in [Engine::Apalis, Engine::Outbox] {
+            for (id, code) in [(1, None), (13, Some("idem::panicked"))] {
+                let (answer, lines, _) = observed(async || {
+                    attempt(&idem().0, engine, 2, id, Way::Offline).await.map_err(|error| error.to_string())
+                });
+                assert!(answer.is_err());
+                let mut expected = json!({
+                    "level": "WARN",
+                    "message": "failed for the last time: its attempts are used up",
+                    "job": "fetch",
+                    "key": id.to_string(),
+                    "hash": hash_of(id).to_string(),
+                    "task": TASK,
+                    "attempt": 2,
+                });
+                if let Some(code) = code {
+                    expected["code"] = code.into();
+                }
+                assert_eq!(told(&lines), [expected], "{engine:?}");
+            }
+        }
+    }
+
+    /// The engine is not in this database, so nobody here knows what it does.
+    #[test]
+    fn a_task_of_an_engine_elsewhere_that_fails_is_told_at_info() {
+        let (answer, lines, _) = observed(async || {
+            attempt(&idem().0, Engine::Outbox, 1, 1, Way::Offline).await.map_err(|error| error.to_string())
+        });
+        assert!(answer.is_err());
+        let expected = json!({
+            "level": "INFO",
+            "message": "failed; whether it is tried again is up to its engine",
+            "job": "fetch",
+            "key": "1",
+            "task": TASK,
+            "attempt": 1,
+        });
+        assert_eq!(told(&lines), [expected]);
+    }
+
+    #[test]
+    fn a_task_whose_error_is_final_is_told_at_info() {
+        let (is_aborted, lines, _) = observed(async || {
+            let error = attempt(&idem().0, Engine::Outbox, 2, 1, Way::Declined).await.unwrap_err();
+            error.is::<AbortError>()
+        });
+        assert!(is_aborted);
+        let expected = json!({
+            "level": "INFO",
+            "message": "failed for good: its error is final",
+            "job": "fetch",
+            "key": "1",
+            "task": TASK,
+            "attempt": 2,
+        });
+        assert_eq!(told(&lines), [expected]);
+        assert_eq!(lines.events("WARN"), [""; 0]);
+    }
+
+    /// Its key has run with other arguments, so no further run can do it.
+    #[test]
+    fn a_task_that_is_killed_for_its_arguments_is_a_warning() {
+        let (is_aborted, lines, _) = observed(async || {
+            let (idem, _) = idem();
+            fetch(&idem, 1, String::from("another"), Way::Fine).await.unwrap();
+            let error = attempt(&idem, Engine::Outbox, 2, 1, Way::Fine).await.unwrap_err();
+            error.is::<AbortError>()
+        });
+        assert!(is_aborted);
+        let killed = json!({
+            "level": "WARN",
+            "message": "killed: no run can do it",
+            "job": "fetch",
+            "key": "1",
+            "hash": hash_of(1).to_string(),
+            "task": TASK,
+            "code": "idem::key_reused",
+        });
+        assert_eq!(told(&lines), [killed]);
+    }
+
+    /// What keeps it waiting has been said by the run, at length.
+    #[test]
+    fn a_task_that_has_to_wait_tells_its_key_and_the_code() {
+        let ((), lines, _) = observed(async || {
+            let (idem, gate) = idem();
+            let mut stuck = std::pin::pin!(fetch(&idem, 1, String::from(SECRET), Way::Stuck));
+            tokio::select! {
+                biased;
+                _ = &mut stuck => panic!("it is stuck"),
+                () = gate.is_in.notified() => {}
+            }
+            // One of the outbox is enqueued again behind its relay, and no store of apalis's is here.
+            assert!(matches!(
+                attempt(&idem, Engine::Outbox, 2, 1, Way::Stuck).await,
+                Ok(Ran::PutBack { .. })
+            ));
+            assert!(attempt(&idem, Engine::Apalis, 2, 1, Way::Stuck).await.is_err());
+        });
+        let told = told(&lines);
+        let messages: Vec<_> = told.iter().map(|event| event["message"].as_str().unwrap()).collect();
+        assert_eq!(messages, ["enqueued again", "left alone: it is not this worker's any more"], "{told:#?}");
+        for event in &told {
+            assert_eq!((&event["key"], &event["code"]), (&"1".into(), &"idem::busy".into()), "{event:#}");
+            assert_eq!(event.get("why"), None, "{event:#}");
+        }
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tokio::time::{Interval, MissedTickBehavior};
+use tracing::field::{DisplayValue, display};
 use tracing::{debug, info, warn};
 
 use super::{BEGUN, BEYOND_LIMIT, Enqueue, PushError, Queue, TaskId, claim_key};
@@ -56,7 +57,7 @@ use crate::done::Done;
 use crate::error::{ArgsError, Code, Error, StoreError, StoreErrorKind};
 use crate::idem::Idem;
 use crate::job::{Job, JobSpec, OnDuplicate, Unique};
-use crate::key::Key;
+use crate::key::{Key, KeyHash};
 use crate::record::{Latest, Moment};
 use crate::run::{NotBegun, RunOn};
 use crate::store::{Attempt, Database, Engine, Push, UniqueClaim};
@@ -450,9 +451,12 @@ impl<D: Database, S> Queue<D, S> {
         Handler(Arc::new(move |payload, delivery: Delivery| {
             let queue = queue.clone();
             Box::pin(async move {
-                match catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone())).await {
+                let key = OnceLock::new();
+                match catch_panic(handle::<J, D, S>(&queue, payload, delivery.clone(), &key)).await {
                     Ok(ran) => Ok(ran),
-                    Err(error) => Err(queue.failed(const { &J::SPEC }, &delivery, error).await),
+                    Err(failure) => {
+                        Err(queue.failed(const { &J::SPEC }, &delivery, key.get(), failure).await)
+                    }
                 }
             })
         }))
@@ -480,31 +484,48 @@ impl<D: Database, S> Queue<D, S> {
     }
 
     /// Does what is to be done of a task whose attempt has failed; returns what the engine is told.
-    async fn failed(&self, spec: &JobSpec, delivery: &Delivery, error: BoxDynError) -> BoxDynError {
+    async fn failed(
+        &self,
+        spec: &JobSpec,
+        delivery: &Delivery,
+        key: Option<&Key>,
+        failure: Failure,
+    ) -> BoxDynError {
+        let Failure { error, code, then } = failure;
         let Some(task) = delivery.task.as_deref().and_then(|id| id.parse::<TaskId>().ok()) else {
             return error;
         };
-        let (job, is_final) = (spec.name, error.is::<AbortError>());
+        let (job, attempt, code) = (spec.name, delivery.attempt, code.map(display));
+        let (key, hash) = shown(key);
+        let is_final = matches!(then, Then::Final | Then::Killed);
         let gives_up = is_final || delivery.is_last();
+        match then {
+            Then::Again if gives_up => {
+                warn!(job, key, hash, %task, attempt, code, "failed for the last time: its attempts are used up");
+            }
+            Then::Final => info!(job, key, %task, attempt, "failed for good: its error is final"),
+            // Told below, or before.
+            Then::Again | Then::Killed | Then::Gone => {}
+        }
         match (self.engine, gives_up) {
             // Its tables end the claim.
             (Engine::Apalis, true) => error,
             (Engine::Apalis, false) => {
-                let after = (self.backoff.0)(u32::try_from(delivery.attempt).unwrap_or(u32::MAX));
+                let after = (self.backoff.0)(u32::try_from(attempt).unwrap_or(u32::MAX));
                 let (store, worker) = (self.idem.store(), delivery.worker());
                 match store.put_off(self.engine, task, worker, after, Attempt::Failed).await {
                     Ok(true) => {
-                        info!(job, %task, attempt = delivery.attempt, ?after, "failed, and is tried again");
+                        info!(job, key, %task, attempt, ?after, code, "failed, and is tried again");
                     }
                     // Another worker has it by now.
                     Ok(false) => {}
-                    Err(error) => warn!(job, %task, %error, "failed, and is tried again at once"),
+                    Err(error) => warn!(job, key, hash, %task, %error, "failed, and is tried again at once"),
                 }
                 error
             }
             (Engine::Outbox, true) => {
                 if let Err(error) = over(&self.idem, self.engine, spec.unique, task).await {
-                    warn!(job, %task, %error, "failed for the last time, and its unique claim was not ended; end it by hand");
+                    warn!(job, key, hash, %task, %error, "is over, and its unique claim was not ended; end it by hand");
                 }
                 match is_final {
                     true => error,
@@ -512,8 +533,66 @@ impl<D: Database, S> Queue<D, S> {
                     false => Box::new(AbortError::new(error)),
                 }
             }
-            (Engine::Outbox, false) => error,
+            (Engine::Outbox, false) => {
+                info!(job, key, %task, attempt, code, "failed; whether it is tried again is up to its engine");
+                error
+            }
         }
+    }
+}
+
+/// What is shown of a key that could be read: its form for people, and for warnings its hash.
+fn shown(key: Option<&Key>) -> (Option<&str>, Option<DisplayValue<KeyHash>>) {
+    (key.map(Key::readable), key.map(|key| display(key.hash())))
+}
+
+/// A task that is not done.
+struct Failure {
+    /// What apalis is told.
+    error: BoxDynError,
+    code: Option<Code>,
+    then: Then,
+}
+
+/// What becomes of a task that is not done.
+enum Then {
+    /// It is tried again, if it has attempts left.
+    Again,
+    /// It is over: the job says that its error is final.
+    Final,
+    /// It is over: no run can do it. That has been logged.
+    Killed,
+    /// It is another worker's by now. That has been logged.
+    Gone,
+}
+
+impl Failure {
+    fn again(error: impl Into<BoxDynError>, code: Option<Code>) -> Self {
+        Failure { error: error.into(), code, then: Then::Again }
+    }
+
+    fn killed(error: impl Into<BoxDynError>) -> Self {
+        Failure { error: Box::new(AbortError::new(error)), code: None, then: Then::Killed }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = error.code();
+        Failure::again(error, Some(code))
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        let code = error.code();
+        Failure::again(error, Some(code))
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Failure::again(error, Some(Code::Unreadable))
     }
 }
 
@@ -561,9 +640,7 @@ pub fn backoff(attempt: u32) -> Duration {
 
 /// Turns a panic into an error. By itself apalis would end the worker with all the bodies that it runs; its layer that
 /// catches panics would leave the task, and its claim, with the worker for as long as that lives.
-async fn catch_panic<T>(
-    handling: impl Future<Output = Result<Ran<T>, BoxDynError>>,
-) -> Result<Ran<T>, BoxDynError> {
+async fn catch_panic<T>(handling: impl Future<Output = Result<Ran<T>, Failure>>) -> Result<Ran<T>, Failure> {
     let mut handling = std::pin::pin!(handling);
     std::future::poll_fn(|context| {
         // A body that has panicked is not polled again.
@@ -571,7 +648,7 @@ async fn catch_panic<T>(
         polled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
-            Poll::Ready(Err(panicked(text).into()))
+            Poll::Ready(Err(Failure::again(panicked(text), Some(Code::Panicked))))
         })
     })
     .await
@@ -597,15 +674,19 @@ struct Handling<'a, J, D: Database, S> {
     job: &'static str,
     unique: Option<Unique>,
     task: TaskId,
+    /// `None` if it is empty.
+    key: Option<&'a Key>,
     delivery: Delivery,
     payload: Payload<J>,
 }
 
+/// Does what a task asks for; `known` is its key, as soon as that is read.
 async fn handle<J, D, S>(
     queue: &Queue<D, S>,
     payload: Payload<J>,
     delivery: Delivery,
-) -> Result<Ran<J::Output>, BoxDynError>
+    known: &OnceLock<Key>,
+) -> Result<Ran<J::Output>, Failure>
 where
     J: RunOn<D, S>,
     J::Error: TaskError,
@@ -614,27 +695,35 @@ where
 {
     let name = J::SPEC.name;
     let id = delivery.task.as_deref().unwrap_or_default();
-    let task = match id.parse() {
+    let task = match id.parse::<TaskId>() {
         Ok(task) => task,
-        Err(error) => return Err(abort(format!("a task of job `{name}` cannot be run: {error}"))),
+        Err(error) => {
+            warn!(job = name, task = id, code = %error.code(), "killed: its id is none of idem's");
+            return Err(Failure::killed(format!("a task of job `{name}` cannot be run: {error}")));
+        }
     };
     let job = match payload.read() {
         Ok(job) => job,
         Err(error) => {
             let error = without_values(&error.to_string());
             warn!(job = name, %task, code = %Code::Unreadable, %error, "killed: the payload cannot be read");
-            return Err(abort(format!(
+            return Err(Failure::killed(format!(
                 "the payload of task {task} is none of job `{name}`: {error}; it was not run, and stays with its bytes; \
                  make the job read it (`#[serde(default)]`, `#[serde(alias)]`), then set its status to Pending [{}]",
                 Code::Unreadable
             )));
         }
     };
+    // The run takes the job with it.
+    if let Ok(parts) = job.key() {
+        known.get_or_init(|| Key::new(queue.idem.namespace(), name, &parts));
+    }
+    let (key, hash) = shown(known.get());
     if queue.engine == Engine::Apalis && delivery.is_beyond_limit() {
         if delivery.has_begun_beyond_limit {
             let (attempt, code) = (delivery.attempt, Code::AttemptsUsedUp);
-            warn!(job = name, %task, attempt, %code, "killed: its worker has died beyond its attempts");
-            return Err(abort(attempts_used_up(name, id)));
+            warn!(job = name, key, hash, %task, attempt, %code, "killed: its worker has died beyond its attempts");
+            return Err(Failure::killed(attempts_used_up(name, id)));
         }
         // apalis counts also for tasks that were in the hands of a dead worker and had not begun. So one more may
         // begin, and what ends a worker once more is told from what has only waited beside it.
@@ -642,7 +731,7 @@ where
         if let Err(error) =
             store.put_off(queue.engine, task, worker, Duration::ZERO, Attempt::BeyondLimit).await
         {
-            warn!(job = name, %task, %error, "begins beyond its attempts, which could not be noted");
+            warn!(job = name, key, hash, %task, %error, "begins beyond its attempts, which could not be noted");
         }
     }
     let handling = Handling {
@@ -652,6 +741,7 @@ where
         job: name,
         unique: J::SPEC.unique,
         task,
+        key: known.get(),
         delivery,
         payload,
     };
@@ -659,7 +749,7 @@ where
 }
 
 impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
-    async fn handle(&self, job: J) -> Result<Ran<J::Output>, BoxDynError>
+    async fn handle(&self, job: J) -> Result<Ran<J::Output>, Failure>
     where
         J: RunOn<D, S>,
         J::Error: TaskError,
@@ -680,28 +770,32 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         {
             let enrolled = self.idem.enrolled::<J>().await?;
             let holder = self.idem.store().acquire(enrolled.id, claim, self.task, self.worker()).await?;
-            let Some(holder) = holder else { return Err(self.gone(BEGIN).into()) };
+            let Some(holder) = holder else { return Err(self.gone(&Why::said(BEGIN))) };
             if holder.task != self.task {
                 let after = match J::SPEC.on_duplicate {
                     OnDuplicate::Reschedule(after) => after,
                     OnDuplicate::Skip | OnDuplicate::Error | OnDuplicate::Replace => HELD,
                 };
-                let says = format!("task {} has its unique claim", holder.task);
-                return self.put_back(after, Attempt::Unspent, Why { says, code: None }).await;
+                let why = Why::said(format!("task {} has its unique claim", holder.task));
+                return self.put_back(after, Attempt::Unspent, why).await;
             }
         }
         let releases = matches!(unique, Some(Unique::UntilExecuting | Unique::UntilAndWhileExecuting));
-        let newer = OnceLock::new();
+        // It is told outside of the run.
+        let not_begun = OnceLock::new();
         let started = async {
             let store = self.idem.store();
             if let Some(claim) = latest {
                 match store.keep_latest(Moment::Begins, claim, self.task, self.worker()).await? {
                     Latest::Goes => {}
                     Latest::Superseded(by) => {
-                        newer.get_or_init(|| by);
+                        not_begun.get_or_init(|| Latest::Superseded(by));
                         return Err(NotBegun::Superseded);
                     }
-                    Latest::Gone => return Err(self.gone(BEGIN).into()),
+                    Latest::Gone => {
+                        not_begun.get_or_init(|| Latest::Gone);
+                        return Err(self.not_ours(BEGIN).into());
+                    }
                 }
             }
             if releases {
@@ -710,8 +804,10 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             Ok(())
         };
         let done = self.idem.run_started(job, started).await;
-        if let Some(by) = newer.into_inner() {
-            return self.superseded(by).await;
+        match not_begun.into_inner() {
+            Some(Latest::Superseded(by)) => return self.superseded(by).await,
+            Some(Latest::Gone) => return Err(self.gone(&Why::said(BEGIN))),
+            Some(Latest::Goes) | None => {}
         }
         match done {
             Ok(done) => {
@@ -746,24 +842,24 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
                     Error::Job(error) => J::final_error(error).is_some(),
                     _ => false,
                 };
+                let code = error.code();
                 let error: BoxDynError = Box::new(error);
-                match is_final {
-                    true => Err(Box::new(AbortError::new(error))),
-                    false => Err(error),
-                }
+                Err(match is_final {
+                    true => Failure { error: Box::new(AbortError::new(error)), code, then: Then::Final },
+                    false => Failure::again(error, code),
+                })
             }
         }
     }
 
     /// Says that no run can do the task.
-    fn killed(&self, error: Error<J::Error>) -> BoxDynError
+    fn killed(&self, error: Error<J::Error>) -> Failure
     where
         J::Error: TaskError,
     {
-        let code = error.code().map(tracing::field::display);
-        warn!(job = self.job, task = %self.task, code, "killed: no run can do it");
-        let error: BoxDynError = Box::new(error);
-        Box::new(AbortError::new(error))
+        let ((key, hash), code) = (shown(self.key), error.code().map(display));
+        warn!(job = self.job, key, hash, task = %self.task, code, "killed: no run can do it");
+        Failure::killed(error)
     }
 
     /// Tells whether the task has no claim yet. At an engine elsewhere nobody knows.
@@ -802,60 +898,66 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         after: Duration,
         attempt: Attempt,
         why: Why,
-    ) -> Result<Ran<T>, BoxDynError> {
+    ) -> Result<Ran<T>, Failure> {
         // It waits again, so its claim is its own again, unless another one waits by now.
         let store = self.idem.store();
         if let Some(claim) = self.latest(claim) {
             match store.keep_latest(Moment::Waits, claim, self.task, self.worker()).await? {
                 Latest::Goes => {}
                 Latest::Superseded(by) => return self.superseded(by).await,
-                Latest::Gone => return Err(self.gone(&why.says).into()),
+                Latest::Gone => return Err(self.gone(&why)),
             }
         } else if let Some(claim) = claim.filter(|_| was_released) {
             let job = store.enrol(self.idem.namespace(), self.job).await?;
             if store.acquire(job, &claim, self.task, self.worker()).await?.is_none() {
-                return Err(self.gone(&why.says).into());
+                return Err(self.gone(&why));
             }
         }
         self.put_back(after, attempt, why).await
     }
 
     /// Ends a task whose work a newer one does, or has done.
-    async fn superseded<T>(&self, by: Option<TaskId>) -> Result<Ran<T>, BoxDynError> {
+    async fn superseded<T>(&self, by: Option<TaskId>) -> Result<Ran<T>, Failure> {
         self.over().await?;
         let by = by.map(|by| by.to_string());
-        info!(job = self.job, task = %self.task, by, "superseded by a newer task");
+        info!(job = self.job, key = shown(self.key).0, task = %self.task, by, "superseded by a newer task");
         Ok(Ran::Superseded { by })
     }
 
     /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
     /// what it is told then has no effect.
-    async fn put_back<T>(&self, after: Duration, attempt: Attempt, why: Why) -> Result<Ran<T>, BoxDynError> {
+    async fn put_back<T>(&self, after: Duration, attempt: Attempt, why: Why) -> Result<Ran<T>, Failure> {
         let (store, worker) = (self.idem.store(), self.delivery.worker());
         // What this worker is still to say of the task must be said before it can take it again.
         let after = after.max(PUT_BACK_MIN);
         if store.put_off(self.engine, self.task, worker, after, attempt).await? {
-            info!(job = self.job, task = %self.task, ?after, %why, "put back");
+            let (key, (says, code)) = (shown(self.key).0, why.shown());
+            info!(job = self.job, key, task = %self.task, ?after, code, why = says, "put back");
             return Ok(Ran::PutBack { why: why.to_string() });
         }
         if self.engine == Engine::Outbox {
             return self.enqueue_again(after, why).await;
         }
-        Err(self.gone(&why.says).into())
+        Err(self.gone(&why))
     }
 
-    /// Leaves a task alone that this worker has no more; returns what apalis is told, which has no effect then.
-    fn gone(&self, says: &str) -> StoreError {
+    /// Leaves a task alone that this worker has no more; what apalis is told has no effect then.
+    fn gone(&self, why: &Why) -> Failure {
+        let (key, (says, code)) = (shown(self.key).0, why.shown());
+        debug!(job = self.job, key, task = %self.task, code, why = says, "left alone: it is not this worker's any more");
+        Failure { then: Then::Gone, ..self.not_ours(&why.says).into() }
+    }
+
+    fn not_ours(&self, says: &str) -> StoreError {
         let text = format!(
             "task {} of job `{}` is not this worker's any more; it is left to whoever has it: {says}",
             self.task, self.job
         );
-        debug!(job = self.job, task = %self.task, why = says, "left alone: it is not this worker's any more");
         StoreError::new(StoreErrorKind::Conflict, text).temporary()
     }
 
     /// Lets a new task, behind a relay, do the work of this one, and hands the claim over to it.
-    async fn enqueue_again<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, BoxDynError> {
+    async fn enqueue_again<T>(&self, after: Duration, why: Why) -> Result<Ran<T>, Failure> {
         let store = self.idem.store();
         let priority = i32::try_from(self.delivery.priority).unwrap_or(i32::MAX);
         let mut again = Enqueue::new(self.payload.read()?).priority(priority);
@@ -879,7 +981,11 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
             store.push(None, self.engine, &[Push { claim: None, unclaimed, ..push }]).await?;
         }
         self.over().await?;
-        info!(job = self.job, task = %self.task, again = %again.id, ?after, %why, "enqueued again");
+        let (key, (says, code)) = (shown(self.key).0, why.shown());
+        info!(
+            job = self.job, key, task = %self.task, again = %again.id, ?after, code, why = says,
+            "enqueued again"
+        );
         Ok(Ran::PutBack { why: why.to_string() })
     }
 }
@@ -890,6 +996,20 @@ struct Why {
     code: Option<Code>,
 }
 
+impl Why {
+    fn said(says: impl Into<String>) -> Self {
+        Why { says: says.into(), code: None }
+    }
+
+    /// What is logged of it: the code is enough, since the run has said the rest.
+    fn shown(&self) -> (Option<&str>, Option<DisplayValue<Code>>) {
+        match self.code {
+            Some(code) => (None, Some(display(code))),
+            None => (Some(&self.says), None),
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.says)?;
@@ -898,8 +1018,4 @@ impl fmt::Display for Why {
             None => Ok(()),
         }
     }
-}
-
-fn abort(what: String) -> BoxDynError {
-    Box::new(AbortError::new(what))
 }

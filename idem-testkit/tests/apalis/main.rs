@@ -5,6 +5,7 @@
 
 mod desk;
 mod jobs;
+mod log;
 mod polling;
 
 #[cfg(feature = "postgres")]

@@ -13,6 +13,7 @@ use super::world::{Running, World, config};
 use super::{AN_HOUR_AGO, NOW, TASKS, WORKERS};
 use crate::desk::{Act, LIMIT, What};
 use crate::jobs::*;
+use crate::log::Log;
 
 #[tokio::test]
 async fn what_a_worker_says_of_a_task_that_was_put_back_has_no_effect() {
@@ -316,6 +317,47 @@ async fn an_error_that_is_not_final_is_retried_up_to_the_limit() {
     assert_eq!(world.desk.count(What::Began, 1), 3);
     assert_eq!(world.claims().await, []);
     drop(worker);
+}
+
+/// Whoever reads the log learns of a task that is given up, and of which key it is.
+#[tokio::test]
+async fn every_attempt_that_fails_is_logged_and_the_last_one_as_a_warning() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let Some(world) = World::new().await else { return };
+    world.desk.next(7, [Act::Fail, Act::Panic]);
+    let task = world.push(Enqueue::new(FinalError { id: 7, note: 1 }).attempts(2)).await;
+    let worker = world.work::<FinalError>("w1");
+    world.until(task, |row| row.status == "Failed" && row.attempts == 2).await;
+    drop(worker);
+    let lines = log.of_task(&task.to_string());
+    let [again, last] = &*lines else { panic!("{lines:#?}") };
+    let of = format!(r#"job="final_error" key="7" task={task} attempt=1 after=0ns"#);
+    assert!(again.starts_with("INFO ") && again.contains("failed, and is tried again"), "{again}");
+    assert!(again.ends_with(&of), "{again}");
+    assert!(last.starts_with("WARN ") && last.contains("its attempts are used up"), "{last}");
+    for field in [r#"key="7" hash="#, "attempt=2 code=idem::panicked"] {
+        assert!(last.contains(field), "{last}");
+    }
+}
+
+/// The run has said at length what it has met.
+#[tokio::test]
+async fn a_task_that_is_put_back_is_logged_with_its_key_and_the_code() {
+    let log = Log::default();
+    let _listening = log.listen();
+    let Some(world) = World::new().await else { return };
+    world.desk.close(1);
+    world.push(OneAtATime { id: 1, note: 1 }).await;
+    let working = world.work::<OneAtATime>("w1");
+    world.desk.until(What::Began, 1, 1).await;
+    let other_worker = world.work::<OneAtATime>("w2");
+    let task = world.push(OneAtATime { id: 1, note: 2 }).await;
+    world.until(task, |row| row.status == "Pending" && row.due_in > 0).await;
+    drop((working, other_worker));
+    let lines = log.of_task(&task.to_string());
+    let of = format!(r#"put back job="one_at_a_time" key="1, 2" task={task} after=1s code=idem::busy"#);
+    assert!(lines.iter().any(|line| line.ends_with(&of)), "{lines:#?}");
 }
 
 #[tokio::test]
