@@ -20,7 +20,7 @@
 //! | of a run | means |
 //! |---|---|
 //! | `executed`, `replayed`, `adopted` | as [`Done`] says |
-//! | `failed` | the job's own error; the key is free to run again |
+//! | `failed` | the job's own error; the next run has the key |
 //! | `rejected` | the job's own error, and it is final |
 //! | `superseded` | it did not begin: a newer task of a `keep_latest` job does the work, or has done it |
 //! | `dropped`, `panicked` | nobody waits for the answer any more; what that undoes says [`Idem::run`](crate::Idem::run) |
@@ -32,11 +32,13 @@
 //! # Events
 //!
 //! A duplicate is logged at info, and never as a failure: it says what answered it, or which task is the one. What needs
-//! a person's eye, such as a lost claim, is a warning. Ordinary progress is at debug.
+//! a person's eye is a warning: a lost claim, a key that is parked just now, a task that has used up its attempts or that no run can do.
+//! A key that is found parked again is at info, and so is a task that is tried again, or whose error is final. Ordinary progress is at debug.
 //!
 //! What is logged of a run is inside of its span, and does not repeat what that says. A warning has the `hash` of the key
 //! besides: who is shown nothing less than warnings is not shown the span. Queues, workers, relays and schedulers log outside of
-//! runs.
+//! runs. What a worker logs of a task has the key of the job, and a warning its `hash`, unless the payload cannot be read or the key is empty;
+//! it does not repeat why a run has not done the work, but has the `code`.
 //!
 //! | field | is |
 //! |---|---|
@@ -45,9 +47,10 @@
 //! | `task` | the id of a task |
 //! | `of`, `by`, `again` | another task: the one that a duplicate has met, that does the work, that was enqueued to do it |
 //! | `attempt`, `after` | which attempt of a task has failed; how long it waits |
-//! | `why` | why a task or a tick waits, or is left alone |
+//! | `why` | why a task or a tick waits, or is left alone, where there is no `code` |
+//! | `step`, `reason` | what is parked, and why |
 //! | `error` | what went wrong, as idem, a store or, in an event of a scheduler, a job says it |
-//! | `code` | the [code](Code) of an error |
+//! | `code` | the [code](Code) of an error; a job's own error has none |
 //!
 //! # What is not shown
 //!
