@@ -139,7 +139,7 @@ impl<D: Database, S> Relay<D, S> {
         let mut leave = |why: &dyn fmt::Display| {
             *relayed.left.entry(job.clone()).or_default() += 1;
             if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(row.number) {
-                warn!(job, number = row.number, key = row.task.key, %why, "a task of the outbox is left");
+                warn!(job, number = row.number, key = row.task.key, hash = %row.task.id, %why, "a task of the outbox is left");
             }
         };
         let Some(route) = self.routes.get(job.as_str()) else {
@@ -166,7 +166,7 @@ impl<D: Database, S> Relay<D, S> {
             Err(PushError::Store(error)) => return Err(error),
             // Its row has ended; nobody is there to be told.
             Err(error) => {
-                warn!(job, key = row.task.key, %error, "a task of the outbox was not enqueued");
+                warn!(job, key = row.task.key, hash = %row.task.id, %error, "a task of the outbox was not enqueued");
                 relayed.duplicates += 1;
             }
         }
