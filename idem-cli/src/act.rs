@@ -24,6 +24,15 @@ pub(crate) struct Desk<'a, D: Database> {
     pub(crate) output: &'a mut Output,
 }
 
+/// What a person says of a parked key.
+pub(crate) struct Said<'a> {
+    /// The result; `None` if the effect has not happened.
+    pub(crate) done: Option<&'a str>,
+    pub(crate) retain: Option<&'a str>,
+    /// It takes the place of what was said before.
+    pub(crate) correct: bool,
+}
+
 #[derive(Serialize)]
 struct ChangedJson {
     action: &'static str,
@@ -151,8 +160,7 @@ impl<D: Database> Desk<'_, D> {
     pub(crate) async fn resolve(
         &mut self,
         key: &KeyArg,
-        done: Option<&str>,
-        retain: Option<&str>,
+        &Said { done, retain, correct }: &Said<'_>,
         change: &Change,
     ) -> Result<(), Failure> {
         let retain = retain.map(|text| retention(text).map(|retain| (retain, text))).transpose()?;
@@ -165,15 +173,22 @@ impl<D: Database> Desk<'_, D> {
             }
         };
         let report = look::find(self.idem, &key.key, key.job.as_deref()).await?;
-        if let Some(settled) = &report.key.settled {
-            return Err(Failure::stale(format!(
-                "key {} is settled already, {settled}; it waits for its next run: deliver the job again; nothing was changed",
-                report.key.hash
-            )));
-        }
-        let Some(parked) = &report.key.parked else {
-            return Err(not_so(&report, "resolved", "only a parked key is"));
+        let parked = match (&report.key.parked, &report.key.resolved, &report.key.settled) {
+            (Some(parked), ..) => parked,
+            (None, Some(parked), _) if correct => parked,
+            (None, resolved, Some(settled)) => {
+                let hint = match resolved {
+                    Some(_) => "; until then, --correct lets another word take the place of that",
+                    None => "",
+                };
+                return Err(Failure::stale(format!(
+                    "key {} is settled already, {settled}; it waits for its next run: deliver the job again{hint}; nothing was changed",
+                    report.key.hash
+                )));
+            }
+            (None, ..) => return Err(not_so(&report, "resolved", "only a parked key is")),
         };
+        let resolution = if correct { resolution.correcting() } else { resolution };
         let (retain, text) = match (done, &parked.step, retain) {
             (Some(_), None, None) => {
                 return Err(Failure::usage(format!(

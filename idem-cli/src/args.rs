@@ -153,6 +153,9 @@ pub(crate) enum Command {
         /// `none`
         #[arg(long, value_name = "TIME", requires = "done")]
         retain: Option<String>,
+        /// It takes the place of what was said of the key before, by mistake, if no run has begun since
+        #[arg(long)]
+        correct: bool,
         #[command(flatten)]
         change: Change,
     },

@@ -9,6 +9,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use crate::act::Said;
 use crate::args::{Cli, Command, Options};
 use crate::ask::{Ask, Asking};
 use crate::failure::Failure;
@@ -136,8 +137,9 @@ async fn act_on<D: SqlDatabase>(
         Command::Release { task: Some(task), change, .. } => act.release_task(*task, change).await,
         Command::Release { .. } => Err(Failure::usage("which key? give a key, or --task")),
         Command::Forget { key, change } => act.forget(key, change).await,
-        Command::Resolve { key, done, retain, change, .. } => {
-            act.resolve(key, done.as_deref(), retain.as_deref(), change).await
+        Command::Resolve { key, done, retain, correct, change, .. } => {
+            let done = done.as_deref();
+            act.resolve(key, &Said { done, retain: retain.as_deref(), correct: *correct }, change).await
         }
         Command::Sweep { dry_run } => act.sweep(*dry_run).await,
         Command::Stats(reach) => look::stats(&idem, reach, output).await,

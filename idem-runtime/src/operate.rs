@@ -38,6 +38,9 @@ pub struct Explanation {
     pub settled: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
+    /// Where and why the key was parked when a person resolved it; until the next run that can be
+    /// [corrected](Resolution::correcting).
+    pub resolved: Option<record::Parked>,
     /// The recorded steps, in order.
     pub steps: Vec<StepState>,
     /// What people have done about the key, oldest first.
@@ -85,7 +88,11 @@ impl From<AuditRow> for Audit {
 
 /// What a person has found out about an effect that is in doubt.
 #[derive(Debug, Clone)]
-pub struct Resolution(pub(crate) Found);
+pub struct Resolution {
+    pub(crate) found: Found,
+    /// Whether it may take the place of another one.
+    pub(crate) corrects: bool,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) enum Found {
@@ -103,12 +110,48 @@ impl Resolution {
     ///
     /// The value's own `Serialize` fails.
     pub fn done<T: Serialize>(value: &T) -> Result<Self, CodecError> {
-        codec::encode(value).map(|bytes| Resolution(Found::Done(bytes)))
+        codec::encode(value).map(|bytes| Resolution { found: Found::Done(bytes), corrects: false })
     }
 
     /// The effect has not happened, and may be had: the next run has it.
     pub fn rerun() -> Self {
-        Resolution(Found::NotDone)
+        Resolution { found: Found::NotDone, corrects: false }
+    }
+
+    /// Takes the place of what somebody has said of the key before, by mistake, if no run has begun since.
+    ///
+    /// Without this, of several people who resolve a key the first one is heard, and the others are told.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use idem_runtime::prelude::*;
+    /// use idem_runtime::Resolution;
+    ///
+    /// #[derive(Debug, Clone, thiserror::Error, serde::Serialize, serde::Deserialize)]
+    /// #[error("no answer")]
+    /// struct NoAnswer;
+    ///
+    /// #[idempotent(key = id, in_doubt = rerun)]
+    /// async fn mail(run: &mut Run<'_, Memory>, id: i64) -> Result<String, NoAnswer> {
+    ///     run.step("send", async |_| Err(NoAnswer)).park().await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idem = Idem::memory().build().unwrap();
+    /// mail(&idem, 42).await.unwrap_err();
+    /// let Err(Error::Parked(parked)) = mail(&idem, 42).await else { panic!("the mail is in doubt") };
+    ///
+    /// // The key of another mail was meant.
+    /// idem.resolve::<Mail>(parked.hash, parked.epoch, Resolution::rerun(), "Ada: it never left").await.unwrap();
+    /// let sent = Resolution::done(&"sent").unwrap().correcting();
+    /// idem.resolve::<Mail>(parked.hash, parked.epoch, sent, "Ada: it did").await.unwrap();
+    /// assert_eq!(mail(&idem, 42).await.unwrap(), Done::Executed(String::from("sent")));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn correcting(self) -> Self {
+        Resolution { corrects: true, ..self }
     }
 }
 
@@ -211,7 +254,7 @@ impl<D: Database, S> Idem<D, S> {
         let key = Key::new(self.namespace(), J::SPEC.name, &parts);
         let Some(entry) = self.store().entry(key.hash()).await? else { return Ok(None) };
         let audit = self.store().audit(key.hash()).await?;
-        let Troubles { error, settled, parked } = troubles(&entry);
+        let Troubles { error, settled, parked, resolved, .. } = troubles(&entry);
         Ok(Some(Explanation {
             hash: key.hash(),
             key: key.readable().to_owned(),
@@ -222,6 +265,7 @@ impl<D: Database, S> Idem<D, S> {
             error,
             settled,
             parked,
+            resolved,
             steps: entry.steps.into_iter().map(StepState::from).collect(),
             audit: audit.into_iter().map(Audit::from).collect(),
         }))
@@ -232,7 +276,8 @@ impl<D: Database, S> Idem<D, S> {
     /// `epoch` is that of the listing or the error that the person acts on: if anything has happened to the key since,
     /// nothing is changed. Where a step is parked, [`done`](Resolution::done) takes the step's result, and the next
     /// run goes on behind it, or parks it again if the result is not of the step's type; where the whole job is, it
-    /// takes the job's result, and a replay returns it. Write into `why` who has looked and where.
+    /// takes the job's result, and a replay returns it. Write into `why` who has looked and where. What was a mistake can be
+    /// [corrected](Resolution::correcting) until the next run.
     ///
     /// # Errors
     ///
@@ -246,8 +291,9 @@ impl<D: Database, S> Idem<D, S> {
         why: &str,
     ) -> Result<(), StoreError> {
         let known = self.own_key::<J>(key, "resolved").await?;
-        let is_whole = troubles(&known.row.entry).parked.is_some_and(|parked| parked.step.is_none());
-        if let Found::Done(bytes) = &resolution.0
+        let Troubles { parked, resolved, .. } = troubles(&known.row.entry);
+        let is_whole = parked.or(resolved).is_some_and(|parked| parked.step.is_none());
+        if let Found::Done(bytes) = &resolution.found
             && is_whole
             && let Err(error) = J::Output::decode_output(bytes)
         {
@@ -394,6 +440,10 @@ pub(crate) struct Troubles {
     pub(crate) error: Option<String>,
     pub(crate) settled: Option<String>,
     pub(crate) parked: Option<record::Parked>,
+    /// Where the key was parked when a person resolved it.
+    pub(crate) resolved: Option<record::Parked>,
+    /// The place of the step that was resolved.
+    pub(crate) seq: Option<u32>,
 }
 
 /// Reads what is kept with a failed or parked key.
@@ -401,15 +451,15 @@ pub(crate) fn troubles(entry: &Entry) -> Troubles {
     let unreadable = |error: CodecError| format!("what is recorded cannot be read: {}", error.says());
     match entry.state {
         State::Failed => match codec::decode::<record::Trouble>(&entry.payload) {
-            Ok(record::Trouble { error, settled, .. }) => {
-                Troubles { error: Some(error), settled, parked: None }
+            Ok(record::Trouble { error, settled, parked, seq, .. }) => {
+                Troubles { error: Some(error), settled, parked: None, resolved: parked, seq }
             }
             Err(error) => Troubles { error: Some(unreadable(error)), ..Troubles::default() },
         },
         State::Parked => {
             let parked: record::Parked = codec::decode(&entry.payload)
                 .unwrap_or_else(|error| record::Parked::of(None, unreadable(error)));
-            Troubles { error: parked.error.clone(), settled: None, parked: Some(parked) }
+            Troubles { error: parked.error.clone(), parked: Some(parked), ..Troubles::default() }
         }
         State::Absent | State::Running | State::Lapsed | State::Completed | State::Rejected => {
             Troubles::default()

@@ -17,7 +17,8 @@ use crate::key::KeyHash;
 use crate::operate::{Audit, Found, Resolution, StepState, Troubles, troubles};
 use crate::record::{self, Epoch, Event, JobId, State};
 use crate::store::{
-    ClaimRow, Database, Forget, Holder, JobRow, KeyFilter, KeyOrder, KeyRow, Resolve, Store, Volume,
+    ClaimRow, Database, Forget, Holder, JobRow, KeyFilter, KeyOrder, KeyRow, Resolve, ResolvedStep, Store,
+    Volume,
 };
 
 /// Every key.
@@ -205,11 +206,14 @@ pub struct KnownKey {
     pub settled: Option<String>,
     /// Where and why the key is parked.
     pub parked: Option<record::Parked>,
+    /// Where and why the key was parked when a person resolved it; until the next run that can be
+    /// [corrected](Resolution::correcting).
+    pub resolved: Option<record::Parked>,
 }
 
 impl From<KeyRow> for KnownKey {
     fn from(row: KeyRow) -> Self {
-        let Troubles { error, settled, parked } = troubles(&row.entry);
+        let Troubles { error, settled, parked, resolved, .. } = troubles(&row.entry);
         KnownKey {
             namespace: row.namespace,
             job: row.job,
@@ -225,6 +229,7 @@ impl From<KeyRow> for KnownKey {
             error,
             settled,
             parked,
+            resolved,
         }
     }
 }
@@ -327,7 +332,8 @@ impl<D: Database> Operator<D> {
     ///
     /// # Errors
     ///
-    /// [`Stale`](StoreErrorKind::Stale): the key is not parked under this epoch.
+    /// [`Stale`](StoreErrorKind::Stale): the key is not parked under this epoch, or, if the resolution
+    /// [corrects](Resolution::correcting) another one, a run has begun since.
     pub async fn resolve(
         &self,
         key: KeyHash,
@@ -350,10 +356,24 @@ impl<D: Database> Operator<D> {
         why: &str,
     ) -> Result<(), StoreError> {
         let entry = &known.row.entry;
-        let parked = match troubles(entry) {
-            Troubles { parked: Some(parked), .. } if entry.epoch == epoch => parked,
-            Troubles { parked: Some(_), .. } => {
+        let (from, parked, seq) = match troubles(entry) {
+            Troubles { parked: Some(_), .. } if entry.epoch != epoch => {
                 return Err(known.stale(format!("it is parked under epoch {}, not {epoch}", entry.epoch)));
+            }
+            Troubles { parked: Some(parked), .. } => {
+                let seq = self.place(&known, parked.step.as_deref()).await?;
+                (State::Parked, parked, seq)
+            }
+            Troubles { resolved: Some(_), .. } if resolution.corrects && entry.epoch != epoch => {
+                return Err(known.stale(format!("it was resolved under epoch {}, not {epoch}", entry.epoch)));
+            }
+            Troubles { resolved: Some(parked), seq, .. } if resolution.corrects => {
+                (State::Failed, parked, seq)
+            }
+            Troubles { resolved: Some(_), settled: Some(settled), .. } => {
+                return Err(known.stale(format!(
+                    "it waits for its next run since it was {settled}; until then `Resolution::correcting` takes the place of that"
+                )));
             }
             Troubles { settled: Some(settled), .. } => {
                 return Err(known.stale(format!("it waits for its next run since it was {settled}")));
@@ -361,36 +381,44 @@ impl<D: Database> Operator<D> {
             _ => return Err(known.stale(format!("it is {:?}, not parked", entry.state))),
         };
         let step = parked.step.as_deref();
-        let (event, action) = match (&resolution.0, step) {
+        let (event, action) = match (&resolution.found, step) {
             (Found::Done(_), None) => (Event::Complete, "done"),
             (Found::Done(_), Some(_)) => (Event::Release, "done"),
             (Found::NotDone, _) => (Event::Release, "rerun"),
         };
-        let state = record::next(State::Parked, event).expect("a parked key is completed or released");
-        let result = match &resolution.0 {
+        let at = match from {
+            State::Failed => {
+                record::next(from, Event::Correct).expect("what was said of a failed key is corrected")
+            }
+            _ => from,
+        };
+        let state = record::next(at, event).expect("a parked key is completed or released");
+        let result = match &resolution.found {
             Found::Done(bytes) => Some(bytes.as_slice()),
             Found::NotDone => None,
         };
         let given = result.map(codec::given);
         let trouble = record::Trouble {
-            error: parked.error.unwrap_or(parked.reason),
+            error: parked.error.clone().unwrap_or_else(|| parked.reason.clone()),
             in_doubt: false,
             released: false,
             settled: Some(format!("resolved as {action}: {why}")),
+            parked: Some(parked.clone()),
+            seq,
         };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
             key: known.row.hash,
             job: self.number(&known).await?,
             epoch,
-            from: State::Parked,
+            from,
             state,
             payload: match (event, result) {
                 (Event::Complete, Some(result)) => result,
                 _ => &trouble,
             },
             retain,
-            step: step.map(|step| (step, given.as_deref())),
+            step: seq.zip(step).map(|(seq, name)| ResolvedStep { seq, name, result: given.as_deref() }),
             action,
             why,
         };
@@ -453,6 +481,8 @@ impl<D: Database> Operator<D> {
             in_doubt: true,
             released: true,
             settled: Some(format!("released: {why}")),
+            parked: None,
+            seq: None,
         };
         let payload = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
@@ -541,6 +571,14 @@ impl<D: Database> Operator<D> {
             );
             StoreError::new(StoreErrorKind::Stale, text)
         })
+    }
+
+    /// Returns the place of a recorded step.
+    async fn place(&self, known: &Known, step: Option<&str>) -> Result<Option<u32>, StoreError> {
+        let Some(name) = step else { return Ok(None) };
+        let entry = self.store.entry(known.row.hash).await?;
+        let steps = entry.map(|entry| entry.steps).unwrap_or_default();
+        Ok(steps.iter().find(|step| step.name == name).map(|step| step.seq))
     }
 
     /// Returns the number of the key's job, which is known: nothing is written.

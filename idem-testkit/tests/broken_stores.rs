@@ -236,6 +236,7 @@ fn broken_stores() -> Vec<Check> {
         ResolvesAnyEpoch on Memory::new() => a_parked_key_is_resolved_by_its_epoch_alone,
         ResolvesAsFailed on Memory::new() => a_resolved_key_is_as_the_person_said,
         ResolvesNoStep on Memory::new() => a_resolved_step_is_done_or_gone,
+        ResolvesRecordedStepsOnly on Memory::new() => a_resolution_is_corrected_until_the_next_run,
         KeepsNoAudit on Memory::new() => a_resolution_is_in_the_audit,
         ResolvesForAnybody on Memory::new() => a_key_is_resolved_for_its_own_job_alone,
         ForgetsAnyEpoch on Memory::new() => a_key_is_forgotten_as_it_was_found_alone,

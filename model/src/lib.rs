@@ -21,7 +21,8 @@
 //!   up.
 //! * A run ends without an outcome, anywhere: an error, a timeout, a dropped future, a killed process. The word that it
 //!   has ended arrives at any later time, or never.
-//! * A callee refuses, so that the intent is taken back. A person says of a parked effect that it happened or did not.
+//! * A callee refuses, so that the intent is taken back. A person says of a parked effect that it happened or did not,
+//!   and may think again until the next run.
 //! * The retention passes, and the record is deleted.
 //!
 //! Each of these happens a limited number of times, so that the space is finite.

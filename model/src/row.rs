@@ -155,20 +155,28 @@ impl Row {
         Held::Yes
     }
 
-    /// A person settles what is in doubt: it is done, or it may be done.
-    pub fn resolve(&mut self, is_done: bool) -> Option<()> {
+    /// A person settles what is in doubt: it is done, or it may be done. Until the next run the person may think again:
+    /// returns what was said before, if anything was.
+    pub fn resolve(&mut self, is_done: bool) -> Option<Option<bool>> {
         let entry = self.0.as_mut()?;
-        let parked_step = entry.payload.first().map(|seq| u32::from(*seq));
+        let (state, parked, said) = match (entry.state, &*entry.payload) {
+            (State::Parked, parked) => (State::Parked, parked.to_vec(), None),
+            (State::Failed, [_, said, parked @ ..]) => {
+                (next(State::Failed, Event::Correct).ok()?, parked.to_vec(), Some(*said == 1))
+            }
+            _ => return None,
+        };
+        let parked_step = parked.first().map(|seq| u32::from(*seq));
         let event = if is_done && parked_step.is_none() { Event::Complete } else { Event::Release };
-        entry.state = next(entry.state, event).ok().filter(|_| entry.state == State::Parked)?;
+        entry.state = next(state, event).ok()?;
         if let Some(seq) = parked_step {
             match is_done {
                 true => put_step(entry, seq, Some(vec![])),
                 false => entry.steps.retain(|step| step.seq != seq),
             }
         }
-        entry.payload = vec![0];
-        Some(())
+        entry.payload = [&[0, u8::from(is_done)], &*parked].concat();
+        Some(said)
     }
 
     /// A person ends the claim of a run; what is in doubt is as if its lease had passed.

@@ -185,8 +185,10 @@ impl Model for Protocol {
             }
             Action::Rerun | Action::Done => {
                 let is_done = action == Action::Done;
-                world.row.resolve(is_done)?;
+                let said = world.row.resolve(is_done)?;
                 world.left.resolutions -= 1;
+                // What is taken back allows nothing any more.
+                world.seen.reruns -= u8::from(said == Some(false));
                 world.seen.vouched |= is_done;
                 world.seen.reruns += u8::from(!is_done);
                 world.seen.settled += u8::from(world.row.state() == State::Completed);

@@ -27,6 +27,7 @@ on_each_database! {
     keys_of_every_state_are_listed_and_explained
     a_misspelt_job_is_told_the_nearest
     a_parked_key_is_resolved_with_a_result
+    a_wrong_word_is_corrected_until_the_next_run
     a_result_of_a_wrong_type_is_given_again
     of_a_key_that_is_parked_for_its_steps_no_effect_is_told
     a_parked_job_is_resolved_with_a_result_of_its_type
@@ -226,6 +227,59 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
     assert!(
         world.fails(&["resolve", "14", "--rerun", "--why", "w", "--yes"], 3).contains("only a parked key")
     );
+}
+
+async fn a_wrong_word_is_corrected_until_the_next_run<D: Jobs>() {
+    let Some(world) = World::<D>::new().await else { return };
+    let resolve = |id, found: &[&'static str]| {
+        [&["resolve", id, "--job", "fulfil", "--why", "w", "--yes"][..], found].concat()
+    };
+    let (rerun, done) = (["--rerun"], ["--done", r#""found it""#]);
+    // 14 was meant: nobody is to have the parcel of 4 once more.
+    world.parked(4).await;
+    world.text(&resolve("4", &rerun));
+    let told = world.fails(&resolve("4", &done), 3);
+    assert!(told.contains("resolved as rerun") && told.contains("--correct"), "{told}");
+    let stale = resolve("4", &[&done[..], &["--correct", "--epoch", "1"]].concat());
+    assert!(world.fails(&stale, 3).contains("under epoch 2, not 1"));
+    let unsure = ["resolve", "4", "--job", "fulfil", "--why", "w", done[0], done[1], "--correct"];
+    let asked = world.fails(&unsure, 2);
+    assert!(asked.contains("resolved as rerun") && asked.contains("step `parcel` has happened"), "{asked}");
+    world.text(&resolve("4", &[&done[..], &["--correct"]].concat()));
+    let known = world.json(&["explain", "4", "--job", "fulfil"]);
+    assert!(known["settled"].as_str().unwrap().starts_with("resolved as done: "), "{known}");
+    assert!(known["error"].as_str().unwrap().contains("the courier does not answer"), "{known}");
+    assert_eq!(
+        (&known["steps"][1]["name"], &known["steps"][1]["is_given"]),
+        (&"parcel".into(), &true.into())
+    );
+    let noted: Vec<_> = known["audit"].as_array().unwrap().iter().map(|note| &note["action"]).collect();
+    assert_eq!(noted, ["rerun", "done"]);
+    assert_eq!(world.fulfil(4).await.unwrap(), Done::Executed(String::from("found it")));
+    // A run has gone by it.
+    assert!(world.fails(&resolve("4", &["--rerun", "--correct"]), 3).contains("only a parked key"));
+
+    world.parked(14).await;
+    world.text(&resolve("14", &done));
+    world.text(&resolve("14", &["--done", "7", "--correct"]));
+    world.text(&resolve("14", &["--rerun", "--correct"]));
+    assert_eq!(world.fulfil(14).await.unwrap(), Done::Executed(String::from("parcel 14")));
+
+    // A job that is parked as a whole is completed by the correction.
+    assert!(matches!(world.mail(5).await, Err(Error::Job(Failure::NoAnswer))));
+    assert!(matches!(world.mail(5).await, Err(Error::Parked(_))));
+    world.text(&["resolve", "5", "--rerun", "--why", "w", "--yes"]);
+    let letter = r#"{"number": 7, "way": {"Air": [null, "express"]}, "note": null}"#;
+    let done = ["resolve", "5", "--done", letter, "--correct", "--why", "w", "--yes"];
+    assert!(world.fails(&done, 2).contains("--retain"));
+    world.text(&[&done[..], &["--retain", "2h"]].concat());
+    assert!(matches!(world.mail(5).await, Ok(Done::Replayed(Letter { number: 7, .. }))));
+
+    // Who ends a run has said nothing of what it did.
+    drop(world.running(1).await);
+    world.text(&["release", "1", "--job", "fulfil", "--why", "its machine is gone", "--yes"]);
+    let told = world.fails(&resolve("1", &["--rerun", "--correct"]), 3);
+    assert!(told.contains("released: ") && !told.contains("--correct"), "{told}");
 }
 
 async fn a_result_of_a_wrong_type_is_given_again<D: Jobs>() {

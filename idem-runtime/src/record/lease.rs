@@ -103,6 +103,12 @@ pub struct Trouble {
     /// What a person has said of it since, and why; the next run goes by that.
     #[serde(default)]
     pub settled: Option<String>,
+    /// Where the key was parked when the person said it: until the next run, that can be corrected.
+    #[serde(default)]
+    pub parked: Option<Parked>,
+    /// The place of the step that was parked, which has no row any more if it is said not to be done.
+    #[serde(default)]
+    pub seq: Option<u32>,
 }
 
 /// Where a key was parked.

@@ -71,6 +71,8 @@ pub enum Event {
     /// By the word of a person the job may go on: a parked effect did not happen, or its outcome is known, or the run that has
     /// the key is dead.
     Release,
+    /// What a person has said of a parked key was a mistake, and no run has begun since: it is parked again, for the next word.
+    Correct,
     /// The retention has passed, by the store's clock.
     Expire,
     /// What is recorded of a key that no run has is to count no more, by the word of a person or of a clean-up.
@@ -121,6 +123,7 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
         (State::Running | State::Lapsed, Event::Park) => Ok(State::Parked),
         (State::Running, Event::Abandon) => Ok(State::Absent),
         (State::Running | State::Lapsed | State::Parked, Event::Release) => Ok(State::Failed),
+        (State::Failed, Event::Correct) => Ok(State::Parked),
         (State::Completed | State::Rejected, Event::Expire) => Ok(State::Absent),
         (State::Failed | State::Parked | State::Completed | State::Rejected, Event::Forget) => {
             Ok(State::Absent)
@@ -136,11 +139,12 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
             | Event::Renew
             | Event::Lapse
             | Event::Release
+            | Event::Correct
             | Event::Expire
             | Event::Forget,
         )
-        | (State::Running, Event::Begin | Event::Expire | Event::Forget)
-        | (State::Lapsed, Event::Abandon | Event::Lapse | Event::Expire | Event::Forget)
+        | (State::Running, Event::Begin | Event::Correct | Event::Expire | Event::Forget)
+        | (State::Lapsed, Event::Abandon | Event::Lapse | Event::Correct | Event::Expire | Event::Forget)
         | (
             State::Failed,
             Event::Complete
@@ -162,6 +166,7 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
             | Event::Park
             | Event::Renew
             | Event::Lapse
+            | Event::Correct
             | Event::Expire,
         )
         | (
@@ -174,7 +179,8 @@ pub fn next(state: State, event: Event) -> Result<State, Illegal> {
             | Event::Park
             | Event::Renew
             | Event::Lapse
-            | Event::Release,
+            | Event::Release
+            | Event::Correct,
         ) => Err(Illegal { state, event }),
     }
 }
@@ -292,7 +298,7 @@ pub fn admit(recorded: Option<&Record>, given: Fingerprint) -> Admission {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 11] = [
+    const EVENTS: [Event; 12] = [
         Event::Begin,
         Event::Complete,
         Event::Reject,
@@ -302,18 +308,19 @@ mod tests {
         Event::Renew,
         Event::Lapse,
         Event::Release,
+        Event::Correct,
         Event::Expire,
         Event::Forget,
     ];
 
     #[test]
-    fn exactly_twenty_five_transitions_are_legal() {
+    fn exactly_twenty_six_transitions_are_legal() {
         let legal = State::ALL
             .iter()
             .flat_map(|state| EVENTS.iter().map(|event| (*state, *event)))
             .filter(|(state, event)| next(*state, *event).is_ok())
             .count();
-        assert_eq!(legal, 25);
+        assert_eq!(legal, 26);
     }
 
     #[test]

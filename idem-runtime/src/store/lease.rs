@@ -233,7 +233,7 @@ pub struct Resolve<'a> {
     pub job: JobId,
     /// The claim that it is under.
     pub epoch: Epoch,
-    /// Where it stands: parked, or running, which means lapsed too.
+    /// Where it stands: parked, or running, which means lapsed too; failed, if it was resolved by mistake.
     pub from: State,
     /// What becomes of the key: failed, so that it may go on, or completed.
     pub state: State,
@@ -242,11 +242,22 @@ pub struct Resolve<'a> {
     /// How long it answers, where it is completed.
     pub retain: Retain,
     /// The step that was in doubt, and its result; no result if it had no effect.
-    pub step: Option<(&'a str, Option<&'a [u8]>)>,
+    pub step: Option<ResolvedStep<'a>>,
     /// What was done, for the audit.
     pub action: &'a str,
     /// Who and why, for the audit.
     pub why: &'a str,
+}
+
+/// What a person has found out about a step.
+#[derive(Debug, Clone, Copy)]
+pub struct ResolvedStep<'a> {
+    /// Its place. It may have no row, if it was said by mistake that it had no effect.
+    pub seq: u32,
+    /// Its name.
+    pub name: &'a str,
+    /// Its result, encoded; `None` if it had no effect.
+    pub result: Option<&'a [u8]>,
 }
 
 /// A key that is to be forgotten.

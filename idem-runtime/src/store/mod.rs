@@ -25,8 +25,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::lease::{
-    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, TaskRow,
-    TxStep, Watch,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, NewTask, Resolve, ResolvedStep,
+    TaskRow, TxStep, Watch,
 };
 #[cfg(feature = "mysql")]
 pub use self::mysql::MySqlStore;

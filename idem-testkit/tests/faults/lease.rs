@@ -79,6 +79,8 @@ faults! {
     ResolvesAsFailed;
     /// Leaves the step that was in doubt as it was.
     ResolvesNoStep;
+    /// Gives no result to a step that has no row.
+    ResolvesRecordedStepsOnly;
     /// Keeps no audit.
     KeepsNoAudit;
 }
@@ -421,6 +423,15 @@ impl<D: Database> Fault<D> for ResolvesAsFailed {
 impl<D: Database> Fault<D> for ResolvesNoStep {
     async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
         good.resolve(&Resolve { step: None, ..*resolve }).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> Fault<D> for ResolvesRecordedStepsOnly {
+    async fn resolve(&self, good: &Good<D>, resolve: &Resolve<'_>) -> Result<bool, StoreError> {
+        let steps = good.entry(resolve.key).await?.map(|entry| entry.steps).unwrap_or_default();
+        let step = resolve.step.filter(|wanted| steps.iter().any(|step| step.seq == wanted.seq));
+        good.resolve(&Resolve { step, ..*resolve }).await
     }
 }
 

@@ -212,8 +212,14 @@ impl Fault<Sqlite> for ForgetsADoubt {
         hold: &Hold,
         change: &Change<'_>,
     ) -> Result<Held, StoreError> {
-        let trouble =
-            Trouble { error: String::from("it failed"), in_doubt: false, released: false, settled: None };
+        let trouble = Trouble {
+            error: String::from("it failed"),
+            in_doubt: false,
+            released: false,
+            settled: None,
+            parked: None,
+            seq: None,
+        };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         match change {
             Change::Fail { .. } => good.change(hold, &Change::Fail { trouble: &trouble }).await,
@@ -235,8 +241,14 @@ impl Fault<Sqlite> for WakesTheParked {
         match change {
             Change::Park { .. } => {
                 good.change(hold, &Change::ForgetStep { seq: 0 }).await?;
-                let woken =
-                    Trouble { error: String::from("woken"), in_doubt: false, released: false, settled: None };
+                let woken = Trouble {
+                    error: String::from("woken"),
+                    in_doubt: false,
+                    released: false,
+                    settled: None,
+                    parked: None,
+                    seq: None,
+                };
                 let trouble = codec::encode(&woken).expect("a text can be encoded");
                 good.change(hold, &Change::Fail { trouble: &trouble }).await
             }

@@ -11,7 +11,8 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Epoch, Event, Hold, State, StepRecord, holds, next};
 use crate::store::{
-    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, Resolve, TaskRow, Watch,
+    AuditRow, Change, Claimed, Forget, Held, Lease, LeaseClaim, LeaseStore, Resolve, ResolvedStep, TaskRow,
+    Watch,
 };
 
 /// A note of what a person did.
@@ -159,12 +160,8 @@ impl LeaseStore for MemoryStore {
         stored.changed_at = now;
         stored.lease_until = None;
         match resolve.step {
-            Some((name, None)) => stored.steps.retain(|step| step.name != name),
-            Some((name, Some(result))) => {
-                if let Some(step) = stored.steps.iter_mut().find(|step| step.name == name) {
-                    step.result = Some(result.to_vec());
-                }
-            }
+            Some(ResolvedStep { seq, result: None, .. }) => stored.steps.retain(|step| step.seq != seq),
+            Some(ResolvedStep { seq, name, result }) => put_step(&mut stored.steps, seq, name, result),
             None => {}
         }
         if resolve.state == State::Completed {

@@ -9,7 +9,9 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
 use crate::store::sql::{lease_millis, state_code, state_codes};
-use crate::store::{Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, retain_millis};
+use crate::store::{
+    Change, Forget, Lease, LeaseClaim, NewTask, Resolve, ResolvedStep, Settings, TxStep, retain_millis,
+};
 
 /// The columns of a task in the outbox.
 const TASK: &str =
@@ -277,20 +279,25 @@ impl LeaseStatements {
             _ if resolve.state == State::Completed => {
                 push(&mut sql, format_args!("DELETE FROM {steps} WHERE `key` = x'{key}' AND {exists};"));
             }
-            Some((name, None)) => {
+            Some(ResolvedStep { seq, result: None, .. }) => {
+                push(
+                    &mut sql,
+                    format_args!("DELETE FROM {steps} WHERE `key` = x'{key}' AND seq = {seq} AND {exists};"),
+                );
+            }
+            Some(ResolvedStep { seq, name, result: Some(result) }) => {
                 let name = literal(name);
                 push(
                     &mut sql,
                     format_args!(
-                        "DELETE FROM {steps} WHERE `key` = x'{key}' AND name = {name} AND {exists};"
+                        "INSERT INTO {steps} (`key`, seq, name, result) SELECT x'{key}', {seq}, {name}, "
                     ),
                 );
-            }
-            Some((name, Some(result))) => {
-                push(&mut sql, format_args!("UPDATE {steps} SET result = "));
                 push_bytes(&mut sql, result);
-                let name = literal(name);
-                push(&mut sql, format_args!(" WHERE `key` = x'{key}' AND name = {name} AND {exists};"));
+                push(
+                    &mut sql,
+                    format_args!(" FROM (SELECT 1 AS held FROM {records} WHERE {is_so}) AS held {UPSERT};"),
+                );
             }
             None => {}
         }

@@ -10,7 +10,9 @@ use crate::job::Retain;
 use crate::key::KeyHash;
 use crate::record::{Entry, Hold, State, Token};
 use crate::store::sql::{lease_millis, state_code, state_codes};
-use crate::store::{Change, Forget, Lease, LeaseClaim, NewTask, Resolve, Settings, TxStep, retain_millis};
+use crate::store::{
+    Change, Forget, Lease, LeaseClaim, NewTask, Resolve, ResolvedStep, Settings, TxStep, retain_millis,
+};
 
 /// Whatever isolation the session came with: what is read behind a lock must be what was committed before it.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;";
@@ -347,16 +349,16 @@ impl LeaseStatements {
             _ if resolve.state == State::Completed => {
                 script.push(format_args!("DELETE FROM {steps} WHERE key = '{key}' AND {exists};"));
             }
-            Some((name, None)) => {
-                let name = literal(name);
+            Some(ResolvedStep { seq, result: None, .. }) => {
                 script.push(format_args!(
-                    "DELETE FROM {steps} WHERE key = '{key}' AND name = {name} AND {exists};"
+                    "DELETE FROM {steps} WHERE key = '{key}' AND seq = '{seq}' AND {exists};"
                 ));
             }
-            Some((name, Some(result))) => {
+            Some(ResolvedStep { seq, name, result: Some(result) }) => {
                 let (name, result) = (literal(name), Bytes(result));
                 script.push(format_args!(
-                    "UPDATE {steps} SET result = {result} WHERE key = '{key}' AND name = {name} AND {exists};"
+                    "INSERT INTO {steps} (key, seq, name, result) SELECT '{key}', '{seq}', {name}, {result} WHERE {exists} \
+                     ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result;"
                 ));
             }
             None => {}

@@ -166,9 +166,10 @@ impl LeaseStore for SqliteStore {
             .bind(resolve.payload.to_vec())
             .bind(resolve.action.to_owned())
             .bind(resolve.why.to_owned())
-            .bind(resolve.step.map(|(name, _)| name.to_owned()))
-            .bind(resolve.step.and_then(|(_, result)| result).map(<[u8]>::to_vec))
-            .bind(resolve.job.0);
+            .bind(resolve.step.map(|step| step.name.to_owned()))
+            .bind(resolve.step.and_then(|step| step.result).map(<[u8]>::to_vec))
+            .bind(resolve.job.0)
+            .bind(resolve.step.map(|step| step.seq));
         let rows = self.write("resolving a key", query).await?;
         Ok(is_held(&rows))
     }

@@ -179,7 +179,7 @@ impl LeaseStatements {
     }
 
     /// Gives the key `$1` of epoch `$2` and job `$9`, which is in state `from`, the state `$3` with `$4`, and notes action `$5` and `$6`.
-    /// Step `$7` gets result `$8`, or goes if that is null.
+    /// Step `$7` in place `$10` gets result `$8`, whether it has a row or not, or goes if that is null.
     pub(super) fn resolve(&self, from: State, state: State, expires_at: &str) -> SqlStr {
         let LeaseStatements { records, steps, audits, .. } = self;
         let is_so = format!("key = $1 AND epoch = $2 AND job = $9 AND outcome = {}", state_code(from));
@@ -191,8 +191,9 @@ impl LeaseStatements {
         };
         AssertSqlSafe(format!(
             "{}; INSERT INTO {audits} (key, epoch, action, why, at) SELECT $1, $2, $5, $6, unixepoch() WHERE {exists}; \
-             UPDATE {steps} SET result = $8 WHERE key = $1 AND name = $7 AND {exists}; \
-             DELETE FROM {steps} WHERE key = $1 AND name = $7 AND result IS NULL AND {exists}; {all}\
+             DELETE FROM {steps} WHERE key = $1 AND seq = $10 AND $8 IS NULL AND {exists}; \
+             INSERT INTO {steps} (key, seq, name, result) SELECT $1, $10, $7, $8 WHERE $8 IS NOT NULL AND {exists} \
+             ON CONFLICT (key, seq) DO UPDATE SET result = excluded.result; {all}\
              UPDATE {records} SET outcome = $3, result = $4, completed_at = unixepoch(), expires_at = {expires_at}, \
              lease_until = NULL WHERE {is_so}; COMMIT",
             begin_held(records, &is_so)

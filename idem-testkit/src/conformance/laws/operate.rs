@@ -4,7 +4,7 @@ use idem_runtime::fingerprint::Fingerprint;
 use idem_runtime::job::Retain;
 use idem_runtime::key::Key;
 use idem_runtime::record::{Epoch, Hold, JobId, Outcome as Settled, State, StepRecord};
-use idem_runtime::store::{Change, Database, Forget, Found, LeaseClaim, Resolve};
+use idem_runtime::store::{Change, Database, Forget, Found, LeaseClaim, Resolve, ResolvedStep};
 
 use super::lease::{change, claim_first, entry, lease_claim};
 use super::{Outcome, law};
@@ -26,6 +26,11 @@ pub(super) fn laws<D: Database>() -> Vec<Law<D>> {
         law!(
             a_resolved_step_is_done_or_gone,
             "A step that a person knows the result of has it; one that did not happen is gone; other steps stay."
+        ),
+        law!(
+            a_resolution_is_corrected_until_the_next_run,
+            "What a person has said of a parked key by mistake is corrected, step and all, while the key is failed under that \
+             epoch; once a run has begun it is not."
         ),
         law!(
             a_resolution_is_in_the_audit,
@@ -128,18 +133,50 @@ async fn a_resolved_step_is_done_or_gone<D: Database>(trial: Trial<D>) -> Outcom
     let first = StepRecord { seq: 0, name: String::from("a"), result: Some(b"r".to_vec()) };
     let key = trial.key("done");
     park(&trial, &key).await?;
-    let done = Resolve { step: Some(("b", Some(b"known"))), ..release(&key, 1) };
+    let known = ResolvedStep { seq: 1, name: "b", result: Some(b"known") };
+    let done = Resolve { step: Some(known), ..release(&key, 1) };
     ensure!(trial.two.resolve(&done).await?, "a parked key was not resolved");
     let second = StepRecord { seq: 1, name: String::from("b"), result: Some(b"known".to_vec()) };
     ensure_eq!(entry(&trial, &key).await?.steps, vec![first.clone(), second], "the steps are");
 
     let key = trial.key("gone");
     park(&trial, &key).await?;
-    let gone = Resolve { step: Some(("b", None)), ..release(&key, 1) };
+    let gone = Resolve { step: Some(ResolvedStep { result: None, ..known }), ..release(&key, 1) };
     ensure!(!trial.two.resolve(&Resolve { epoch: Epoch(2), ..gone }).await?, "a stale epoch resolved a key");
     ensure_eq!(entry(&trial, &key).await?.steps.len(), 2, "after it the steps number");
     ensure!(trial.two.resolve(&gone).await?, "a parked key was not resolved");
     ensure_eq!(entry(&trial, &key).await?.steps, vec![first], "the steps are");
+    Ok(())
+}
+
+async fn a_resolution_is_corrected_until_the_next_run<D: Database>(trial: Trial<D>) -> Outcome {
+    let key = trial.key("k");
+    park(&trial, &key).await?;
+    let known = ResolvedStep { seq: 1, name: "b", result: Some(b"known") };
+    let done = Resolve { step: Some(known), ..release(&key, 1) };
+    let gone = Resolve { step: Some(ResolvedStep { result: None, ..known }), ..done };
+    let corrected = |resolve| Resolve { from: State::Failed, why: "it's the other", ..resolve };
+    ensure!(!trial.one.resolve(&corrected(gone)).await?, "a resolution was corrected that nobody has made");
+    ensure!(trial.two.resolve(&gone).await?, "a parked key was not resolved");
+    let wrong = Resolve { epoch: Epoch(2), ..corrected(done) };
+    ensure!(!trial.one.resolve(&wrong).await?, "a resolution was corrected under another epoch");
+    let first = StepRecord { seq: 0, name: String::from("a"), result: Some(b"r".to_vec()) };
+    ensure_eq!(entry(&trial, &key).await?.steps, vec![first.clone()], "after it the steps are");
+    // The step has no row any more, and gets one in its place.
+    ensure!(trial.one.resolve(&corrected(done)).await?, "a resolution was not corrected");
+    let second = StepRecord { seq: 1, name: String::from("b"), result: Some(b"known".to_vec()) };
+    ensure_eq!(entry(&trial, &key).await?.steps, vec![first.clone(), second], "the corrected steps are");
+    ensure!(trial.two.resolve(&corrected(gone)).await?, "a resolution was not corrected again");
+    let found = entry(&trial, &key).await?;
+    ensure_eq!((found.state, &found.steps), (State::Failed, &vec![first]), "what is corrected again is");
+    ensure_eq!(trial.one.audit(key.hash()).await?.len(), 3, "the notes in the audit number");
+
+    ensure!(
+        trial.one.take_over(&lease_claim(&key, 2, 2), &found).await?.is_some(),
+        "a resolved key was not taken over"
+    );
+    ensure!(!trial.one.resolve(&corrected(done)).await?, "a resolution was corrected that a run has gone by");
+    ensure_eq!(entry(&trial, &key).await?.steps.len(), 1, "after it the steps number");
     Ok(())
 }
 
