@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Explain {
         #[command(flatten)]
         key: KeyArg,
-        /// Show the recorded result or final error as JSON; it may be secret
+        /// Show the recorded result or final error, and the results of steps, as JSON; they may be secret
         #[arg(long)]
         show_result: bool,
     },

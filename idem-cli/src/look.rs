@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use idem_runtime::codec::CodecError;
 use idem_runtime::engine::TaskId;
 use idem_runtime::key::KeyHash;
 use idem_runtime::record::State;
@@ -72,6 +73,8 @@ pub(crate) struct KeyJson {
     error: Option<String>,
     settled: Option<String>,
     parked: Option<ParkedJson>,
+    /// What the callee of the call in doubt was handed.
+    call_key: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +105,7 @@ impl From<&KnownKey> for KeyJson {
                 reason: parked.reason.clone(),
                 drifted: parked.drifted,
             }),
+            call_key: key.call_key(),
         }
     }
 }
@@ -164,6 +168,9 @@ struct StepJson {
     name: String,
     is_done: bool,
     is_given: bool,
+    call_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Json>,
 }
 
 #[derive(Serialize)]
@@ -439,22 +446,27 @@ pub(crate) async fn explain<D: Database>(
     output: &mut Output,
 ) -> Result<(), Failure> {
     let report = find(idem, &key.key, key.job.as_deref()).await?;
-    let result = match report.result::<Json>() {
-        Some(result) if show_result => {
-            Some(result.map_err(|error| Failure::failed(format!("the result cannot be shown: {error}")))?)
-        }
-        _ => None,
+    let shown = |what: &str, result: Option<Result<Json, CodecError>>| {
+        let result = result.filter(|_| show_result).transpose();
+        result.map_err(|error| Failure::failed(format!("{what} cannot be shown: {error}")))
     };
+    let result = shown("the result", report.result())?;
+    let of_steps =
+        report.steps.iter().map(|step| shown(&format!("the result of step `{}`", step.name), step.result()));
+    let of_steps: Vec<Option<Json>> = of_steps.collect::<Result<_, _>>()?;
     if output.json {
         output.value(&ReportJson {
             key: KeyJson::from(&report.key),
             steps: report
                 .steps
                 .iter()
-                .map(|step| StepJson {
+                .zip(of_steps)
+                .map(|(step, result)| StepJson {
                     name: step.name.clone(),
                     is_done: step.is_done,
                     is_given: step.is_given,
+                    call_key: step.call_key.clone(),
+                    result,
                 })
                 .collect(),
             audit: report
@@ -476,13 +488,19 @@ pub(crate) async fn explain<D: Database>(
         });
         return Ok(());
     }
-    let result = result.map(|result| serde_json::to_string(&result).expect("names are texts"));
-    print_report(&report, result, output);
+    let text = |result| serde_json::to_string(&result).expect("names are texts");
+    let of_steps = show_result.then(|| of_steps.into_iter().map(|result| result.map(text)).collect());
+    print_report(&report, result.map(text), of_steps, output);
     Ok(())
 }
 
-/// Prints what is known of a key, with the result if it is given.
-fn print_report(report: &KeyReport, result: Option<String>, output: &mut Output) {
+/// Prints what is known of a key, with its result and those of its steps if they are given.
+fn print_report(
+    report: &KeyReport,
+    result: Option<String>,
+    of_steps: Option<Vec<Option<String>>>,
+    output: &mut Output,
+) {
     for (name, value) in facts(report, result) {
         output.field(name, value);
     }
@@ -494,9 +512,17 @@ fn print_report(report: &KeyReport, result: Option<String>, output: &mut Output)
                 (true, false) => "done",
                 (false, _) => "begun, in doubt",
             };
-            [step.name.clone(), String::from(state)]
+            [step.name.clone(), String::from(state), step.call_key.clone()]
         });
-        output.table(["STEP", "STATE"], rows.collect());
+        match of_steps {
+            None => output.table(["STEP", "STATE", "KEY OF THE CALL"], rows.collect()),
+            Some(results) => {
+                let rows = rows
+                    .zip(results)
+                    .map(|([name, state, key], result)| [name, state, key, result.unwrap_or_default()]);
+                output.table(["STEP", "STATE", "KEY OF THE CALL", "RESULT"], rows.collect());
+            }
+        }
     }
     if !report.audit.is_empty() {
         output.line("\nAUDIT");
@@ -556,6 +582,9 @@ pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static
             parked.step.as_ref().map_or_else(|| String::from("its body"), |step| format!("step `{step}`")),
         ));
         facts.push(("because", parked.reason.clone()));
+    }
+    if let Some(called) = key.call_key() {
+        facts.push(("key of call", format!("{called}, if its callee takes one")));
     }
     if let Some(claim) = &report.claim {
         facts.push(("unique claim", format!("task {}, {}", claim.task, ago(claim.since))));

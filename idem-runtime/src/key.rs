@@ -142,8 +142,7 @@ impl Key {
 
     /// Returns the key to hand to a callee: a pure function of namespace, job, key and step.
     pub fn outbound(&self, step: &str) -> String {
-        let hash = hash(b"idem outbound v1", &[&self.hash.0, step.as_bytes()]);
-        format!("idem_{}", KeyHash(hash))
+        self.hash.outbound(step)
     }
 }
 
@@ -179,6 +178,15 @@ impl KeyHash {
             return None;
         }
         u128::from_str_radix(digits, 16).ok().map(|bits| KeyHash(bits.to_be_bytes()))
+    }
+
+    /// Returns the key that a callee is handed: by a step of this name, with its index if it has one, or, if the name is
+    /// empty, by the job as a whole.
+    ///
+    /// Whoever looks for the call in the callee's own records looks for this.
+    pub fn outbound(&self, step: &str) -> String {
+        let hash = hash(b"idem outbound v1", &[&self.0, step.as_bytes()]);
+        format!("idem_{}", KeyHash(hash))
     }
 
     /// Returns the bytes as a store keeps them.

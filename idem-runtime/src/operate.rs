@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::codec::{self, CodecError};
 use crate::engine::TaskId;
@@ -57,6 +58,29 @@ pub struct StepState {
     pub is_done: bool,
     /// Whether a person has given the result, and not the job.
     pub is_given: bool,
+    /// The key that the step hands to its callee: what to look for in the callee's own records.
+    pub call_key: String,
+    result: Option<Vec<u8>>,
+}
+
+impl StepState {
+    pub(crate) fn of(key: KeyHash, step: StepRecord) -> Self {
+        let given = step.result.as_deref().and_then(codec::as_given).map(<[u8]>::to_vec);
+        StepState {
+            is_done: step.result.is_some(),
+            is_given: given.is_some(),
+            call_key: key.outbound(&step.name),
+            name: step.name,
+            result: given.or(step.result),
+        }
+    }
+
+    /// Reads the recorded result, whoever has given it, as a type of the caller's; `None` if there is none.
+    ///
+    /// The encoding describes itself, so a type that takes whatever comes, as those of serde's formats, can be read too.
+    pub fn result<T: DeserializeOwned>(&self) -> Option<Result<T, CodecError>> {
+        self.result.as_deref().map(codec::decode)
+    }
 }
 
 /// A note that a person has changed a record.
@@ -71,13 +95,6 @@ pub struct Audit {
     pub why: String,
     /// How long ago, by the store's clock.
     pub age: Duration,
-}
-
-impl From<StepRecord> for StepState {
-    fn from(step: StepRecord) -> Self {
-        let given = step.result.as_deref().and_then(codec::as_given);
-        StepState { is_done: step.result.is_some(), is_given: given.is_some(), name: step.name }
-    }
 }
 
 impl From<AuditRow> for Audit {
@@ -266,7 +283,7 @@ impl<D: Database, S> Idem<D, S> {
             settled,
             parked,
             resolved,
-            steps: entry.steps.into_iter().map(StepState::from).collect(),
+            steps: entry.steps.into_iter().map(|step| StepState::of(key.hash(), step)).collect(),
             audit: audit.into_iter().map(Audit::from).collect(),
         }))
     }

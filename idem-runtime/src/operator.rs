@@ -211,6 +211,17 @@ pub struct KnownKey {
     pub resolved: Option<record::Parked>,
 }
 
+impl KnownKey {
+    /// Returns the key that the call in doubt has handed to its callee, of a key that is parked, or was until a person resolved
+    /// it: what to look for in the callee's own records.
+    ///
+    /// A callee that takes no key has not seen it.
+    pub fn call_key(&self) -> Option<String> {
+        let parked = self.parked.as_ref().or(self.resolved.as_ref()).filter(|parked| !parked.drifted)?;
+        Some(self.hash.outbound(parked.step.as_deref().unwrap_or("")))
+    }
+}
+
 impl From<KeyRow> for KnownKey {
     fn from(row: KeyRow) -> Self {
         let Troubles { error, settled, parked, resolved, .. } = troubles(&row.entry);
@@ -309,7 +320,7 @@ impl<D: Database> Operator<D> {
         let has_result = matches!(entry.state, State::Completed | State::Rejected);
         Ok(Some(KeyReport {
             key: row.into(),
-            steps: entry.steps.into_iter().map(StepState::from).collect(),
+            steps: entry.steps.into_iter().map(|step| StepState::of(key, step)).collect(),
             audit: audit.into_iter().map(Audit::from).collect(),
             claim,
             result: has_result.then_some(entry.payload),

@@ -98,12 +98,22 @@ async fn keys_of_every_state_are_listed_and_explained<D: Jobs>() {
         (&"failed".into(), &1.into(), &1.into())
     );
     assert!(failed["error"].as_str().unwrap().contains("no stock"), "{failed}");
+    // What the callee was handed is what its own records are searched for.
+    let called = world.charged_as(3);
     assert_eq!(
         failed["steps"],
-        serde_json::json!([{ "name": "charge", "is_done": true, "is_given": false }])
+        serde_json::json!([{ "name": "charge", "is_done": true, "is_given": false, "call_key": called }])
     );
+    assert_eq!(failed["call_key"], Value::Null);
+    assert!(world.text(&["explain", "3", "--job", "fulfil"]).contains(&called));
+    // Which charge it was is shown only to who asks for it.
+    let shown = world.json(&["explain", "3", "--job", "fulfil", "--show-result"]);
+    assert_eq!((&shown["steps"][0]["result"], shown.get("result")), (&3.into(), None));
+    let shown = world.text(&["explain", "3", "--job", "fulfil", "--show-result"]);
+    assert!(shown.contains("RESULT") && shown.contains(&format!("{called}  3\n")), "{shown}");
     let parked = world.json(&["explain", "4", "--job", "fulfil"]);
     assert_eq!(parked["parked"]["step"], "parcel");
+    assert_eq!(parked["call_key"], parked["steps"][1]["call_key"]);
     let shown = world.text(&["explain", "4", "--job", "fulfil"]);
     assert!(shown.contains("step `parcel`") && shown.contains("begun, in doubt"), "{shown}");
     // What the run before ended with is worth a look.
@@ -298,11 +308,14 @@ async fn a_result_of_a_wrong_type_is_given_again<D: Jobs>() {
         assert_eq!((&known["parked"]["step"], &known["epoch"]), (&"parcel".into(), &3.into()));
         let reason = known["parked"]["reason"].as_str().unwrap();
         assert!(reason.contains("`alloc::string::String`: invalid type"), "{reason}");
+        let parcel = &known["steps"][1];
         assert_eq!(
-            known["steps"][1],
-            serde_json::json!({"name": "parcel", "is_done": true, "is_given": true})
+            (&parcel["name"], &parcel["is_done"], &parcel["is_given"], parcel.get("result")),
+            (&"parcel".into(), &true.into(), &true.into(), None)
         );
         assert!(world.text(&["explain", id]).contains("done, as a person has said"));
+        // What the person has given is shown as what a step has recorded.
+        assert_eq!(world.json(&["explain", id, "--show-result"])["steps"][1]["result"], 7);
 
         world.text(&[&resolve[..], found].concat());
         let known = world.json(&["explain", id]);
@@ -316,6 +329,7 @@ async fn of_a_key_that_is_parked_for_its_steps_no_effect_is_told<D: Jobs>() {
     let Some(world) = World::<D>::new().await else { return };
     world.drifted().await;
     assert_eq!(world.json(&["explain", "3"])["parked"]["drifted"], true);
+    assert_eq!(world.json(&["explain", "3"])["call_key"], Value::Null);
     let asked = world.fails(&["resolve", "3", "--rerun", "--why", "w"], 2);
     assert!(asked.contains("its code does not have them") && !asked.contains("the effect"), "{asked}");
 }
@@ -327,6 +341,10 @@ async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {
     let parked = &world.json(&["explain", "4"])["parked"];
     assert_eq!(parked["step"], Value::Null);
     assert!(parked["reason"].as_str().unwrap().contains("world::Letter"), "{parked}");
+    let called = world.json(&["explain", "4"])["call_key"].as_str().unwrap().to_owned();
+    assert!(called.starts_with("idem_") && called.len() == 37, "{called}");
+    assert!(world.text(&["explain", "4"]).contains(&format!("key of call  {called}")));
+    assert!(world.fails(&["resolve", "4", "--rerun", "--why", "w"], 2).contains(&called));
     let letter = r#"{"number": 7, "way": {"Air": [null, "express"]}, "note": null}"#;
     let done = ["resolve", "4", "--done", letter, "--why", "it is on the list", "--yes"];
     assert!(world.fails(&[&done[..], &["--retain", "soon"]].concat(), 2).contains("no time"));

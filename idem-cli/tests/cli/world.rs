@@ -1,7 +1,9 @@
 //! A database that real jobs have worked on, and the program that looks at it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -60,10 +62,13 @@ pub(crate) struct Desk {
     open: Semaphore,
     stands: AtomicBool,
     no_answer: AtomicBool,
+    /// The keys that charges were asked for under.
+    charges: Mutex<HashMap<i64, String>>,
 }
 
 impl Desk {
-    async fn charge(&self, id: i64) -> Result<i64, Failure> {
+    async fn charge(&self, id: i64, key: String) -> Result<i64, Failure> {
+        self.charges.lock().unwrap().insert(id, key);
         if id == 6 { Err(Failure::Refused) } else { Ok(id) }
     }
 
@@ -105,7 +110,7 @@ macro_rules! jobs {
                 id: i64,
                 #[state] desk: &Desk,
             ) -> Result<String, Failure> {
-                run.step("charge", async |_| desk.charge(id).await).await?;
+                run.step("charge", async |key| desk.charge(id, key).await).await?;
                 desk.stock(id).await?;
                 run.step("parcel", async |_| desk.parcel(id).await).park().await
             }
@@ -190,6 +195,7 @@ impl<D: Jobs> World<D> {
             open: Semaphore::new(0),
             stands: AtomicBool::new(false),
             no_answer: AtomicBool::new(false),
+            charges: Mutex::default(),
         };
         let idem = Idem::builder(lab.pool(4)).state(desk).build().unwrap();
         idem.migrate().await.unwrap();
@@ -198,6 +204,11 @@ impl<D: Jobs> World<D> {
 
     pub(crate) async fn fulfil(&self, id: i64) -> Fulfilled {
         D::fulfil(&self.idem, id).await
+    }
+
+    /// Returns the key that the charge of an order was asked for under.
+    pub(crate) fn charged_as(&self, id: i64) -> String {
+        self.idem.state().charges.lock().unwrap()[&id].clone()
     }
 
     pub(crate) async fn mail(&self, id: i64) -> Result<Done<Letter>, Error<Failure>> {
