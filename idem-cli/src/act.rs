@@ -182,8 +182,8 @@ impl<D: Database> Desk<'_, D> {
                     None => "",
                 };
                 return Err(Failure::stale(format!(
-                    "key {} is settled already, {settled}; it waits for its next run: deliver the job again{hint}; nothing was changed",
-                    report.key.hash
+                    "{} is settled already, {settled}; it waits for its next run: deliver the job again{hint}; nothing was changed",
+                    named(&report)
                 )));
             }
             (None, ..) => return Err(not_so(&report, "resolved", "only a parked key is")),
@@ -192,9 +192,9 @@ impl<D: Database> Desk<'_, D> {
         let (retain, text) = match (done, &parked.step, retain) {
             (Some(_), None, None) => {
                 return Err(Failure::usage(format!(
-                    "key {} is parked as a whole, so what is given here is the result of the job; say how long it answers with \
+                    "{} is parked as a whole, so what is given here is the result of the job; say how long it answers with \
                      --retain, as the job's `retain` says: 7d if it says nothing, forever or none; nothing was changed",
-                    report.key.hash
+                    named(&report)
                 )));
             }
             (_, _, Some(said)) => said,
@@ -271,8 +271,9 @@ impl<D: Database> Desk<'_, D> {
         let epoch = change.epoch.map_or(seen, Epoch);
         if epoch != seen {
             return Err(Failure::stale(format!(
-                "key {} is under epoch {seen}, not {epoch}; nothing was changed; look at it again with `idem explain {}`",
-                report.key.hash, report.key.hash
+                "{} is under epoch {seen}, not {epoch}; nothing was changed; look at it again with `idem explain {}`",
+                named(report),
+                report.key.hash
             )));
         }
         for (name, value) in look::facts(report, None) {
@@ -327,11 +328,16 @@ fn signed(why: &str) -> Result<String, Failure> {
     Ok(format!("{who}: {why}"))
 }
 
+/// Returns a key as it may have been typed, and as no other can be meant.
+fn named(report: &KeyReport) -> String {
+    format!("key {:?} ({} of job {})", report.key.key, report.key.hash, report.key.job)
+}
+
 /// The error of a key in a state that nothing can be done about.
 fn not_so(report: &KeyReport, done: &str, what: &str) -> Failure {
     Failure::stale(format!(
-        "key {} is {} and cannot be {done}: {what}; nothing was changed",
-        report.key.hash,
+        "{} is {} and cannot be {done}: {what}; nothing was changed",
+        named(report),
         state_name(report.key.state)
     ))
 }

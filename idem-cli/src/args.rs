@@ -83,7 +83,7 @@ pub(crate) enum Command {
         /// Only keys of this job
         #[arg(long, value_name = "NAME")]
         job: Option<String>,
-        /// Only keys in this state; may be given several times
+        /// Only keys in this state, or in one of several: failed,parked
         #[arg(long, value_name = "STATE", value_delimiter = ',')]
         state: Vec<StateName>,
         /// Only keys whose readable form contains this text
@@ -160,6 +160,7 @@ pub(crate) enum Command {
         change: Change,
     },
     /// Delete records and unique claims whose time is over, of every namespace
+    #[command(after_help = "--namespace has no effect here.")]
     Sweep {
         /// Count them only; nothing is asked either if there are none
         #[arg(long)]

@@ -36,7 +36,15 @@ pub(crate) enum Json {
 ///
 /// What is wrong, and where.
 pub(crate) fn parse(text: &str) -> Result<Json, String> {
-    let value: Json = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let value: Json = serde_json::from_str(text).map_err(|error| match text.trim_start() {
+        quoted if quoted.starts_with(['"', '{', '[']) => error.to_string(),
+        // Most likely a text, whose quotes the shell has taken if there were any.
+        _ => {
+            let json = serde_json::to_string(text).expect("a text can be written");
+            let typed = json.replace('\'', r"'\''");
+            format!("it is no JSON: {error}; a text has quotes of its own, as in --done '{typed}'")
+        }
+    })?;
     match long_integer(text) {
         None => Ok(value),
         Some(number) => Err(format!(
@@ -306,7 +314,9 @@ mod tests {
             assert!(parse(text).unwrap_err().contains("64 bits"), "{text}");
         }
         assert!(parse(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("twice"));
-        assert!(parse("{").is_err());
+        assert!(!parse("{").unwrap_err().contains("quotes"));
+        assert!(parse("ride 17").unwrap_err().ends_with(r#"as in --done '"ride 17"'"#));
+        assert!(parse("it's").unwrap_err().ends_with(r#"as in --done '"it'\''s"'"#));
         for text in [r#""18446744073709551616""#, "1.5e300", "18446744073709551615", r#"{"\\": 1}"#] {
             assert!(parse(text).is_ok(), "{text}");
         }

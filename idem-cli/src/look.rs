@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::args::{KeyArg, Reach, StateName, state_name};
 use crate::failure::Failure;
 use crate::json::Json;
-use crate::print::{Output, ago, millis, size, spoken};
+use crate::print::{Output, ago, counted, millis, size, spoken};
 use crate::suggest::instead_of;
 
 /// How many keys an error lists that may be meant.
@@ -567,7 +567,8 @@ pub(crate) fn facts(report: &KeyReport, result: Option<String>) -> Vec<(&'static
         _ => None,
     };
     if let Some(name) = recorded {
-        let hidden = || format!("{} bytes; `explain --show-result` shows it", key.result_bytes);
+        let hidden =
+            || format!("{}; `explain --show-result` shows it", counted(key.result_bytes, "byte", "bytes"));
         facts.push((name, result.unwrap_or_else(hidden)));
     }
     if let Some(error) = &key.error {
@@ -606,13 +607,14 @@ pub(crate) async fn find<D: Database>(
             None => {}
             Some(report) if report.key.namespace != namespace => {
                 return Err(Failure::failed(format!(
-                    "key {hash} is of namespace {}; give --namespace {}",
-                    report.key.namespace, report.key.namespace
+                    "key {:?} ({hash}) is of namespace {}; give --namespace {}",
+                    report.key.key, report.key.namespace, report.key.namespace
                 )));
             }
             Some(report) if job.is_some_and(|job| job != report.key.job) => {
                 return Err(Failure::failed(format!(
-                    "key {hash} is of job {}, not of {}",
+                    "key {:?} ({hash}) is of job {}, not of {}",
+                    report.key.key,
                     report.key.job,
                     job.unwrap_or_default()
                 )));
@@ -637,7 +639,7 @@ pub(crate) async fn find<D: Database>(
         [one] => operator
             .explain(one.hash)
             .await?
-            .ok_or_else(|| Failure::failed(format!("key {} has just been deleted", one.hash))),
+            .ok_or_else(|| Failure::failed(format!("key {key:?} ({}) has just been deleted", one.hash))),
         [] => {
             let (mut of, mut listing) = (String::new(), String::from("idem list"));
             if let Some(job) = job {

@@ -366,7 +366,7 @@ impl<D: Database, S> Idem<D, S> {
 
     /// Looks at a key of this job that is to be changed.
     async fn own_key<J: Job>(&self, key: KeyHash, done: &'static str) -> Result<Known, StoreError> {
-        let stale = |what| stale(key, J::SPEC.name, done, what);
+        let stale = |what| stale(&key.to_string(), J::SPEC.name, done, what);
         let known = Known::look(&**self.store(), key, done).await?;
         let known = known.ok_or_else(|| stale(String::from("nothing is recorded of it")))?;
         let KeyRow { namespace, job, .. } = &known.row;

@@ -618,7 +618,8 @@ impl Known {
 
     /// The error of a key that is not as the person believes.
     fn stale(&self, what: String) -> StoreError {
-        stale(self.row.hash, &self.row.job, self.done, what)
+        let key = format!("`{}` ({})", self.row.key, self.row.hash);
+        stale(&key, &self.row.job, self.done, what)
     }
 
     fn ended(&self, was_so: bool, epoch: Epoch, action: &str) -> Result<(), StoreError> {
@@ -631,7 +632,7 @@ impl Known {
 }
 
 /// The error of a key of a job that is not as the caller believes.
-pub(crate) fn stale(key: KeyHash, job: &str, done: &str, what: String) -> StoreError {
+pub(crate) fn stale(key: &str, job: &str, done: &str, what: String) -> StoreError {
     StoreError::new(
         StoreErrorKind::Stale,
         format!(

@@ -193,10 +193,9 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
     let done = ["resolve", "4", "--job", "fulfil", "--done", r#""found it""#, "--why", "asked the courier"];
     let asked = world.fails(&done, 2);
     assert!(asked.contains("nobody can check here") && asked.contains("parks the step again"), "{asked}");
-    // A stale epoch changes nothing.
-    assert!(
-        world.fails(&[&done[..], &["--yes", "--epoch", "9"]].concat(), 3).contains("under epoch 2, not 9")
-    );
+    // A stale epoch changes nothing, and the key is named as it was typed.
+    let stale = world.fails(&[&done[..], &["--yes", "--epoch", "9"]].concat(), 3);
+    assert!(stale.contains("under epoch 2, not 9") && stale.contains(r#"key "4" ("#), "{stale}");
     assert!(
         world
             .fails(&["resolve", "4", "--job", "fulfil", "--done", "{", "--why", "w", "--yes"], 2)
@@ -207,6 +206,9 @@ async fn a_parked_key_is_resolved_with_a_result<D: Jobs>() {
             .fails(&["resolve", "4", "--done", "99999999999999999999", "--why", "w", "--yes"], 2)
             .contains("64 bits")
     );
+    // Most likely the shell has taken the quotes.
+    let bare = world.fails(&["resolve", "4", "--done", "ride 17", "--why", "w", "--yes"], 2);
+    assert!(bare.contains(r#"as in --done '"ride 17"'"#), "{bare}");
     assert!(world.fails(&["resolve", "4", "--rerun", "--why", " ", "--yes"], 2).contains("--why"));
     assert_eq!(world.json(&["explain", "4"])["state"], "parked");
 
@@ -362,7 +364,8 @@ async fn a_parked_job_is_resolved_with_a_result_of_its_type<D: Jobs>() {
     // With a wrong one there is a way out, and the replay says which.
     assert!(matches!(world.mail(14).await, Err(Error::Job(Failure::NoAnswer))));
     assert!(matches!(world.mail(14).await, Err(Error::Parked(_))));
-    world.text(&["resolve", "14", "--done", "7", "--retain", "2h", "--why", "a guess", "--yes"]);
+    world.text(&["resolve", "14", "--done", "null", "--retain", "2h", "--why", "a guess", "--yes"]);
+    assert!(world.text(&["explain", "14"]).contains("1 byte; "));
     for _ in 0..2 {
         let replayed = world.mail(14).await.unwrap_err();
         assert_eq!(replayed.code(), Some(idem_runtime::Code::Unreadable));

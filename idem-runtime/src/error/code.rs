@@ -97,7 +97,8 @@ __codes! {
     Parked "parked":
         "The job does not know whether an effect has happened, so it waits for a person; or its recorded steps are not those of the code, and it says \
          `drift = park`. Nothing runs under the key until then; recorded steps stay.",
-        "Find out at the callee what has happened, and say so: `idem.resolve::<Job>(hash, epoch, resolution)`, with the key and the epoch of the error or of `Idem::parked`. \
+        "Find out at the callee what has happened, and say so: `idem.resolve::<Job>(hash, epoch, resolution)`, with the key and the epoch of the error or of `Idem::parked`; \
+         without the job's code, the command `idem resolve` does the same. \
          Let the job find out by itself with `in_doubt = probe(path)`. If it is for the steps, deploy code that has them and resolve with `Resolution::rerun`, or \
          `Idem::forget` the key. A retry does not help.";
     Drift "drift":
