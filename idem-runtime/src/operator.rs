@@ -584,12 +584,15 @@ impl<D: Database> Operator<D> {
         })
     }
 
-    /// Returns the place of a recorded step.
+    /// Returns the place of the step that is parked, which is on record for as long as it is.
     async fn place(&self, known: &Known, step: Option<&str>) -> Result<Option<u32>, StoreError> {
         let Some(name) = step else { return Ok(None) };
         let entry = self.store.entry(known.row.hash).await?;
         let steps = entry.map(|entry| entry.steps).unwrap_or_default();
-        Ok(steps.iter().find(|step| step.name == name).map(|step| step.seq))
+        match steps.iter().find(|step| step.name == name) {
+            Some(step) => Ok(Some(step.seq)),
+            None => Err(known.stale(format!("its step `{name}` is not on record any more"))),
+        }
     }
 
     /// Returns the number of the key's job, which is known: nothing is written.
