@@ -409,13 +409,12 @@ impl<D: Database> Operator<D> {
             Found::NotDone => None,
         };
         let given = result.map(codec::given);
+        let error = parked.error.clone().unwrap_or_else(|| parked.reason.clone());
         let trouble = record::Trouble {
-            error: parked.error.clone().unwrap_or_else(|| parked.reason.clone()),
-            in_doubt: false,
-            released: false,
             settled: Some(format!("resolved as {action}: {why}")),
             parked: Some(parked.clone()),
             seq,
+            ..record::Trouble::of(error, false)
         };
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {
@@ -487,13 +486,10 @@ impl<D: Database> Operator<D> {
         }
         let state = record::next(entry.state, Event::Release).expect("a run that has a key may be released");
         let trouble = record::Trouble {
-            error: String::from("its run was ended by a person"),
-            // A version that does not know `released` has to take it for a doubt.
-            in_doubt: true,
             released: true,
             settled: Some(format!("released: {why}")),
-            parked: None,
-            seq: None,
+            // A version that does not know `released` has to take it for a doubt.
+            ..record::Trouble::of(String::from("its run was ended by a person"), true)
         };
         let payload = codec::encode(&trouble).expect("a text can be encoded");
         let resolve = Resolve {

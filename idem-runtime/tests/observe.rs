@@ -531,6 +531,17 @@ mod tasks {
             .collect()
     }
 
+    /// An event of the task, which has the key `id`, with what it says `besides`. A warning has the hash.
+    fn event(level: &str, message: &str, id: i64, besides: Value) -> Value {
+        let mut event = json!({ "level": level, "message": message, "job": "fetch", "key": id.to_string(), "task": TASK });
+        let fields = event.as_object_mut().unwrap();
+        if level == "WARN" {
+            fields.insert(String::from("hash"), hash_of(id).to_string().into());
+        }
+        fields.extend(besides.as_object().unwrap().clone());
+        event
+    }
+
     #[test]
     fn a_task_that_uses_up_its_attempts_is_a_warning() {
         for engine in [Engine::Apalis, Engine::Outbox] {
@@ -539,15 +550,8 @@ mod tasks {
                     attempt(&idem().0, engine, 2, id, Way::Offline).await.map_err(|error| error.to_string())
                 });
                 assert!(answer.is_err());
-                let mut expected = json!({
-                    "level": "WARN",
-                    "message": "failed for the last time: its attempts are used up",
-                    "job": "fetch",
-                    "key": id.to_string(),
-                    "hash": hash_of(id).to_string(),
-                    "task": TASK,
-                    "attempt": 2,
-                });
+                let message = "failed for the last time: its attempts are used up";
+                let mut expected = event("WARN", message, id, json!({ "attempt": 2 }));
                 if let Some(code) = code {
                     expected["code"] = code.into();
                 }
@@ -563,14 +567,8 @@ mod tasks {
             attempt(&idem().0, Engine::Outbox, 1, 1, Way::Offline).await.map_err(|error| error.to_string())
         });
         assert!(answer.is_err());
-        let expected = json!({
-            "level": "INFO",
-            "message": "failed; whether it is tried again is up to its engine",
-            "job": "fetch",
-            "key": "1",
-            "task": TASK,
-            "attempt": 1,
-        });
+        let message = "failed; whether it is tried again is up to its engine";
+        let expected = event("INFO", message, 1, json!({ "attempt": 1 }));
         assert_eq!(told(&lines), [expected]);
     }
 
@@ -581,14 +579,7 @@ mod tasks {
             error.is::<AbortError>()
         });
         assert!(is_aborted);
-        let expected = json!({
-            "level": "INFO",
-            "message": "failed for good: its error is final",
-            "job": "fetch",
-            "key": "1",
-            "task": TASK,
-            "attempt": 2,
-        });
+        let expected = event("INFO", "failed for good: its error is final", 1, json!({ "attempt": 2 }));
         assert_eq!(told(&lines), [expected]);
         assert_eq!(lines.events("WARN"), [""; 0]);
     }
@@ -603,15 +594,7 @@ mod tasks {
             error.is::<AbortError>()
         });
         assert!(is_aborted);
-        let killed = json!({
-            "level": "WARN",
-            "message": "killed: no run can do it",
-            "job": "fetch",
-            "key": "1",
-            "hash": hash_of(1).to_string(),
-            "task": TASK,
-            "code": "idem::key_reused",
-        });
+        let killed = event("WARN", "killed: no run can do it", 1, json!({ "code": "idem::key_reused" }));
         assert_eq!(told(&lines), [killed]);
     }
 

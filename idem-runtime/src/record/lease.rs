@@ -111,6 +111,13 @@ pub struct Trouble {
     pub seq: Option<u32>,
 }
 
+impl Trouble {
+    /// Why a run failed that no person has said anything of.
+    pub fn of(error: String, in_doubt: bool) -> Self {
+        Trouble { error, in_doubt, released: false, settled: None, parked: None, seq: None }
+    }
+}
+
 /// Where a key was parked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {

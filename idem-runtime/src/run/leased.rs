@@ -548,9 +548,7 @@ async fn fail(store: &dyn LeaseStore, hold: &Hold, error: String, in_doubt: bool
         Some((end, _)) => format!("{}…", &error[..end]),
     };
     info!("ended without an outcome; the next run has the key");
-    let trouble =
-        codec::encode(&Trouble { error, in_doubt, released: false, settled: None, parked: None, seq: None })
-            .expect("a text can be encoded");
+    let trouble = codec::encode(&Trouble::of(error, in_doubt)).expect("a text can be encoded");
     match answered(SILENCE_MAX, store.change(hold, &Change::Fail { trouble: &trouble })).await {
         Ok(Held::Yes | Held::Lost) => {}
         Ok(Held::Unknown) => {

@@ -14,7 +14,7 @@ use crate::lab::LabDatabase;
 use crate::oracle::Oracle;
 use crate::report::Difference;
 use crate::subject::Subject;
-use crate::watch::{Ack, RecordedStep, Stop, slug};
+use crate::watch::{Ack, Stop, slug};
 use crate::world::{Ended, World};
 
 pub(crate) async fn run<D: LabDatabase>(
@@ -30,10 +30,7 @@ pub(crate) async fn run<D: LabDatabase>(
         return Ok(Went { skipped: Some(String::from(why)), ..Went::default() });
     }
     let mut went = Went::default();
-    // The steps in which no call has failed; `None` if that cannot be told.
-    let mut spared: Option<Vec<&RecordedStep>> =
-        Some(oracle.steps.iter().filter(|step| step.is_call).collect());
-    let (mut harmless, mut impossible) = (Vec::new(), Vec::new());
+    let (mut harmless, mut impossible, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for outage in outages {
         if only.is_some_and(|only| only != outage.schedule()) {
             continue;
@@ -49,11 +46,9 @@ pub(crate) async fn run<D: LabDatabase>(
         let first = worker.run_through().await;
         if let Outage::Service(..) = outage {
             // The run ended in the first step that it has not recorded, or did without it. If all of them are there, one has
-            // got over the failure by itself.
+            // got over the failure by itself, and which one cannot be told.
             let recorded = worker.watch.steps();
-            let failed = oracle.steps.iter().find(|step| !recorded.contains(step));
-            spared = spared.filter(|_| failed.is_some());
-            spared.iter_mut().for_each(|spared| spared.retain(|step| failed != Some(*step)));
+            failed.push(oracle.steps.iter().find(|step| !recorded.contains(step)));
         }
         let mut differences: Vec<Difference> =
             unrelated_work(&world, &worker.pool).await?.into_iter().collect();
@@ -88,10 +83,11 @@ pub(crate) async fn run<D: LabDatabase>(
     if !harmless.is_empty() {
         bounds.push(format!("no run failed for this: {}", harmless.join(", ")));
     }
-    let spared = spared.filter(|spared| only.is_none() && went.wrong.is_none() && !spared.is_empty());
-    if let Some(spared) = spared {
-        let steps: Vec<String> = spared.iter().map(|step| format!("`{}`", step.name)).collect();
-        let steps = steps.join(", ");
+    let calls = oracle.steps.iter().filter(|step| step.is_call);
+    let spared = calls.filter(|step| !failed.contains(&Some(*step)));
+    let spared: Vec<String> = spared.map(|step| format!("`{}`", step.name)).collect();
+    if only.is_none() && went.wrong.is_none() && !spared.is_empty() && !failed.contains(&None) {
+        let steps = spared.join(", ");
         bounds.push(format!("no call failed in {steps}: name what can fail there with `Scenario::outage`"));
     }
     went.bound = (!bounds.is_empty()).then(|| bounds.join("; "));

@@ -212,14 +212,7 @@ impl Fault<Sqlite> for ForgetsADoubt {
         hold: &Hold,
         change: &Change<'_>,
     ) -> Result<Held, StoreError> {
-        let trouble = Trouble {
-            error: String::from("it failed"),
-            in_doubt: false,
-            released: false,
-            settled: None,
-            parked: None,
-            seq: None,
-        };
+        let trouble = Trouble::of(String::from("it failed"), false);
         let trouble = codec::encode(&trouble).expect("a text can be encoded");
         match change {
             Change::Fail { .. } => good.change(hold, &Change::Fail { trouble: &trouble }).await,
@@ -241,14 +234,7 @@ impl Fault<Sqlite> for WakesTheParked {
         match change {
             Change::Park { .. } => {
                 good.change(hold, &Change::ForgetStep { seq: 0 }).await?;
-                let woken = Trouble {
-                    error: String::from("woken"),
-                    in_doubt: false,
-                    released: false,
-                    settled: None,
-                    parked: None,
-                    seq: None,
-                };
+                let woken = Trouble::of(String::from("woken"), false);
                 let trouble = codec::encode(&woken).expect("a text can be encoded");
                 good.change(hold, &Change::Fail { trouble: &trouble }).await
             }
