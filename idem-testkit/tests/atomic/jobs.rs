@@ -83,6 +83,11 @@ impl World {
         self.gate.as_ref().expect("this world has a gate").add_permits(1_000);
     }
 
+    /// Opens the gate to one body.
+    pub(crate) fn let_one_pass(&self) {
+        self.gate.as_ref().expect("this world has a gate").add_permits(1);
+    }
+
     pub(crate) fn bodies(&self) -> u32 {
         self.bodies.load(std::sync::atomic::Ordering::SeqCst)
     }
@@ -342,6 +347,7 @@ macro_rules! define_jobs {
         ) -> Result<(), Verdict> {
             world.bodies.fetch_add(1, SeqCst);
             effect(tx, payment).await.map_err(|_| Verdict::Down)?;
+            world.pass_gate().await;
             match world.gateway() {
                 Gateway::Declines => Err(Verdict::Declined(Some(None))),
                 Gateway::IsDown => Err(Verdict::Down),

@@ -17,6 +17,17 @@ async fn pass_a_minute() {
     tokio::time::resume();
 }
 
+/// Runs a job, and has it lose a message from the middle of its body on. What other connections send as they are made, or end
+/// what came before, is not lost.
+async fn lose_in_body<T>(run: impl Future<Output = T>, world: &crate::jobs::World, lose: impl FnOnce()) -> T {
+    let (ended, ()) = tokio::join!(run, async {
+        world.reached().await;
+        lose();
+        world.let_one_pass();
+    });
+    ended
+}
+
 macro_rules! tests {
     () => {
         use std::sync::Arc;
@@ -26,6 +37,7 @@ macro_rules! tests {
         use idem_testkit::lab::LabDatabase;
         use idem_testkit::proxy::Loss;
 
+        use super::lose_in_body;
         use crate::jobs::{Gateway, Receipt, Verdict, World};
 
         fn world() -> State {
@@ -36,13 +48,13 @@ macro_rules! tests {
         async fn a_lost_answer_to_commit_is_looked_up_and_not_repeated() {
             let Some(lab) = lab().await else { return };
             let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
-            let world = world();
+            let world = Arc::new(World::gated());
             let pool = sqlx::pool::PoolOptions::<Db>::new().max_connections(3).connect_lazy_with(options);
             let idem = idem_on(pool, &world).await;
-            let _ = charge(&idem, 1, 5).await.unwrap();
+            let _ = lose_in_body(charge(&idem, 1, 5), &world, || ()).await.unwrap();
             for payment in 42..47 {
-                proxy.lose(Loss::Answer, "COMMIT");
-                let done = charge(&idem, payment, 5).await.unwrap();
+                let lose = || proxy.lose(Loss::Answer, "COMMIT");
+                let done = lose_in_body(charge(&idem, payment, 5), &world, lose).await.unwrap();
                 assert!(!proxy.is_loss_pending(), "the connection did not break");
                 assert!(done.is_replayed());
                 assert_eq!(*done, Receipt { charge: format!("ch_{payment}") });
@@ -52,8 +64,8 @@ macro_rules! tests {
             // The same for an error that is recorded.
             world.set_gateway(Gateway::Declines);
             idem.enrol::<Judge>().await.unwrap();
-            proxy.lose(Loss::Answer, "COMMIT");
-            assert!(matches!(judge(&idem, 42).await, Err(Error::Job(Verdict::Declined(Some(None))))));
+            let declined = lose_in_body(judge(&idem, 42), &world, || proxy.lose(Loss::Answer, "COMMIT")).await;
+            assert!(matches!(declined, Err(Error::Job(Verdict::Declined(Some(None))))));
             assert!(!proxy.is_loss_pending());
             assert_eq!(world.bodies(), 7);
         }
