@@ -113,6 +113,8 @@ pub(crate) async fn run<D: LabDatabase>(
 pub(crate) struct Call {
     id: CallId,
     /// How many calls like this one the test made before.
+    before: usize,
+    /// How many of them kill.
     nth: usize,
     /// Whether it kills at all.
     kills: bool,
@@ -137,7 +139,7 @@ impl CallId {
 impl Call {
     /// Identifies the call that is made now.
     pub(crate) fn of<D: LabDatabase>(subject: &dyn Subject<D>, key: &str, plans: &[Plan]) -> Self {
-        static CALLS: Mutex<BTreeMap<CallId, usize>> = Mutex::new(BTreeMap::new());
+        static CALLS: Mutex<BTreeMap<CallId, (usize, usize)>> = Mutex::new(BTreeMap::new());
         let id = CallId {
             test: subject.settings().test.clone().or_else(this_test),
             job: subject.spec().name.to_owned(),
@@ -146,10 +148,10 @@ impl Call {
         };
         let kills = plans.contains(&Plan::Kill);
         let mut calls = CALLS.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = calls.entry(id.clone()).or_insert(0);
-        let nth = *next;
-        *next += usize::from(kills);
-        Call { id, nth, kills }
+        let made = calls.entry(id.clone()).or_insert((0, 0));
+        let (before, nth) = *made;
+        *made = (before + 1, nth + usize::from(kills));
+        Call { id, before, nth, kills }
     }
 
     /// Returns the report of this call before any plan has run; it is all that a child gets of a check that it
@@ -159,6 +161,7 @@ impl Call {
             job: self.id.job.clone(),
             key: self.id.key.clone(),
             test: self.id.test.clone(),
+            check: self.before + 1,
             database: self.id.database.clone(),
             plans: Vec::new(),
             masked: Vec::new(),

@@ -15,8 +15,9 @@ impl Report {
     /// Writes the report as HTML and as JSON into `dir`, which is made if it is missing, and returns the path of the
     /// HTML.
     ///
-    /// The files are named after job, database, key and test. The same names mean the same files, and the last report
-    /// stays; other ones never do, for a hash follows where a name has to be shortened or changed.
+    /// The files are named after job, database, key and test, and from the second check of all these on after its number.
+    /// The same names mean the same files, and the last report stays; other ones never do, for a hash follows where a
+    /// name has to be shortened or changed.
     ///
     /// # Errors
     ///
@@ -40,9 +41,16 @@ impl Report {
             // The modules before it are long, and the hash knows them.
             shown.push(slug(test.rsplit("::").next().unwrap_or(test)));
         }
+        let check = self.check.to_string();
+        if self.check > 1 {
+            // A test may have a number as its name.
+            parts.push(if self.test.is_none() { "no test" } else { "" });
+            parts.push(&check);
+            shown.push(check.clone());
+        }
         let name = shown.join("-");
         // Where all parts are as they were, the two dashes tell them apart. A name with a hash has three or more.
-        if self.test.is_none()
+        if parts.len() == 3
             && parts.iter().zip(&shown).all(|(part, shown)| part == shown && !part.contains('-'))
         {
             name

@@ -39,6 +39,7 @@ fn head(report: &Report, page: &mut Page) {
     let [job, key, database] = [&report.job, &report.key, &report.database].map(|name| Escaped::new(name));
     let test = report.test.as_deref().map(|test| format!(" in <b>{}</b>", Escaped::new(test)));
     let test = test.unwrap_or_default();
+    let check = if report.check > 1 { format!(", check {}", report.check) } else { String::new() };
     // The policy is a second lock behind the escaping.
     page.add(format_args!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -46,7 +47,7 @@ fn head(report: &Report, page: &mut Page) {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>{words}: {job}, key {key}, on {database}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n\
          <h1>{job}</h1>\n\
-         <p class=\"of\">key <b>{key}</b> on <b>{database}</b>{test}, {} of {} windows hit in {}</p>\n\
+         <p class=\"of\">key <b>{key}</b> on <b>{database}</b>{test}{check}, {} of {} windows hit in {}</p>\n\
          <p><span class=\"verdict {}\">{words}</span></p>\n",
         include_str!("page.css"),
         report.hit(),

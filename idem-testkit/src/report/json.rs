@@ -13,7 +13,7 @@ impl Report {
     ///
     /// - `format`: `1`; another number once a field is renamed, removed or means something else. Fields may be added.
     /// - `verdict`: `passed`, `failed`, or `nothing_tested` if no window was hit.
-    /// - `job`, `key`, `database`: strings; `test`: a string or null.
+    /// - `job`, `key`, `database`: strings; `test`: a string or null; `check`: which one of the same four it is, from 1.
     /// - `plans`: `plan` (its name), `windows`, `hit`, `took_us`, `bound` and `skipped` (a string or null) of each.
     /// - `masked`: `table`, `column`, `because` of each column that is not compared.
     /// - `effects`: `observer` and `times` of each observer, in a clean run.

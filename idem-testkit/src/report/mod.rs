@@ -28,6 +28,8 @@ pub struct Report {
     pub key: String,
     /// The test that made the check, as the test harness names it, if it is known.
     pub test: Option<String>,
+    /// Which of the checks of this job and key that the test has made, from 1.
+    pub check: usize,
     /// The database: `sqlite`, `postgres` or `mysql`.
     pub database: String,
     /// The plans, in the order in which they ran.

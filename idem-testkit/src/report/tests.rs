@@ -17,6 +17,7 @@ fn fine() -> Report {
         job: "process_payment".to_owned(),
         key: "payment_id = 42".to_owned(),
         test: None,
+        check: 1,
         database: "sqlite".to_owned(),
         plans: vec![
             plan(Plan::Repeat, 3, 3, 4_210),
@@ -559,7 +560,7 @@ fn the_json_has_the_documented_fields() {
     let expected = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(
         names(&parsed),
-        expected("format verdict job key test database plans masked effects refusal took_us failure")
+        expected("format verdict job key test check database plans masked effects refusal took_us failure")
     );
     assert_eq!(parsed["format"], 1);
     assert_eq!(parsed["verdict"], "failed");
@@ -629,6 +630,16 @@ fn two_keys_never_share_a_file() {
     let of = |test: &str| Report { test: Some(test.to_owned()), ..fine() }.file_name();
     let page = Report { test: Some("a::<b>".to_owned()), ..fine() }.html();
     assert!(page.contains("</b> in <b>a::&lt;b&gt;</b>, "), "{page}");
+    let second = |test: Option<&str>| Report { test: test.map(str::to_owned), check: 2, ..fine() };
+    let page = second(Some("it_pays")).html();
+    assert!(page.contains("</b> in <b>it_pays</b>, check 2, "), "{page}");
+    let file = second(Some("it_pays")).file_name();
+    assert!(file.starts_with("process_payment-sqlite-payment_id-42-it_pays-2-"), "{file}");
+    // Two checks of a test, and a test that is named after them.
+    assert_eq!(
+        BTreeSet::from([&file, &of("it_pays"), &of("it_pays-2"), &second(None).file_name(), &of("2")]).len(),
+        5
+    );
     let pays = of("billing::tests::it_pays");
     assert_eq!(pays, "process_payment-sqlite-payment_id-42-it_pays-7546d4e4c3ed6f90");
     assert_eq!(

@@ -455,3 +455,14 @@ async fn a_check_that_passes_leaves_no_database_behind() {
     let left: Vec<_> = files.lock().unwrap().iter().filter(|file| file.exists()).cloned().collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
+
+#[tokio::test]
+async fn the_checks_that_a_test_makes_of_one_key_are_numbered() {
+    let scenario = Scenario::new(WriteTheTime { id: 43 }).setup(tables::set_up).state(Clock::default);
+    let mut checks = Vec::new();
+    for _ in 0..2 {
+        let report = examine(&scenario, &[Plan::Repeat]).await.expect("the scenario is sound");
+        checks.push(report.expect("SQLite is there").check);
+    }
+    assert_eq!(checks, [1, 2]);
+}
