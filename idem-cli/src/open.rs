@@ -123,10 +123,9 @@ async fn act_on<D: SqlDatabase>(
             };
             if let Some(job) = job
                 && !any
-                && !output.json
                 && let Some(said) = look::no_job(&idem, reach, job).await?
             {
-                output.line(said);
+                output.remark(&said);
             }
             Ok(())
         }

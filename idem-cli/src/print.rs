@@ -32,6 +32,15 @@ impl Output {
         self.text.push('\n');
     }
 
+    /// Adds a remark, which a program finds in the errors.
+    pub(crate) fn remark(&mut self, remark: &str) {
+        if self.json {
+            let _ = writeln!(std::io::stderr(), "note: {}", plain(remark));
+        } else {
+            self.line(remark);
+        }
+    }
+
     /// Adds a text as it is.
     pub(crate) fn raw(&mut self, text: &str) {
         self.text.push_str(text);

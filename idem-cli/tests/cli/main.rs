@@ -7,7 +7,7 @@ use idem_runtime::prelude::*;
 use serde_json::Value;
 use sqlx::Connection as _;
 
-use self::world::{Failure, Jobs, Letter, Way, World, command, idem};
+use self::world::{Failure, Jobs, Letter, Way, World, command, ended, idem};
 
 /// Declares a test for each database.
 macro_rules! on_each_database {
@@ -178,7 +178,10 @@ async fn a_misspelt_job_is_told_the_nearest<D: Jobs>() {
         let args = [args, &["--job", "fullfil"]].concat();
         let listed = world.text(&args);
         assert!(listed.starts_with("no ") && listed.contains("did you mean fulfil?"), "{listed}");
-        world.json(&args);
+        let listed = ended(world.spawn(&[&args[..], &["--json"]].concat()));
+        serde_json::from_str::<Value>(&listed.stdout).unwrap();
+        assert_eq!(listed.code, 0);
+        assert!(listed.stderr.contains("note: no job is called fullfil"), "{}", listed.stderr);
     }
     assert!(!world.text(&["list", "--job", "fulfil", "--key", "99"]).contains("did you mean"));
     // Of a job that there is, one can look which keys it has.

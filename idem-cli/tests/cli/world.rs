@@ -338,7 +338,7 @@ pub(crate) fn idem(args: &[&str]) -> Ended {
     ended(command(args).spawn().unwrap())
 }
 
-fn ended(child: Child) -> Ended {
+pub(crate) fn ended(child: Child) -> Ended {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
