@@ -451,6 +451,10 @@ impl<D: Database> QueueStore<D> for WatchedStore<D> {
         self.between("a task is put off", call, note).await
     }
 
+    async fn queue_of(&self, engine: Engine, worker: &str) -> Result<Option<String>, StoreError> {
+        self.inner.queue_of(engine, worker).await
+    }
+
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         self.inner.is_prepared(engine).await
     }

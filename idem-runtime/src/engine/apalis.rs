@@ -25,6 +25,8 @@
 //! | has ended its worker with its last attempt and once more, as a body does that takes all memory | killed, with no further run |
 //! | cannot read its payload, which no version of the job wrote | killed, with its bytes; the worker goes on |
 
+mod at_queue;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -38,12 +40,15 @@ use std::time::Duration;
 
 use apalis_core::backend::codec::Codec;
 use apalis_core::backend::ext::poll_strategy::{PollSnapshot, PollStrategy};
+use apalis_core::backend::finalize::FinalizeBackend;
+use apalis_core::backend::{Backend, BackendConfig};
 use apalis_core::error::{AbortError, BoxDynError};
 use apalis_core::layers::Service;
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
 use apalis_core::task::from_request::FromRequest;
 use apalis_core::worker::context::WorkerContext;
+use apalis_core::worker::service::{IntoWorkerService, WorkerService};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -51,6 +56,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::field::{DisplayValue, display};
 use tracing::{debug, info, warn};
 
+pub use self::at_queue::{AtQueue, AtQueueError};
+use self::at_queue::{Look, Looking};
 use super::{BEGUN, BEYOND_LIMIT, Enqueue, PushError, Queue, TaskId, claim_key};
 use crate::codec::{self, CodecError, without_values};
 use crate::done::Done;
@@ -381,16 +388,19 @@ fn shape<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Handles the tasks of the job `J`, which returns `T`: a service for `WorkerBuilder::build`, and a function for a handler
-/// of yours around it.
+/// Handles the tasks of the job `J`, which returns `T`: for `WorkerBuilder::build`, and a function for a handler of yours around
+/// it, of whose worker nobody asks at which queue it waits.
 // No `impl Fn`, which repeats the bounds of what returns it (decision 0021).
-pub struct Handler<J, T>(Arc<Handle<J, T>>);
+pub struct Handler<J, T> {
+    handle: Arc<Handle<J, T>>,
+    look: Arc<Look>,
+}
 
 type Handle<J, T> = dyn Fn(Payload<J>, Delivery) -> Handled<T> + Send + Sync;
 
 impl<J, T> Clone for Handler<J, T> {
     fn clone(&self) -> Self {
-        Handler(Arc::clone(&self.0))
+        Handler { handle: Arc::clone(&self.handle), look: Arc::clone(&self.look) }
     }
 }
 
@@ -404,11 +414,43 @@ impl<J, T> Deref for Handler<J, T> {
     type Target = Handle<J, T>;
 
     fn deref(&self) -> &Handle<J, T> {
-        &*self.0
+        &*self.handle
     }
 }
 
-impl<J: 'static, T: 'static> Service<Task<Payload<J>>> for Handler<J, T> {
+impl<J, T, B, O> IntoWorkerService<B, HandlerService<J, T>> for Handler<J, T>
+where
+    J: 'static,
+    T: 'static,
+    B: Backend + BackendConfig<Args = Payload<J>>,
+    B::Kind: FinalizeBackend<B, Payload<J>, Backend = O>,
+    O: Backend<Task = Task<Payload<J>>>,
+{
+    type Task = Task<Payload<J>>;
+    type Backend = AtQueue<O>;
+
+    fn into_service(self, backend: B) -> WorkerService<AtQueue<O>, HandlerService<J, T>> {
+        let backend = AtQueue::new(B::Kind::finalize(backend), self.look);
+        WorkerService { backend, service: HandlerService(self.handle) }
+    }
+}
+
+/// A [`Handler`] as apalis calls it.
+pub struct HandlerService<J, T>(Arc<Handle<J, T>>);
+
+impl<J, T> Clone for HandlerService<J, T> {
+    fn clone(&self) -> Self {
+        HandlerService(Arc::clone(&self.0))
+    }
+}
+
+impl<J, T> fmt::Debug for HandlerService<J, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerService").finish_non_exhaustive()
+    }
+}
+
+impl<J: 'static, T: 'static> Service<Task<Payload<J>>> for HandlerService<J, T> {
     type Response = Ran<T>;
     type Error = BoxDynError;
     type Future = Handled<T>;
@@ -418,11 +460,11 @@ impl<J: 'static, T: 'static> Service<Task<Payload<J>>> for Handler<J, T> {
     }
 
     fn call(&mut self, task: Task<Payload<J>>) -> Handled<T> {
-        let handler = self.clone();
+        let handle = Arc::clone(&self.0);
         // apalis counts the attempt as this is first polled.
         Box::pin(async move {
             let Ok(delivery) = Delivery::from_request(&task).await;
-            handler(task.args, delivery).await
+            handle(task.args, delivery).await
         })
     }
 }
@@ -441,6 +483,9 @@ impl<E: std::error::Error + Send + Sync> TaskError for E {}
 
 impl<D: Database, S> Queue<D, S> {
     /// Returns a handler of the job's tasks, for `WorkerBuilder::build`.
+    ///
+    /// Its worker must come to the [queue of the job](Self::name); with a storage of another name it ends as it starts, with an error
+    /// that says what to write.
     pub fn handler<J>(&self) -> Handler<J, J::Output>
     where
         J: RunOn<D, S>,
@@ -448,7 +493,7 @@ impl<D: Database, S> Queue<D, S> {
         S: Send + Sync + 'static,
     {
         let queue = self.clone();
-        Handler(Arc::new(move |payload, delivery: Delivery| {
+        let handle = move |payload, delivery: Delivery| -> Handled<J::Output> {
             let queue = queue.clone();
             Box::pin(async move {
                 let key = OnceLock::new();
@@ -459,7 +504,35 @@ impl<D: Database, S> Queue<D, S> {
                     }
                 }
             })
-        }))
+        };
+        let queue = self.clone();
+        let look = move |worker: String| -> Looking {
+            let queue = queue.clone();
+            Box::pin(async move { queue.check_queue_of::<J>(&worker).await })
+        };
+        Handler { handle: Arc::new(handle), look: Arc::new(look) }
+    }
+
+    /// Makes sure that a worker has come to the queue of this job.
+    async fn check_queue_of<J: Job>(&self, worker: &str) -> Result<(), StoreError> {
+        let name = self.name::<J>();
+        match self.idem.store().queue_of(self.engine, worker).await {
+            Ok(Some(other)) if other != name => {
+                let job = std::any::type_name::<J>().rsplit("::").next().unwrap_or_default();
+                let text = format!(
+                    "worker `{worker}` waits at queue `{other}`, and the tasks of job `{}` are in `{name}`; it has taken none; name the queue \
+                     of its storage: `.with_config(Config::default().queue(queue.name::<{job}>()))`",
+                    J::SPEC.name
+                );
+                Err(StoreError::new(StoreErrorKind::Misconfigured, text))
+            }
+            Ok(_) => Ok(()),
+            // The worker does not need the answer.
+            Err(error) => {
+                warn!(job = J::SPEC.name, worker, %error, "whether the worker has come to the job's queue is not known");
+                Ok(())
+            }
+        }
     }
 
     /// Says how long a task waits after its attempt of this number, from 1, has failed; [`backoff`] by itself.

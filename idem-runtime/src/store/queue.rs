@@ -107,6 +107,9 @@ pub trait QueueStore<D: Database>: Send + Sync + 'static {
     /// Tells whether an engine's tables in this database are [prepared](Self::prepare).
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError>;
 
+    /// Returns for which queue an engine in this database has registered a worker; `None` if it has not, or is elsewhere.
+    async fn queue_of(&self, engine: Engine, worker: &str) -> Result<Option<String>, StoreError>;
+
     /// Deletes claims that have expired, at most `limit`; returns how many.
     async fn sweep_claims(&self, limit: u32) -> Result<u64, StoreError>;
 }

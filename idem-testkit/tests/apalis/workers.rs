@@ -10,7 +10,7 @@ use idem_runtime::store::Attempt;
 use tokio::time::Instant;
 
 use super::world::{Running, World, config};
-use super::{AN_HOUR_AGO, NOW, TASKS, WORKERS};
+use super::{AN_HOUR_AGO, Config, NOW, TASKS, WORKERS};
 use crate::desk::{Act, LIMIT, What};
 use crate::jobs::*;
 use crate::log::Log;
@@ -616,4 +616,27 @@ async fn arguments_that_json_does_not_carry_are_refused_as_they_are_pushed() {
     // One whose order is not kept is not changed by that.
     let tags = (0..50).map(|tag| tag.to_string()).collect();
     world.push(Tagged { id: 1, tags }).await;
+}
+
+#[tokio::test]
+async fn a_worker_at_another_queue_ends_with_an_error_that_says_what_to_write() {
+    let Some(world) = World::new().await else { return };
+    let task = world.push(UntilEnd { id: 1, note: 1 }).await;
+    // Without a name a storage is that of a type.
+    let backend = world.storage::<UntilEnd>(Config::default()).poll_with_strategy(Every::new(POLL));
+    let worker =
+        WorkerBuilder::new("w1").backend(backend).concurrency(4).build(world.queue.handler::<UntilEnd>());
+    let ended = tokio::time::timeout(LIMIT, worker.run()).await.expect("the worker ends");
+    let error = format!("{:?}", ended.unwrap_err());
+    assert!(error.contains("and the tasks of job `until_end` are in `until_end`"), "{error}");
+    assert!(
+        error.contains(
+            "`.with_config(Config::default().queue(queue.name::<UntilEnd>()))` [idem::misconfigured]"
+        ),
+        "{error}"
+    );
+    assert_eq!((world.task(task).await.status.as_str(), world.desk.count(What::Began, 1)), ("Pending", 0));
+    // Named as it should be, it takes what waits.
+    let _worker = world.work::<UntilEnd>("w2");
+    world.until_status(task, "Done").await;
 }

@@ -500,6 +500,10 @@ impl<D: Database> QueueStore<D> for BrokenStore<D> {
         self.good.put_off(engine, task, worker, after, attempt).await
     }
 
+    async fn queue_of(&self, engine: Engine, worker: &str) -> Result<Option<String>, StoreError> {
+        self.good.queue_of(engine, worker).await
+    }
+
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         self.good.is_prepared(engine).await
     }

@@ -264,6 +264,10 @@ impl QueueStore<Memory> for MemoryStore {
         Ok(false)
     }
 
+    async fn queue_of(&self, engine: Engine, _: &str) -> Result<Option<String>, StoreError> {
+        check(None, engine).map(|()| None)
+    }
+
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
         check(None, engine)
     }

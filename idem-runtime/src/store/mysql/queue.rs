@@ -770,6 +770,10 @@ impl QueueStore<MySql> for MySqlStore {
         check(engine).map(|()| false)
     }
 
+    async fn queue_of(&self, engine: Engine, _: &str) -> Result<Option<String>, StoreError> {
+        check(engine).map(|()| None)
+    }
+
     async fn prepare(&self, engine: Engine) -> Result<(), StoreError> {
         check(engine)
     }

@@ -649,6 +649,14 @@ impl QueueStore<Postgres> for PostgresStore {
         Ok(())
     }
 
+    async fn queue_of(&self, engine: Engine, worker: &str) -> Result<Option<String>, StoreError> {
+        let Engine::Apalis = engine else { return Ok(None) };
+        let failed = |error| driver_error("looking for the queue of a worker", error);
+        let sql = format!("SELECT worker_type FROM apalis.workers WHERE id = {}", literal(worker));
+        let rows = self.send_text(sql).await?.rows.map_err(failed)?;
+        rows.first().map(|row| row.try_get(0)).transpose().map_err(failed)
+    }
+
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(true) };
         let failed = |error| driver_error("looking at the triggers on the tables of apalis", error);

@@ -626,6 +626,18 @@ impl QueueStore<Sqlite> for SqliteStore {
         Ok(())
     }
 
+    async fn queue_of(&self, engine: Engine, worker: &str) -> Result<Option<String>, StoreError> {
+        let Engine::Apalis = engine else { return Ok(None) };
+        let mut reader = self.readers.lease().await?;
+        let queue = sqlx::query_scalar("SELECT worker_type FROM Workers WHERE id = ?")
+            .bind(worker.to_owned())
+            .fetch_optional(&mut *reader)
+            .await
+            .map_err(|error| driver_error("looking for the queue of a worker", error))?;
+        reader.give_back();
+        Ok(queue)
+    }
+
     async fn is_prepared(&self, engine: Engine) -> Result<bool, StoreError> {
         let Engine::Apalis = engine else { return Ok(true) };
         let mut reader = self.readers.lease().await?;
