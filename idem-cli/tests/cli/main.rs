@@ -290,6 +290,13 @@ async fn a_wrong_word_is_corrected_until_the_next_run<D: Jobs>() {
     world.text(&[&done[..], &["--retain", "2h"]].concat());
     assert!(matches!(world.mail(5).await, Ok(Done::Replayed(Letter { number: 7, .. }))));
 
+    // Somebody has tidied up by hand.
+    world.parked(24).await;
+    world.losing_its_steps().await;
+    let told = world.fails(&resolve("24", &["--rerun"]), 3);
+    assert!(told.contains("its step `parcel` is not on record any more; nothing was changed"), "{told}");
+    assert_eq!(world.json(&["explain", "24", "--job", "fulfil"])["state"], "parked");
+
     // Who ends a run has said nothing of what it did.
     drop(world.running(1).await);
     world.text(&["release", "1", "--job", "fulfil", "--why", "its machine is gone", "--yes"]);

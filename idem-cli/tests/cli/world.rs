@@ -282,6 +282,11 @@ impl<D: Jobs> World<D> {
         self.run_sql("UPDATE idem_claims SET expires_at = since WHERE readable = '9'").await;
     }
 
+    /// Deletes the steps of all keys.
+    pub(crate) async fn losing_its_steps(&self) {
+        self.run_sql("DELETE FROM idem_steps").await;
+    }
+
     async fn run_sql(&self, sql: &'static str) {
         D::rows(&mut self.lab.connect().await, sql).await.unwrap();
     }
