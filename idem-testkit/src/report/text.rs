@@ -84,7 +84,7 @@ fn plans(report: &Report, lines: &mut Lines) {
 
 fn masked(report: &Report, lines: &mut Lines) {
     if report.masked.is_empty() {
-        lines.labelled("not compared: ", "no column is left out");
+        lines.labelled("compared: ", "every column of every table");
     }
     let mut label = "  not compared: ";
     let indent = " ".repeat(label.len());
