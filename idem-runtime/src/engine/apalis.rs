@@ -521,7 +521,7 @@ impl<D: Database, S> Queue<D, S> {
                 let job = std::any::type_name::<J>().rsplit("::").next().unwrap_or_default();
                 let text = format!(
                     "worker `{worker}` waits at queue `{other}`, and the tasks of job `{}` are in `{name}`; it has taken none; name the queue \
-                     of its storage: `.with_config(Config::default().queue(queue.name::<{job}>()))`",
+                     of its storage: `.with_config(Config::default().queue(queue.name::<{job}>()))`, and let no two workers share a name",
                     J::SPEC.name
                 );
                 Err(StoreError::new(StoreErrorKind::Misconfigured, text))

@@ -631,7 +631,7 @@ async fn a_worker_at_another_queue_ends_with_an_error_that_says_what_to_write() 
     assert!(error.contains("and the tasks of job `until_end` are in `until_end`"), "{error}");
     assert!(
         error.contains(
-            "`.with_config(Config::default().queue(queue.name::<UntilEnd>()))` [idem::misconfigured]"
+            "`.with_config(Config::default().queue(queue.name::<UntilEnd>()))`, and let no two workers share a name [idem::misconfigured]"
         ),
         "{error}"
     );

@@ -11,8 +11,8 @@ use apalis_core::worker::context::WorkerContext;
 
 use crate::error::StoreError;
 
-/// The storage of a [`Handler`](super::Handler)'s worker. It makes sure that the worker has come to the queue of the job: at any other it would
-/// wait for ever, without a word.
+/// The storage of a [`Handler`](super::Handler)'s worker. It makes sure that the worker has come to the queue of the job: at any
+/// other it would wait for ever, without a word.
 // Not a matter of the service, whose errors apalis tells nobody but its event handlers.
 pub struct AtQueue<B> {
     backend: B,
