@@ -283,6 +283,31 @@ async fn a_step_that_a_person_found_undone_is_taken_once_more() {
 }
 
 #[tokio::test]
+async fn what_was_said_is_corrected_only_by_who_means_to_and_under_its_epoch() {
+    let desk = Desk::new();
+    let run = start!(desk, stepping);
+    cut_off(&desk, run).await;
+    let parked = parked(stepping(&desk.idem, 1).await);
+    let say = async |epoch, found| desk.idem.resolve::<Stepping>(parked.hash, epoch, found, "ada").await;
+    say(parked.epoch, Resolution::rerun()).await.unwrap();
+    let again = say(parked.epoch, Resolution::rerun()).await.unwrap_err();
+    assert_eq!(again.kind(), StoreErrorKind::Stale);
+    assert!(
+        again.to_string().contains("it waits for its next run since it was resolved as rerun: ada"),
+        "{again}"
+    );
+    let late = say(parked.epoch.next(), Resolution::rerun().correcting()).await.unwrap_err();
+    assert_eq!(late.kind(), StoreErrorKind::Stale);
+    assert!(late.to_string().contains("it was resolved under epoch 2, not 3"), "{late}");
+    say(parked.epoch, Resolution::rerun().correcting()).await.unwrap();
+    assert!(stepping(&desk.idem, 1).await.unwrap().is_executed());
+    assert_eq!(desk.world.count("callee"), 1);
+    // A run has gone by what was said.
+    let gone = say(parked.epoch, Resolution::rerun().correcting()).await.unwrap_err();
+    assert!(gone.to_string().contains("it is Completed, not parked"), "{gone}");
+}
+
+#[tokio::test]
 async fn an_error_that_is_certain_leaves_no_doubt() {
     let desk = Desk::new();
     desk.world.answer("callee", &[Err(Failure::Refused), Err(Failure::Refused)]);
