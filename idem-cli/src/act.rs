@@ -1,7 +1,5 @@
 //! The commands that change something: they show what, ask, and change it only if it is still so.
 
-use std::io::Write as _;
-
 use idem_runtime::cleanup::Swept;
 use idem_runtime::engine::TaskId;
 use idem_runtime::job::Retain;
@@ -13,7 +11,7 @@ use serde::Serialize;
 use crate::args::{Change, KeyArg, state_name};
 use crate::ask::{Ask, Asking, confirm};
 use crate::failure::Failure;
-use crate::print::{Output, counted, duration, plain, spoken};
+use crate::print::{Output, counted, duration, note, spoken};
 use crate::{json, look};
 
 /// Where changes are made.
@@ -311,12 +309,6 @@ fn retention(text: &str) -> Result<Retain, Failure> {
             "--retain {text:?} is no time; write 7d, 12h, 30m, 10s, forever or none"
         ))),
     }
-}
-
-/// Says something beside the output.
-fn note(what: impl AsRef<str>) {
-    // Who has closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "{}", plain(what.as_ref()));
 }
 
 /// Returns a reason with the name of who gives it.

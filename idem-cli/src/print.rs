@@ -35,7 +35,7 @@ impl Output {
     /// Adds a remark, which a program finds in the errors.
     pub(crate) fn remark(&mut self, remark: &str) {
         if self.json {
-            let _ = writeln!(std::io::stderr(), "note: {}", plain(remark));
+            note(format!("note: {remark}"));
         } else {
             self.line(remark);
         }
@@ -101,6 +101,12 @@ impl Output {
             }
         }
     }
+}
+
+/// Says something beside the output.
+pub(crate) fn note(what: impl AsRef<str>) {
+    // Who has closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "{}", plain(what.as_ref()));
 }
 
 /// Shows what a terminal would act on: keys and errors come from outside.

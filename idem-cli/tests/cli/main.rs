@@ -292,7 +292,7 @@ async fn a_wrong_word_is_corrected_until_the_next_run<D: Jobs>() {
 
     // Somebody has tidied up by hand.
     world.parked(24).await;
-    world.losing_its_steps().await;
+    world.lose_steps().await;
     let told = world.fails(&resolve("24", &["--rerun"]), 3);
     assert!(told.contains("its step `parcel` is not on record any more; nothing was changed"), "{told}");
     assert_eq!(world.json(&["explain", "24", "--job", "fulfil"])["state"], "parked");

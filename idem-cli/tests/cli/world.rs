@@ -283,7 +283,7 @@ impl<D: Jobs> World<D> {
     }
 
     /// Deletes the steps of all keys.
-    pub(crate) async fn losing_its_steps(&self) {
+    pub(crate) async fn lose_steps(&self) {
         self.run_sql("DELETE FROM idem_steps").await;
     }
 

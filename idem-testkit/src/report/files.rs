@@ -43,9 +43,8 @@ impl Report {
         }
         let check = self.check.to_string();
         if self.check > 1 {
-            // A test may have a number as its name.
-            parts.push(if self.test.is_none() { "no test" } else { "" });
-            parts.push(&check);
+            // Two parts: with one, a test that is named by a number would have the same.
+            parts.extend(["check", &check]);
             shown.push(check.clone());
         }
         let name = shown.join("-");

@@ -29,8 +29,19 @@ fn parked<T: std::fmt::Debug>(answer: Result<Done<T>, Error<Failure>>) -> idem_r
     }
 }
 
-/// Drops a run that stands in its call, after the call has had its effect or before.
-async fn cut_off(desk: &Desk, run: tokio::task::JoinHandle<()>) {
+/// Starts a run, and drops it as it stands in its call, after the call has had its effect or before.
+macro_rules! cut_off {
+    ($desk:ident, $job:ident) => {{
+        $desk.world.close("callee");
+        let idem = $desk.idem.clone();
+        let run = tokio::spawn(async move {
+            let _ = $job(&idem, 1).await;
+        });
+        drop_in_call(&$desk, run).await;
+    }};
+}
+
+async fn drop_in_call(desk: &Desk, run: tokio::task::JoinHandle<()>) {
     desk.world.arrival().await;
     run.abort();
     let _ = run.await;
@@ -41,21 +52,10 @@ async fn cut_off(desk: &Desk, run: tokio::task::JoinHandle<()>) {
     }
 }
 
-macro_rules! start {
-    ($desk:ident, $job:ident) => {{
-        $desk.world.close("callee");
-        let idem = $desk.idem.clone();
-        tokio::spawn(async move {
-            let _ = $job(&idem, 1).await;
-        })
-    }};
-}
-
 #[tokio::test]
 async fn a_job_that_was_cut_off_is_parked_and_never_runs_by_itself() {
     let desk = Desk::new();
-    let run = start!(desk, parking);
-    cut_off(&desk, run).await;
+    cut_off!(desk, parking);
     for _ in 0..3 {
         let parked = parked(parking(&desk.idem, 1).await);
         assert_eq!((parked.step, parked.epoch), (None, Epoch(2)));
@@ -121,8 +121,7 @@ async fn a_person_says_that_it_is_done_and_everybody_gets_that_result() {
 #[tokio::test]
 async fn a_person_says_that_it_did_not_happen_and_it_runs_once_more() {
     let desk = Desk::new();
-    let run = start!(desk, parking);
-    cut_off(&desk, run).await;
+    cut_off!(desk, parking);
     let parked = parked(parking(&desk.idem, 1).await);
     let listed = desk.idem.parked(10).await.unwrap();
     desk.idem.resolve::<Parking>(listed[0].hash, parked.epoch, Resolution::rerun(), "ada").await.unwrap();
@@ -144,8 +143,7 @@ async fn a_probe_that_finds_the_effect_adopts_it() {
 #[tokio::test]
 async fn a_probe_that_finds_nothing_lets_the_job_run() {
     let desk = Desk::new();
-    let run = start!(desk, probing);
-    cut_off(&desk, run).await;
+    cut_off!(desk, probing);
     assert!(probing(&desk.idem, 1).await.unwrap().is_executed());
     assert_eq!((desk.world.count("callee"), desk.world.count("probe")), (1, 1));
 }
@@ -273,8 +271,7 @@ async fn a_parked_key_tells_what_the_run_before_ended_with() {
 #[tokio::test]
 async fn a_step_that_a_person_found_undone_is_taken_once_more() {
     let desk = Desk::new();
-    let run = start!(desk, stepping);
-    cut_off(&desk, run).await;
+    cut_off!(desk, stepping);
     let parked = parked(stepping(&desk.idem, 1).await);
     let listed = desk.idem.parked(10).await.unwrap();
     desk.idem.resolve::<Stepping>(listed[0].hash, parked.epoch, Resolution::rerun(), "ada").await.unwrap();
@@ -285,8 +282,7 @@ async fn a_step_that_a_person_found_undone_is_taken_once_more() {
 #[tokio::test]
 async fn what_was_said_is_corrected_only_by_who_means_to_and_under_its_epoch() {
     let desk = Desk::new();
-    let run = start!(desk, stepping);
-    cut_off(&desk, run).await;
+    cut_off!(desk, stepping);
     let parked = parked(stepping(&desk.idem, 1).await);
     let say = async |epoch, found| desk.idem.resolve::<Stepping>(parked.hash, epoch, found, "ada").await;
     say(parked.epoch, Resolution::rerun()).await.unwrap();
