@@ -70,6 +70,7 @@ async fn publish(page: i64, revision: i64, #[state] gate: &Gate) -> Result<i64, 
 #[idempotent(key = user, unique = until_executed, in_doubt = rerun)]
 async fn fails(user: i64, panics: bool, #[state] gate: &Gate) -> Result<i64, std::fmt::Error> {
     gate.begun.fetch_add(1, Ordering::SeqCst);
+    gate.open.acquire().await.expect("the gate is never closed").forget();
     assert!(!panics, "the body of {user} panics, as it was told");
     Err(std::fmt::Error)
 }
@@ -275,9 +276,12 @@ async fn check_limit(panics: bool) {
     assert_eq!(fixture.relay::<Fails>(false).await.unwrap(), 1);
     let worker = fixture.worker::<Fails>("one");
     fixture.begun(1).await;
-    let holder = fixture.queue.holder(&job()).await.unwrap().map(|holder| holder.task);
-    assert_eq!(holder, Some(task), "it is to be tried again");
+    fixture.gate().open.add_permits(1);
+    // The first attempt has failed, and the second is held up.
     fixture.begun(2).await;
+    let holder = fixture.queue.holder(&job()).await.unwrap().map(|holder| holder.task);
+    assert_eq!(holder, Some(task), "it is tried again");
+    fixture.gate().open.add_permits(1);
     wait(async || fixture.queue.holder(&job()).await.unwrap().is_none()).await;
     // One that is to be tried again has failed.
     wait(async || {
