@@ -29,7 +29,7 @@ const NEXT: Tick = Tick::from_unix(TICK.unix() + 24 * 60 * 60);
 const WORKERS: usize = 16;
 
 /// The lease of the job.
-const LEASE: Duration = Duration::from_secs(1);
+const LEASE: Duration = Duration::from_secs(3);
 
 /// How often a test looks for what is to come, and for how long.
 const LOOK: Duration = Duration::from_millis(10);
@@ -224,7 +224,7 @@ macro_rules! reports_on {
                 let Some(world) = World::new().await else { return };
                 let run = world.start().await;
                 // Time that passes, not a race that is won: without a heartbeat the lease would be over.
-                tokio::time::sleep(LEASE * 3 / 2).await;
+                tokio::time::sleep(LEASE * 4 / 3).await;
                 assert_eq!(world.state().await, Some((State::Running, 1)));
                 assert!(matches!(build(&world.worker()).await, Err(Error::Busy(_))));
                 world.printer().release().await.unwrap();

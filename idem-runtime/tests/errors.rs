@@ -333,7 +333,8 @@ mod sqlite {
         made.close().await.unwrap();
 
         let world = Arc::new(World::default());
-        let patience = Duration::from_millis(200);
+        // As long as opening a connection may take, and as one run here waits.
+        let patience = Duration::from_secs(2);
         let pool = SqlitePoolOptions::new().acquire_timeout(patience).connect_lazy_with(file.options());
         let idem = Idem::builder(pool.clone()).state(Arc::clone(&world)).build().unwrap();
         seen.run(Code::NotMigrated, charge(&idem, 1, secret()).await);

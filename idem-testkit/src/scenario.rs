@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use idem_runtime::store::Store;
@@ -79,6 +80,8 @@ pub(crate) struct Settings<D: LabDatabase> {
     pub(crate) store: Option<Box<WrapStore<D>>>,
     pub(crate) limit: Duration,
     pub(crate) test: Option<String>,
+    /// Runs leave tasks behind that go on for good, such as those of a client of something else.
+    pub(crate) leaves_tasks: AtomicBool,
 }
 
 /// Makes the state of a trial.
@@ -126,7 +129,13 @@ impl<J, D: LabDatabase> Scenario<J, D> {
             worker_state: Box::new(|_| ()),
             observers: Vec::new(),
             outages: Vec::new(),
-            settings: Settings { set_up: None, store: None, limit: Duration::from_secs(20), test: None },
+            settings: Settings {
+                set_up: None,
+                store: None,
+                limit: Duration::from_secs(20),
+                test: None,
+                leaves_tasks: AtomicBool::new(false),
+            },
         }
     }
 

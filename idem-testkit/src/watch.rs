@@ -26,7 +26,7 @@ use crate::report::Moment;
 const ARRIVAL: Duration = Duration::from_millis(1);
 
 /// How long an answer is held back at most: a run that blocks its thread until it comes would wait for ever.
-const HOLD: Duration = Duration::from_millis(100);
+const HOLD: Duration = Duration::from_millis(500);
 
 /// How long statements of a run that crashes have to notice it.
 const DYING: Duration = Duration::from_millis(2);

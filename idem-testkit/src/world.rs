@@ -1,6 +1,7 @@
 //! One trial: a fresh database, a state, and workers on them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use idem_runtime::Idem;
@@ -28,7 +29,10 @@ const OUTBOX: &str = "idem_outbox";
 const OF_A_TASK: [&str; 3] = ["job", "key", "payload"];
 
 /// How long effects that a run left behind in a task of its own may take to show.
-const SETTLING: Duration = Duration::from_millis(400);
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// The same once a run has left a task behind that went on for longer, and most likely goes on for good.
+const SETTLING_AMONG_TASKS: Duration = Duration::from_millis(400);
 
 /// One trial.
 pub(crate) struct World<'s, D: LabDatabase> {
@@ -185,8 +189,12 @@ impl<'s, D: LabDatabase> World<'s, D> {
 
     /// Reads the record of the job's key.
     pub(crate) async fn record(&self) -> Result<Option<Record>, Trouble> {
-        let store = Idem::builder(self.lab.pool(1)).build().map_err(Trouble::store)?.store().clone();
-        store.read(self.key()?.hash()).await.map_err(Trouble::store)
+        let pool = self.lab.pool(1);
+        let store = Idem::builder(pool.clone()).build().map_err(Trouble::store)?.store().clone();
+        let record = store.read(self.key()?.hash()).await.map_err(Trouble::store);
+        // So that none of its tasks is taken for one of the next trial's.
+        pool.close().await;
+        record
     }
 
     /// Returns a connection that no worker has.
@@ -225,7 +233,16 @@ impl<'s, D: LabDatabase> World<'s, D> {
     /// Waits until the tasks that a run has left behind are over, for a moment at most.
     pub(crate) async fn settle(&self) {
         let began = tokio::time::Instant::now();
-        while alive_tasks() > self.tasks && began.elapsed() < SETTLING {
+        let leaves_tasks = &self.subject.settings().leaves_tasks;
+        let limit = match leaves_tasks.load(Ordering::Relaxed) {
+            true => SETTLING_AMONG_TASKS,
+            false => SETTLING,
+        };
+        while alive_tasks() > self.tasks {
+            if began.elapsed() > limit {
+                leaves_tasks.store(true, Ordering::Relaxed);
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

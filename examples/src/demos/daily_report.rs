@@ -14,8 +14,8 @@ use super::jobs::daily_report::{
 use super::{Db, how, open};
 use crate::provider::{Fault, Printer};
 
-/// How long the printer takes here. The lease of the job is one second.
-const PRINTING: Duration = Duration::from_millis(2_500);
+/// How long the printer takes here. The lease of the job is three seconds.
+const PRINTING: Duration = Duration::from_secs(4);
 
 /// Three in the morning of the 2nd of January 2026 in Berlin, and a tick of the schedule on each day of that winter.
 const FIRST: Tick = Tick::from_unix(1_767_319_200);
@@ -65,7 +65,7 @@ pub async fn show(url: &str, provider: SocketAddr) -> anyhow::Result<()> {
         println!("Another worker's clock strikes too:");
         print(&daily_report(&other, tick).await);
         tokio::time::sleep(PRINTING).await;
-        println!("The lease of 1 s would be over by now, but for the heartbeat:");
+        println!("The lease of 3 s would be over by now, but for the heartbeat:");
         println!("  {}", standing(&other, tick).await?);
         printer.release().await?;
         anyhow::Ok(())

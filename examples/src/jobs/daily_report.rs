@@ -20,7 +20,7 @@ use crate::provider::{Printer, ProviderError};
 #[idempotent(
     key = tick,
     schedule("0 3 * * *", time_zone = "Europe/Berlin", missed = all),
-    lock = lease("1s"),
+    lock = lease("3s"),
     on_busy = skip,
     in_doubt = rerun,
 )]

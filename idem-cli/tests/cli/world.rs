@@ -104,7 +104,8 @@ macro_rules! jobs {
         mod $module {
             use super::*;
 
-            #[idempotent(key = id, in_doubt = rerun, replay(Failure::Refused))]
+            // No heartbeat comes meanwhile that would wake a key whose lease was let pass.
+            #[idempotent(key = id, in_doubt = rerun, replay(Failure::Refused), lock = lease("1h"))]
             pub(crate) async fn fulfil(
                 run: &mut Run<'_, $db>,
                 id: i64,

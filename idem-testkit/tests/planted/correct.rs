@@ -60,7 +60,7 @@ correct! {
         charged(ThreeCharges { id: 42 })
     }
     a_state { "a state that only counts how often the body ran", plain_with(Counts { id: 42 }) }
-    a_timeout { "`timeout = \"5s\"`", plain(InTime { id: 42 }) }
+    a_timeout { "`timeout = \"1m\"`", plain(InTime { id: 42 }) }
     a_composite_key {
         "a key of a text with quotes and a number; an argument that is not compared",
         plain(CompositeKey { source: String::from("o'brien \"x\""), id: 42, trace: String::from("a") })
@@ -142,7 +142,7 @@ posts! {
     wait_a_moment_job(, on_busy = wait("50ms"), job = WaitAMoment);
     kept_for_ever_job(, retain = forever, job = KeptForEver);
     kept_for_an_hour_job(, retain = "1h", job = KeptForAnHour);
-    in_time_job(, timeout = "5s", job = InTime);
+    in_time_job(, timeout = "1m", job = InTime);
 }
 
 #[idempotent(key = id, job = CountedIds)]

@@ -38,7 +38,7 @@ correct! {
         "`drift = resume`, and a step that is left out if the work is there",
         charged(DriftResumes { id: 42 })
     }
-    a_leased_timeout { "`timeout = \"5s\"`", charged(LeasedInTime { id: 42 }) }
+    a_leased_timeout { "`timeout = \"1m\"`", charged(LeasedInTime { id: 42 }) }
     a_leased_wait_of_a_moment { "`on_busy = wait(\"50ms\")` on a leased job", charged(LeasedWaitsAMoment { id: 42 }) }
     a_leased_job_that_skips { "`on_busy = skip` on a leased job", charged(LeasedSkips { id: 42 }) }
     a_step_with_a_result { "a step whose result later steps write", charged(StepWithResult { id: 42 }) }
@@ -250,7 +250,7 @@ macro_rules! charges {
 }
 
 charges! {
-    leased_in_time_job(, timeout = "5s", job = LeasedInTime);
+    leased_in_time_job(, timeout = "1m", job = LeasedInTime);
     leased_waits_a_moment_job(, on_busy = wait("50ms"), job = LeasedWaitsAMoment);
     leased_skips_job(, on_busy = skip, job = LeasedSkips);
     short_lease_job(, lock = lease("300ms"), job = ShortLease);
@@ -308,10 +308,10 @@ async fn step_draws_job(
 }
 
 /// It takes longer than its lease, which is renewed meanwhile.
-#[idempotent(key = id, in_doubt = park, lock = lease("300ms"))]
+#[idempotent(key = id, in_doubt = park, lock = lease("1500ms"))]
 async fn take_longer_than_the_lease(id: i64, #[state] courier: &Gateway) -> Result<i64, sqlx::Error> {
     charge_blindly(courier).await?;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1_800)).await;
     Ok(id)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use idem_runtime::prelude::*;
 use idem_testkit::Scenario;
 use sqlx::Connection as _;
+use tokio::sync::watch;
 use tokio::task::yield_now;
 
 use crate::harness::gateway::lock;
@@ -44,7 +45,7 @@ bugs! {
         what: "the job looks whether there is an entry, and a task writes it later: two runs look before one has written",
         origin: "read-then-insert: what was looked at is not locked (records-and-steps 8, point 10)",
         plan: Repeat, at: "one after the other", hint: "leave `retain` out",
-        scenario: Scenario::new(LookAndPostLater { id: 42 }).setup(tables::set_up),
+        scenario: Scenario::new(LookAndPostLater { id: 42 }).setup(tables::set_up).state(Looks::new),
     }
     a_transaction_that_is_leaked {
         what: "the body's task keeps the only writer for itself when its run is gone",
@@ -117,16 +118,41 @@ async fn mark_and_post(tx: &mut Tx<'_, Sqlite>, id: i64, #[state] done: &Claims)
     tables::post(tx, id).await
 }
 
+/// How often runs have looked.
+#[derive(Debug, Clone)]
+struct Looks(Arc<watch::Sender<u32>>);
+
+impl Looks {
+    fn new() -> Self {
+        Looks(Arc::new(watch::Sender::new(0)))
+    }
+
+    fn note(&self) {
+        self.0.send_modify(|looks| *looks += 1);
+    }
+
+    /// Waits until a second run has looked.
+    async fn another(&self) {
+        let _ = self.0.subscribe().wait_for(|looks| *looks > 1).await;
+    }
+}
+
 #[idempotent(key = id, retain = none)]
-async fn look_and_post_later(tx: &mut Tx<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+async fn look_and_post_later(
+    tx: &mut Tx<'_, Sqlite>,
+    id: i64,
+    #[state] looks: &Looks,
+) -> Result<(), sqlx::Error> {
     let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM entries WHERE payment = ?)")
         .bind(id)
         .fetch_one(&mut **tx)
         .await?;
+    looks.note();
     if !there {
-        let mut own = tables::own_connection(tx).await?;
+        let (mut own, looks) = (tables::own_connection(tx).await?, looks.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // When another run has looked, or none comes.
+            let _ = tokio::time::timeout(Duration::from_secs(1), looks.another()).await;
             tables::entry(&mut own, id, "posted").await
         });
     }

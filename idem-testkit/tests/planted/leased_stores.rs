@@ -64,7 +64,7 @@ bugs! {
         what: "that a run failed is not written, so its key stays taken until the lease has passed",
         origin: "zoolutions/sidekiq-unique-jobs#546, cameronmaske/celery-once#147, #103: a killed worker leaves its lock",
         plan: LostAck, at: "its answer was lost", hint: "a run that is gone keeps its key",
-        scenario: on(Fulfil { id: 42 }, FreesNothing).limit(Duration::from_secs(1)),
+        scenario: on(Fulfil { id: 42 }, FreesNothing).limit(Duration::from_secs(2)),
     }
     a_store_that_enqueues_first {
         what: "the tasks of a run are enqueued in a transaction of their own, before its outcome is written",
@@ -164,7 +164,7 @@ async fn ship_alone(id: i64, #[state] courier: &Gateway) -> Result<i64, sqlx::Er
 #[idempotent(key = id, in_doubt = park, lock = lease("300ms"))]
 async fn take_long(id: i64, #[state] courier: &Gateway) -> Result<i64, sqlx::Error> {
     courier.charge().await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(id)
 }
 
