@@ -997,8 +997,8 @@ impl<J: Job, D: Database, S: Send + Sync + 'static> Handling<'_, J, D, S> {
         Ok(Ran::Superseded { by })
     }
 
-    /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, so
-    /// what it is told then has no effect.
+    /// Gives the task back to its queue. apalis writes how a run ended only where the task is still the worker's, and a
+    /// trigger lets no task end by having been put back, so what apalis is told then has no effect.
     async fn put_back<T>(&self, after: Duration, attempt: Attempt, why: Why) -> Result<Ran<T>, Failure> {
         let (store, worker) = (self.idem.store(), self.delivery.worker());
         // What this worker is still to say of the task must be said before it can take it again.

@@ -16,6 +16,8 @@ pub(crate) const WORKERS: &str = "Workers";
 pub(crate) const NOW: &str = "unixepoch()";
 /// An hour ago, as apalis writes it.
 pub(crate) const AN_HOUR_AGO: &str = "unixepoch() - 3600";
+/// In an hour, as apalis writes it.
+pub(crate) const IN_AN_HOUR: &str = "unixepoch() + 3600";
 /// How apalis is told to prepare its tables.
 pub(crate) const SETUP: &str = "SqliteStorage::setup";
 
@@ -87,6 +89,14 @@ pub(crate) fn bytes(hex: &str) -> String {
 
 /// What apalis asks of a task before it says that it has begun.
 pub(crate) const MAY_BEGIN: &str = "TRUE";
+
+/// Makes the worker that puts a task back take it again at once.
+pub(crate) const TAKES_AGAIN: &str = "CREATE TRIGGER takes_again AFTER UPDATE OF status ON Jobs \
+     WHEN NEW.status = 'Pending' AND OLD.lock_by IS NOT NULL BEGIN \
+     UPDATE Jobs SET status = 'Queued', lock_by = OLD.lock_by, lock_at = OLD.lock_at WHERE id = OLD.id; END";
+
+/// Ends that.
+pub(crate) const TAKES_NO_MORE: &str = "DROP TRIGGER takes_again";
 
 /// Reads the tasks in the order in which they came.
 pub(crate) const IN_ORDER: &str = "SELECT id FROM Jobs ORDER BY rowid";

@@ -284,8 +284,9 @@ impl QueueStatements {
 
     /// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up,
     /// be it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it
-    /// had begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken
-    /// without a name, as storages that share one poll do it, begins in any hands.
+    /// had begun, takes the task neither out of its queue nor from the worker that has it by then; and that it was put back
+    /// ends no task, also where that worker has it again. A task that is taken without a name, as storages that share one
+    /// poll do it, begins in any hands.
     ///
     /// All applications of a database have one table of tasks, so a trigger's name tells its place, and what it does: of
     /// another place, or another version, it has another name.
@@ -307,13 +308,15 @@ impl QueueStatements {
             "NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts";
         let late = "NEW.status = 'Running' AND OLD.lock_by IS DISTINCT FROM NEW.lock_by \
                     AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)";
+        // As apalis writes `Ran::PutBack`.
+        let put_back_is_done = "NEW.status = 'Done' AND NEW.last_result #> '{Ok,put_back,why}' IS NOT NULL";
         let triggers = [
             ("task_ended", "AFTER UPDATE OF status", format!("WHEN ({ended}) EXECUTE FUNCTION {release}")),
             ("task_deleted", "AFTER DELETE", format!("EXECUTE FUNCTION {release}")),
             (
                 "task_put_back",
                 "BEFORE UPDATE OF status",
-                format!("WHEN ({late}) EXECUTE FUNCTION {put_back}"),
+                format!("WHEN ({late} OR {put_back_is_done}) EXECUTE FUNCTION {put_back}"),
             ),
         ];
         let whole = format!("{functions}{triggers:?}");

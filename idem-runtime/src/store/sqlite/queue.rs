@@ -152,20 +152,25 @@ impl QueueStatements {
 
 /// Ties claims to the tasks of apalis, by triggers: a claim ends in the transaction in which apalis gives its task up, be
 /// it done, out of attempts, killed by hand or deleted. What a worker says late of a task that was put back, that it had
-/// begun, takes the task neither out of its queue nor from the worker that has it by then. A task that is taken without a
-/// name, as storages that share one poll do it, begins in any hands.
+/// begun, takes the task neither out of its queue nor from the worker that has it by then; and that it was put back ends no
+/// task, also where that worker has it again. A task that is taken without a name, as storages that share one poll do it,
+/// begins in any hands.
 fn triggers(prefix: &str, claims: &str) -> [Trigger; 3] {
     let release = format!("BEGIN DELETE FROM {claims} WHERE task = OLD.id AND expires_at IS NULL; END");
     let ended =
         "NEW.status IN ('Done', 'Killed') OR NEW.status = 'Failed' AND NEW.attempts >= NEW.max_attempts";
     let late = "NEW.status = 'Running' AND OLD.lock_by IS NOT NEW.lock_by \
                 AND (OLD.status <> 'Queued' OR OLD.lock_by IS NOT NULL)";
+    // As apalis writes `Ran::PutBack`.
+    let put_back = r#"NEW.status = 'Done' AND NEW.last_result LIKE '{"Ok":{"put_back":{"why":%'"#;
     [
         ("task_ended", format!("AFTER UPDATE OF status ON Jobs WHEN {ended} {release}")),
         ("task_deleted", format!("AFTER DELETE ON Jobs {release}")),
         (
             "task_put_back",
-            format!("BEFORE UPDATE OF status ON Jobs WHEN {late} BEGIN SELECT RAISE(IGNORE); END"),
+            format!(
+                "BEFORE UPDATE OF status ON Jobs WHEN {late} OR {put_back} BEGIN SELECT RAISE(IGNORE); END"
+            ),
         ),
     ]
     .map(|(name, does)| {
