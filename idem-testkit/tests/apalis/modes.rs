@@ -33,6 +33,8 @@ async fn until_executing_retries_beside_the_one_that_waits() {
     let worker = world.work_many::<UntilStart>("w1");
     world.desk.until(What::Began, 1, 1).await;
     let second = world.push(UntilStart { id: 1, note: 2 }).await;
+    world.desk.pass(1);
+    world.desk.until(What::Broke, 1, 1).await;
     world.desk.open(1);
     world.until_status(first, "Done").await;
     world.until_status(second, "Done").await;
@@ -54,7 +56,8 @@ async fn until_executing_admits_nobody_beside_one_that_finds_its_key_held() {
     let second = world.push(UntilStartOfAKey { id: 1, note: 1 }).await;
     // It waits in its queue, with its claim, and in no worker, where others would come beside it.
     let put_back = world.until(second, |row| row.status == "Pending" && row.due_in > 0);
-    let put_back = tokio::time::timeout(Duration::from_secs(5), put_back).await;
+    // A run that is called waits for ten seconds.
+    let put_back = tokio::time::timeout(Duration::from_secs(9), put_back).await;
     assert!(put_back.is_ok(), "it waits in the worker: {:?}", world.task(second).await);
     assert_eq!(world.claims().await, [second]);
     assert_eq!(world.push_duplicate(UntilStartOfAKey { id: 1, note: 1 }).await, second);
