@@ -543,7 +543,7 @@ async fn an_idle_worker_begins_a_new_task_soon() {
         world.desk.until(What::Began, id, 1).await;
         took.push(started.elapsed());
     }
-    // The machine may be busy with something else; apalis's own strategy comes to wait for a minute.
+    // The machine may be busy with something else; apalis by itself looks every 30 seconds.
     took.sort_unstable();
     assert!(took[2] < Duration::from_secs(5), "{took:?}");
     drop(worker);
