@@ -64,9 +64,7 @@ impl Worker {
     /// The worker has ended, or says what nobody understands.
     pub async fn hear<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         match self.stdout.next_line().await? {
-            Some(line) => {
-                serde_json::from_str(&line).with_context(|| format!("worker {} said {line:?}", self.number))
-            }
+            Some(line) => understand(self.number, &line),
             None => {
                 let ended = self.process.wait().await?;
                 bail!("worker {} died in the middle of its work: {ended}", self.number)
@@ -87,32 +85,41 @@ impl Worker {
         if !was_killed(ended) {
             bail!("worker {} was to be killed, but ended by itself: {ended}", self.number);
         }
-        let mut said = Vec::new();
-        while let Some(line) = self.stdout.next_line().await? {
-            said.push(
-                serde_json::from_str(&line)
-                    .with_context(|| format!("worker {} said {line:?}", self.number))?,
-            );
-        }
-        Ok((id, said))
+        Ok((id, unheard(self.number, self.stdout).await?))
     }
 
-    /// Lets the process end, since there is nothing more to do.
+    /// Lets the process end, since there is nothing more to do, and returns what it had said by then and nobody has heard.
     ///
     /// # Errors
     ///
-    /// It ends badly.
-    pub async fn dismiss(self) -> anyhow::Result<()> {
-        let Worker { number, mut process, stdin, mut stdout } = self;
+    /// It ends badly, or said what nobody understands.
+    pub async fn dismiss<T: DeserializeOwned>(self) -> anyhow::Result<Vec<T>> {
+        let Worker { number, mut process, stdin, stdout } = self;
         drop(stdin);
-        // What it still says has to go somewhere, or it would wait.
-        while stdout.next_line().await?.is_some() {}
+        // Before its end: what it still says has to go somewhere, or it would wait.
+        let said = unheard(number, stdout).await?;
         let ended = process.wait().await?;
         if !ended.success() {
             bail!("worker {number} ended badly: {ended}");
         }
-        Ok(())
+        Ok(said)
     }
+}
+
+/// Hears a worker out.
+async fn unheard<T: DeserializeOwned>(
+    number: u32,
+    mut stdout: Lines<BufReader<ChildStdout>>,
+) -> anyhow::Result<Vec<T>> {
+    let mut said = Vec::new();
+    while let Some(line) = stdout.next_line().await? {
+        said.push(understand(number, &line)?);
+    }
+    Ok(said)
+}
+
+fn understand<T: DeserializeOwned>(number: u32, line: &str) -> anyhow::Result<T> {
+    serde_json::from_str(line).with_context(|| format!("worker {number} said {line:?}"))
 }
 
 #[cfg(unix)]

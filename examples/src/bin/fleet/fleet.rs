@@ -180,7 +180,13 @@ impl Keeper {
                 }
                 order = self.orders.recv() => order,
             };
-            let Some(Order { stage, killed }) = order else { return worker.dismiss().await };
+            let Some(Order { stage, killed }) = order else {
+                // The queue may be seen to be empty before the last runs are heard of.
+                for said in worker.dismiss().await? {
+                    self.hear(said);
+                }
+                return Ok(());
+            };
             worker.send(&serde_json::to_string(&stage)?).await?;
             let held = async {
                 loop {

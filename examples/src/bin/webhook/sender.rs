@@ -192,7 +192,7 @@ impl Courier {
                 break;
             }
         }
-        worker.dismiss().await?;
+        worker.dismiss::<Said>().await?;
         Ok(Pass::Complete)
     }
 
