@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -10,13 +11,27 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
-/// A worker process. Dropping it kills it.
+/// A worker process. Dropping it kills it, and waits until it is gone.
 #[derive(Debug)]
 pub struct Worker {
     number: u32,
-    process: Child,
+    process: Process,
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
+}
+
+/// The process itself. Once this is dropped, it writes no more.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.0.start_kill().is_ok() {
+            while let Ok(None) = self.0.try_wait() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
 }
 
 impl Worker {
@@ -28,13 +43,14 @@ impl Worker {
     pub async fn start(number: u32, hello: &impl Serialize) -> anyhow::Result<Worker> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
-        command.arg("--worker").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.arg("--worker").stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C is for the first process alone; its workers go with it.
         #[cfg(unix)]
         command.process_group(0);
-        let mut process = command.spawn().with_context(|| format!("starting worker {number}"))?;
-        let stdin = process.stdin.take().expect("stdin is piped");
-        let stdout = process.stdout.take().expect("stdout is piped");
+        let child = command.spawn().with_context(|| format!("starting worker {number}"))?;
+        let mut process = Process(child);
+        let stdin = process.0.stdin.take().expect("stdin is piped");
+        let stdout = process.0.stdout.take().expect("stdout is piped");
         let stdout = BufReader::new(stdout).lines();
         let mut worker = Worker { number, process, stdin, stdout };
         worker.send(&serde_json::to_string(hello)?).await?;
@@ -66,7 +82,7 @@ impl Worker {
         match self.stdout.next_line().await? {
             Some(line) => understand(self.number, &line),
             None => {
-                let ended = self.process.wait().await?;
+                let ended = self.process.0.wait().await?;
                 bail!("worker {} died in the middle of its work: {ended}", self.number)
             }
         }
@@ -79,9 +95,9 @@ impl Worker {
     ///
     /// It has ended before, or said what nobody understands.
     pub async fn kill<T: DeserializeOwned>(mut self) -> anyhow::Result<(u32, Vec<T>)> {
-        let id = self.process.id().context("the process is gone already")?;
-        self.process.start_kill()?;
-        let ended = self.process.wait().await?;
+        let id = self.process.0.id().context("the process is gone already")?;
+        self.process.0.start_kill()?;
+        let ended = self.process.0.wait().await?;
         if !was_killed(ended) {
             bail!("worker {} was to be killed, but ended by itself: {ended}", self.number);
         }
@@ -98,7 +114,7 @@ impl Worker {
         drop(stdin);
         // Before its end: what it still says has to go somewhere, or it would wait.
         let said = unheard(number, stdout).await?;
-        let ended = process.wait().await?;
+        let ended = process.0.wait().await?;
         if !ended.success() {
             bail!("worker {number} ended badly: {ended}");
         }

@@ -25,6 +25,7 @@ use idem_examples::fleet::{Desk, Hello, Said, Site, Stage};
 use idem_examples::process::{self, hello, lines};
 use idem_examples::progress::Progress;
 use idem_examples::{postgres, sqlite};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use self::clients::Pushes;
@@ -101,13 +102,15 @@ The exit code is 0 if nothing is lost or doubled and every task had its effect, 
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Out here it outlasts the runtime, and with that the workers, which make files in it as long as they are there.
+    let mut temporary = None;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.context("starting tokio").and_then(|runtime| {
         runtime.block_on(async {
             match args.worker {
                 true => work().await.map(|()| ExitCode::SUCCESS),
                 false => tokio::select! {
-                    done = run(args) => done,
+                    done = run(args, &mut temporary) => done,
                     code = interrupted("fleet") => code,
                 },
             }
@@ -142,10 +145,14 @@ async fn work() -> anyhow::Result<()> {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (url, temporary) = match args.database_url {
-        Some(url) => (url, None),
-        None => DatabaseUrl::temporary("fleet").map(|(url, folder)| (url, Some(folder)))?,
+async fn run(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<ExitCode> {
+    let url = match args.database_url {
+        Some(url) => url,
+        None => {
+            let (url, folder) = DatabaseUrl::temporary("fleet")?;
+            *temporary = Some(folder);
+            url
+        }
     };
     let site = site(&url)?;
     site.prepare().await.with_context(|| format!("preparing {}", url.name()))?;
@@ -194,7 +201,6 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         true => println!("{}", report.json()),
         false => println!("{report}"),
     }
-    drop(temporary);
     Ok(match report.is_right() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

@@ -103,13 +103,15 @@ The exit code is 0 if every event had exactly one effect and every duplicate poi
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Out here it outlasts the runtime, and with that the workers, which make files in it as long as they are there.
+    let mut temporary = None;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.context("starting tokio").and_then(|runtime| {
         runtime.block_on(async {
             match args.worker {
                 true => worker::work().await.map(|()| ExitCode::SUCCESS),
                 false => tokio::select! {
-                    done = deliver(args) => done,
+                    done = deliver(args, &mut temporary) => done,
                     code = interrupted("webhook") => code,
                 },
             }
@@ -121,10 +123,10 @@ fn main() -> ExitCode {
     })
 }
 
-async fn deliver(args: Args) -> anyhow::Result<ExitCode> {
+async fn deliver(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(Progress::new("delivered", "times the job ran"));
     let input = read(args.input.as_deref(), &progress)?;
-    let (url, temporary) = database(args.database_url)?;
+    let url = database(args.database_url, temporary)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..=u64::from(u32::MAX)));
     let plan = Plan::new(&input.events, args.copies, args.workers, args.kills, seed);
 
@@ -159,7 +161,6 @@ async fn deliver(args: Args) -> anyhow::Result<ExitCode> {
         true => println!("{}", report.json()),
         false => println!("{report}"),
     }
-    drop(temporary);
     Ok(match report.is_right() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -180,9 +181,13 @@ fn read(path: Option<&Path>, progress: &Progress) -> anyhow::Result<Input> {
 }
 
 /// Returns the database that was asked for, or a new one in a folder that lives as long as the guard.
-fn database(url: Option<DatabaseUrl>) -> anyhow::Result<(DatabaseUrl, Option<TempDir>)> {
+fn database(url: Option<DatabaseUrl>, temporary: &mut Option<TempDir>) -> anyhow::Result<DatabaseUrl> {
     match url {
-        Some(url) => Ok((url, None)),
-        None => DatabaseUrl::temporary("webhook").map(|(url, folder)| (url, Some(folder))),
+        Some(url) => Ok(url),
+        None => {
+            let (url, folder) = DatabaseUrl::temporary("webhook")?;
+            *temporary = Some(folder);
+            Ok(url)
+        }
     }
 }
