@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use idem_examples::database_url::DatabaseUrl;
-use idem_examples::fleet::{Hello, Said, Stage};
+use idem_examples::fleet::{Hello, Said, Site, Stage};
 use idem_examples::process::Worker;
 use idem_examples::progress::Progress;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::LOOK;
 use crate::clients::Pushes;
 
-/// How long a worker may take to come to where it is to be killed. Then it is killed where it is.
-const HOLD_MAX: Duration = Duration::from_secs(10);
+/// How long a worker may take to come to where it is to be killed, the start of its process included. Then it is killed
+/// where it is.
+const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// How long nothing may be left to do until such a worker is killed without a task: clients that wait for the kill push none.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Worker processes, each with a keeper that starts it again.
 #[derive(Debug)]
@@ -67,6 +72,7 @@ impl Fleet {
     /// A process cannot be started.
     pub(crate) async fn start(
         url: &DatabaseUrl,
+        site: &Arc<dyn Site>,
         workers: u32,
         without_idem: bool,
         progress: &Arc<Progress>,
@@ -82,6 +88,7 @@ impl Fleet {
                 batch,
                 starts: 0,
                 url: url.as_str().to_owned(),
+                site: Arc::clone(site),
                 without_idem,
                 orders: received,
                 runs: Arc::clone(&fleet.runs),
@@ -154,6 +161,7 @@ struct Keeper {
     batch: u32,
     starts: u32,
     url: String,
+    site: Arc<dyn Site>,
     without_idem: bool,
     orders: mpsc::Receiver<Order>,
     runs: Arc<AtomicU64>,
@@ -195,9 +203,10 @@ impl Keeper {
                     }
                 }
             };
-            let place = match tokio::time::timeout(HOLD_MAX, held).await {
-                Ok(held) => held?,
-                Err(_) => Place::Elsewhere,
+            let place = tokio::select! {
+                held = held => held?,
+                idle = self.idle() => idle.map(|()| Place::Elsewhere)?,
+                () = tokio::time::sleep(HOLD_MAX) => Place::Elsewhere,
             };
             let (process, unheard) = worker.kill().await?;
             for said in unheard {
@@ -208,6 +217,19 @@ impl Keeper {
             // Nobody waits for it if the run is over.
             let _ = killed.send(place);
         }
+    }
+
+    /// Waits until nothing has been left to do for a while.
+    async fn idle(&self) -> anyhow::Result<()> {
+        let mut since = Instant::now();
+        while since.elapsed() < IDLE_MAX {
+            tokio::time::sleep(LOOK).await;
+            let (left, _) = self.site.tasks().await.context("looking at the queue")?;
+            if left > 0 {
+                since = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     fn hear(&self, said: Said) -> Said {

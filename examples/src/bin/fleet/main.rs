@@ -35,7 +35,7 @@ use self::report::Report;
 /// How long the queue may stand still before the run is given up.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 
-/// How often the queue is looked at, once everything is pushed.
+/// How often the queue is looked at, by who waits for its end.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Pushes jobs over HTTP into a queue of apalis, kills its workers, and counts what was lost or doubled.
@@ -154,7 +154,7 @@ async fn run(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<Exit
             url
         }
     };
-    let site = site(&url)?;
+    let site: Arc<dyn Site> = Arc::from(site(&url)?);
     site.prepare().await.with_context(|| format!("preparing {}", url.name()))?;
     let before = site.count().await.context("counting what is there")?;
 
@@ -166,7 +166,7 @@ async fn run(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<Exit
     let endpoint = axum::serve(listener, site.endpoint().await?).into_future();
 
     let pushes = Pushes::new(address, args.pushes, args.keys, args.kills, &progress);
-    let (mut fleet, killer) = Fleet::start(&url, args.workers, args.without_idem, &progress).await?;
+    let (mut fleet, killer) = Fleet::start(&url, &site, args.workers, args.without_idem, &progress).await?;
     let work = async {
         let (accepted, killed) =
             tokio::try_join!(Arc::clone(&pushes).push(), killer.kill(&pushes, args.kills))?;
