@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use idem_runtime::Error;
 use idem_testkit::lab::{Lab, LabDatabase as _};
 use tokio::sync::Barrier;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 const USER: i64 = 7;
@@ -160,6 +161,9 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Collects what this thread logs, at `info` and above.
     fn listen(&self) -> impl Drop {
+        // While one subscriber is all there is, tracing asks the thread that comes to a line first whether anybody wants it,
+        // and remembers the answer for all threads; so another one is there, which wants nothing.
+        let _ = tracing_subscriber::fmt().with_max_level(LevelFilter::OFF).try_init();
         let log = self.clone();
         tracing_subscriber::fmt().with_writer(move || log.clone()).with_ansi(false).set_default()
     }

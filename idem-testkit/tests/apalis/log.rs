@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The log of a test, whose workers are in its thread.
@@ -12,6 +13,9 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Collects what this thread logs, at `info` and above.
     pub(crate) fn listen(&self) -> impl Drop + use<> {
+        // While one subscriber is all there is, tracing asks the thread that comes to a line first whether anybody wants it,
+        // and remembers the answer for all threads; so another one is there, which wants nothing.
+        let _ = tracing_subscriber::fmt().with_max_level(LevelFilter::OFF).try_init();
         let log = self.clone();
         tracing_subscriber::fmt().with_writer(move || log.clone()).with_ansi(false).set_default()
     }
