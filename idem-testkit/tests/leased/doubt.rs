@@ -63,7 +63,7 @@ async fn a_job_that_was_cut_off_is_parked_and_never_runs_by_itself() {
     assert_eq!(desk.world.count("callee"), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lapsed_lease_is_a_doubt_too() {
     let desk = Desk::new();
     desk.world.close("callee");
@@ -233,7 +233,7 @@ async fn a_step_that_was_given_a_wrong_type_is_taken_once_more_only_if_a_person_
     assert_eq!((desk.world.count("before"), desk.world.count("callee")), (1, 2));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_parked_key_tells_what_the_run_before_ended_with() {
     let desk = Desk::new();
     desk.world.answer("callee", &[Err(Failure::TimedOut)]);
