@@ -12,7 +12,7 @@ use idem_runtime::engine::TaskId;
 use idem_runtime::key::{Key, KeyParts};
 use idem_runtime::prelude::*;
 use idem_runtime::record::JobId;
-use idem_runtime::store::{Engine, Push, Pushed, UniqueClaim};
+use idem_runtime::store::{Engine, Push, Pushed, SqlDatabase, Store, UniqueClaim};
 use idem_testkit::lab::{Lab, LabDatabase, OptionsOf};
 use idem_testkit::proxy::Proxy;
 use serde::{Deserialize, Serialize};
@@ -81,16 +81,12 @@ fn pool<D: sqlx::Database>(options: OptionsOf<D>) -> sqlx::Pool<D> {
 /// stays. They end with runs, so that a run is what it expects next.
 const WARM_UP: [i64; 10] = [-1, -1, -1, -1, -1, -2, -3, -4, -5, -6];
 
-/// Waits until nothing has come through the proxy for a while: what follows an answer is over then.
-async fn until_closed(proxy: &Proxy) {
-    let mut seen = proxy.round_trips();
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        match proxy.round_trips() {
-            now if now == seen => return,
-            now => seen = now,
-        }
-    }
+/// Waits until what follows an answer is over, and returns how many round trips it took. A store of a single connection
+/// reads only once that is free again.
+async fn until_closed<D: SqlDatabase>(store: &dyn Store<D>, proxy: &Proxy) -> u64 {
+    let before = proxy.round_trips();
+    assert!(store.read(keys(u32::MAX - 1..u32::MAX)[0].hash()).await.unwrap().is_none());
+    proxy.round_trips() - before
 }
 
 /// Makes keys that nobody has pushed.
@@ -163,12 +159,12 @@ mod postgres {
             let alone = ALONE.lock().await;
             let lab = lab::<Postgres>("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY").await?;
             let (proxy, options) = Postgres::proxy(&lab.options(), Duration::ZERO).await?;
-            let idem = Idem::builder(pool(options.clone())).build().unwrap();
+            let idem = Idem::builder(pool(options.clone())).connections(1).build().unwrap();
             idem.migrate().await.unwrap();
             let mut bare_connection = options.connect().await.unwrap();
             for id in WARM_UP {
                 let _ = charge(&idem, id, 0).await.unwrap();
-                until_closed(&proxy).await;
+                until_closed(&**idem.store(), &proxy).await;
                 bare(&mut bare_connection, id).await;
             }
             let mut observer = lab.connect().await;
@@ -252,8 +248,9 @@ mod postgres {
                     _ => assert!(matches!(charge(&server.idem, 1, 1).await, Err(Error::KeyReused(_)))),
                 }
                 assert_eq!(server.proxy.round_trips() - trips, 1, "round {round}");
-                // What follows must not be counted in the next round.
-                until_closed(&server.proxy).await;
+                // What follows must not be counted in the next round: the end of a transaction, and one that reads.
+                let closing = until_closed(&**server.idem.store(), &server.proxy).await;
+                assert!(closing <= 2, "round {round}: {closing} round trips follow");
             }
         };
         server.check_writes_nothing(replays).await;
@@ -402,12 +399,12 @@ mod mysql {
     async fn a_run_costs_no_round_trip_more_than_its_effect() {
         let Some(lab) = lab::<MySql>("BIGINT AUTO_INCREMENT PRIMARY KEY").await else { return };
         let (proxy, options) = MySql::proxy(&lab.options(), Duration::ZERO).await.unwrap();
-        let idem = Idem::builder(pool(options.clone())).build().unwrap();
+        let idem = Idem::builder(pool(options.clone())).connections(1).build().unwrap();
         idem.migrate().await.unwrap();
         let mut connection = options.connect().await.unwrap();
         for id in WARM_UP {
             let _ = charge(&idem, id, 0).await.unwrap();
-            until_closed(&proxy).await;
+            until_closed(&**idem.store(), &proxy).await;
             bare(&mut connection, id).await;
         }
         let trips = proxy.round_trips();
@@ -431,7 +428,8 @@ mod mysql {
                 _ => assert!(matches!(charge(&idem, 1, 1).await, Err(Error::KeyReused(_)))),
             }
             assert_eq!(proxy.round_trips() - trips, 1, "round {round}");
-            until_closed(&proxy).await;
+            let closing = until_closed(&**idem.store(), &proxy).await;
+            assert!(closing <= 2, "round {round}: {closing} round trips follow");
         }
     }
 
