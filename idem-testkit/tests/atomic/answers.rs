@@ -213,7 +213,9 @@ macro_rules! tests {
             assert!(matches!(&error, Error::Timeout(timeout) if timeout.limit == Duration::from_millis(100)), "{error}");
             assert!(error.is_retryable());
             world.open_gate();
-            assert!(hang(&idem, 42).await.unwrap().is_executed());
+            // In another process, whose job of that name has more time.
+            let other = self::idem(&lab, &world).await;
+            assert!(hang_on(&other, 42).await.unwrap().is_executed());
             assert_eq!(effects(&lab).await, 1);
         }
 
@@ -348,7 +350,8 @@ macro_rules! tests {
                 waited
             });
             assert!(holder.unwrap().is_executed());
-            assert!(waited < Duration::from_millis(50), "{waited:?}");
+            // Who waits does so for 10 seconds.
+            assert!(waited < Duration::from_secs(1), "{waited:?}");
             assert!(charge_or_fail(&idem, 42).await.unwrap().is_replayed());
         }
 

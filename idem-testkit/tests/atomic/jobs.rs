@@ -385,6 +385,18 @@ macro_rules! define_jobs {
             Ok(())
         }
 
+        /// The same, with all the time that it wants.
+        #[idempotent(name = "hang", job = HangOn, key = payment)]
+        pub(crate) async fn hang_on(
+            tx: &mut Tx<'_, $db>,
+            payment: i64,
+            #[state] world: &State,
+        ) -> Result<(), sqlx::Error> {
+            effect(tx, payment).await?;
+            world.pass_gate().await;
+            Ok(())
+        }
+
         /// Returns as many bytes as it is told.
         #[idempotent(key = payment, retain = forever)]
         pub(crate) async fn grow(

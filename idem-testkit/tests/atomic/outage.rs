@@ -321,44 +321,58 @@ mod postgres_server {
     async fn a_begin_meets_silence_no_longer_than_a_read() {
         let Some(lab) = lab().await else { return };
         let Some((proxy, options)) = Db::proxy(&lab.options(), Duration::ZERO).await else { return };
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(4));
         let idem = idem_on(pool.connect_lazy_with(options), &Arc::new(World::default())).await;
         let _ = charge(&idem, 42, 5).await.unwrap();
         proxy.silence();
-        // It would wait 10 seconds for the key.
-        let run = tokio::time::timeout(Duration::from_secs(5), charge(&idem, 43, 5)).await;
+        // It would wait 10 seconds more for the key.
+        let run = tokio::time::timeout(Duration::from_secs(10), charge(&idem, 43, 5)).await;
         assert!(run.expect("it takes another connection").unwrap().is_executed());
     }
 
     /// One message waits for the key, and then for the row, for as long as it may each time.
     #[tokio::test]
     async fn who_waits_for_two_locks_is_not_taken_for_silent() {
-        let Some(lab) = lab().await else { return };
-        let world = Arc::new(World::gated());
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
-        let waiting = idem_on(pool.connect_lazy_with(lab.options()), &world).await;
-        let before = *patient(&waiting, 43).await.unwrap();
-        let other = idem(&lab, &world).await;
-        let mut row = lab.connect().await;
-        sqlx::raw_sql("BEGIN; SELECT 1 FROM payments WHERE id = 42 FOR UPDATE")
-            .execute(&mut row)
-            .await
-            .unwrap();
-        let (_, waited, ()) = tokio::join!(
-            in_the_way(&other, 42),
-            async {
-                world.reached().await;
-                patient(&waiting, 42).await
-            },
-            async {
-                // Each is less than it may wait, and both are more than that and the patience with a silent server.
-                tokio::time::sleep(Duration::from_millis(2200)).await;
-                world.open_gate();
-                tokio::time::sleep(Duration::from_millis(2400)).await;
-                sqlx::raw_sql("ROLLBACK").execute(&mut row).await.unwrap();
-            },
-        );
-        assert_eq!(*waited.unwrap(), before, "it has taken another connection");
+        // A machine that stands still for a moment may hold a lock for longer than it is waited for.
+        for _ in 0..5 {
+            let Some(lab) = lab().await else { return };
+            let world = Arc::new(World::gated());
+            let other = idem(&lab, &world).await;
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+            let pool = pool.connect_lazy_with(lab.options());
+            let waiting = Idem::builder(pool).state(Arc::clone(&world)).build().unwrap();
+            let before = match patient(&waiting, 43).await {
+                Err(error) if error.is_retryable() => continue,
+                before => *before.unwrap(),
+            };
+            let mut row = lab.connect().await;
+            sqlx::raw_sql("BEGIN; SELECT 1 FROM payments WHERE id = 42 FOR UPDATE")
+                .execute(&mut row)
+                .await
+                .unwrap();
+            let (_, waited, ()) = tokio::join!(
+                in_the_way(&other, 42),
+                async {
+                    world.reached().await;
+                    patient(&waiting, 42).await
+                },
+                async {
+                    // Each is less than it may wait, and both are more than that and the patience with a silent server.
+                    tokio::time::sleep(Duration::from_millis(2200)).await;
+                    world.open_gate();
+                    tokio::time::sleep(Duration::from_millis(2400)).await;
+                    sqlx::raw_sql("ROLLBACK").execute(&mut row).await.unwrap();
+                },
+            );
+            match waited {
+                Err(Error::Busy(_)) => {}
+                waited => {
+                    assert_eq!(*waited.unwrap(), before, "it has taken another connection");
+                    return;
+                }
+            }
+        }
+        panic!("each time a lock was held for too long");
     }
 
     /// Tells the session that it runs in.
@@ -548,13 +562,16 @@ mod postgres_server {
     #[tokio::test]
     async fn a_begin_that_is_cut_off_is_not_skipped() {
         let Some(lab) = lab().await else { return };
-        let options = lab.options().options([("statement_timeout", "100ms")]);
-        let idem =
-            idem_on(PgPoolOptions::new().connect_lazy_with(options), &Arc::new(World::default())).await;
+        let world = Arc::new(World::default());
+        let idem = idem(&lab, &world).await;
         idem.enrol::<ChargeRowOrSkip>().await.unwrap();
+        let options = lab.options().options([("statement_timeout", "1s")]);
+        let limited = PgPoolOptions::new().connect_lazy_with(options);
+        let limited = Idem::builder(limited).state(world).build().unwrap();
+        limited.enrol::<ChargeRowOrSkip>().await.unwrap();
         let mut other = lab.connect().await;
         sqlx::raw_sql("BEGIN; LOCK TABLE payments").execute(&mut other).await.unwrap();
-        let error = charge_row_or_skip(&idem, 42).await.unwrap_err();
+        let error = charge_row_or_skip(&limited, 42).await.unwrap_err();
         assert!(error.is_retryable() && matches!(error, Error::Store(_)), "{error}");
         sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
         assert!(charge_row_or_skip(&idem, 42).await.unwrap().is_executed());
