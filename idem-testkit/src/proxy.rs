@@ -181,8 +181,8 @@ async fn converse(
     tokio::try_join!(requests, answers).map(|_| ())
 }
 
-/// How long a server says nothing when its answer is over.
-const QUIET: Duration = Duration::from_millis(100);
+/// How long a server says nothing when its answer is over. Between two pieces of one it may have to wait for its turn.
+const QUIET: Duration = Duration::from_secs(1);
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
