@@ -457,9 +457,9 @@ async fn a_child_that_says_nothing_is_given_up() {
     if std::env::var_os(CHILD).is_some() {
         std::future::pending::<()>().await;
     }
-    let scenario = Scenario::new(EnrolMember { id: 42 }).limit(Duration::from_millis(400));
+    let scenario = Scenario::new(EnrolMember { id: 42 }).limit(Duration::from_secs(2));
     let (why, _) = trouble(scenario).await;
-    assert!(why.contains("says nothing within 800ms"), "{why}");
+    assert!(why.contains("says nothing within 4s"), "{why}");
 }
 
 #[tokio::test]

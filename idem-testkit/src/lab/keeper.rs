@@ -17,7 +17,7 @@ pub(super) static POSTGRES: Keeper<sqlx::Postgres> = Keeper { idle: Mutex::new(V
 pub(super) static MYSQL: Keeper<sqlx::MySql> = Keeper { idle: Mutex::new(Vec::new()) };
 
 /// How long removing a lab may take: a connection that the test has lost can hold what has to go.
-const REMOVE_LIMIT: Duration = Duration::from_secs(5);
+const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 
 /// The connections to the server of this process.
 pub(super) struct Keeper<D: sqlx::Database> {
