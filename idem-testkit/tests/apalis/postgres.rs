@@ -122,9 +122,10 @@ use world::{Runs, World};
 pub(crate) const EXPIRE_CLAIMS: &str =
     "UPDATE idem_claims SET expires_at = expires_at - interval '1 hour' WHERE expires_at IS NOT NULL";
 
-/// Makes the worker that puts a task back take it again at once.
+/// Makes the worker that puts a task back take it again at once, whenever it is due.
 pub(crate) const TAKES_AGAIN: &str = "CREATE FUNCTION takes_again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-     NEW.status := 'Queued'; NEW.lock_by := OLD.lock_by; NEW.lock_at := OLD.lock_at; RETURN NEW; END $$; \
+     NEW.status := 'Queued'; NEW.lock_by := OLD.lock_by; NEW.lock_at := OLD.lock_at; \
+     NEW.run_at := now() + interval '1 hour'; RETURN NEW; END $$; \
      CREATE TRIGGER takes_again BEFORE UPDATE OF status ON apalis.jobs FOR EACH ROW \
      WHEN (NEW.status = 'Pending' AND OLD.lock_by IS NOT NULL) EXECUTE FUNCTION takes_again()";
 

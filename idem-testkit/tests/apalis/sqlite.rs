@@ -90,10 +90,11 @@ pub(crate) fn bytes(hex: &str) -> String {
 /// What apalis asks of a task before it says that it has begun.
 pub(crate) const MAY_BEGIN: &str = "TRUE";
 
-/// Makes the worker that puts a task back take it again at once.
+/// Makes the worker that puts a task back take it again at once, whenever it is due.
 pub(crate) const TAKES_AGAIN: &str = "CREATE TRIGGER takes_again AFTER UPDATE OF status ON Jobs \
      WHEN NEW.status = 'Pending' AND OLD.lock_by IS NOT NULL BEGIN \
-     UPDATE Jobs SET status = 'Queued', lock_by = OLD.lock_by, lock_at = OLD.lock_at WHERE id = OLD.id; END";
+     UPDATE Jobs SET status = 'Queued', lock_by = OLD.lock_by, lock_at = OLD.lock_at, \
+     run_at = unixepoch() + 3600 WHERE id = OLD.id; END";
 
 /// Ends that.
 pub(crate) const TAKES_NO_MORE: &str = "DROP TRIGGER takes_again";
