@@ -577,6 +577,23 @@ mod postgres_server {
         assert!(charge_row_or_skip(&idem, 42).await.unwrap().is_executed());
     }
 
+    /// Nor of whether there is such a row.
+    #[tokio::test]
+    async fn a_table_that_cannot_be_looked_at_in_time_is_worth_a_retry() {
+        let Some(lab) = lab().await else { return };
+        let world = Arc::new(World::default());
+        idem(&lab, &world).await;
+        let options = lab.options().options([("statement_timeout", "1s")]);
+        let limited = PgPoolOptions::new().connect_lazy_with(options);
+        let limited = Idem::builder(limited).state(world).build().unwrap();
+        let mut other = lab.connect().await;
+        sqlx::raw_sql("BEGIN; LOCK TABLE payments").execute(&mut other).await.unwrap();
+        let Error::Store(error) = charge_row_or_skip(&limited, 42).await.unwrap_err() else { panic!() };
+        assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::Conflict, true), "{error}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        assert!(charge_row_or_skip(&limited, 42).await.unwrap().is_executed());
+    }
+
     #[tokio::test]
     async fn the_bodys_own_lock_timeout_is_left_alone() {
         let Some(lab) = lab().await else { return };
@@ -599,8 +616,9 @@ mod postgres_server {
 mod mysql_server {
     use std::sync::Arc;
 
-    use idem_runtime::{Error, StoreErrorKind};
-    use sqlx::AssertSqlSafe;
+    use idem_runtime::{Error, Idem, StoreErrorKind};
+    use sqlx::mysql::MySqlPoolOptions;
+    use sqlx::{AssertSqlSafe, Executor as _};
 
     use crate::jobs::World;
     use crate::jobs::mysql::*;
@@ -622,5 +640,23 @@ mod mysql_server {
             sqlx::raw_sql("DROP TRIGGER refuses").execute(&mut admin).await.unwrap();
         }
         assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
+    }
+
+    /// A limit on statements says nothing of whether there is such a row.
+    #[tokio::test]
+    async fn a_table_that_cannot_be_looked_at_in_time_is_worth_a_retry() {
+        let Some(lab) = lab().await else { return };
+        let world = Arc::new(World::default());
+        idem(&lab, &world).await;
+        let limited = MySqlPoolOptions::new().after_connect(|connection, _| {
+            Box::pin(async move { connection.execute("SET max_statement_time = 1").await.map(drop) })
+        });
+        let limited = Idem::builder(limited.connect_lazy_with(lab.options())).state(world).build().unwrap();
+        let mut other = lab.connect().await;
+        sqlx::raw_sql("LOCK TABLES payments WRITE").execute(&mut other).await.unwrap();
+        let Error::Store(error) = charge_row_or_skip(&limited, 42).await.unwrap_err() else { panic!() };
+        assert_eq!((error.kind(), error.is_temporary()), (StoreErrorKind::Conflict, true), "{error}");
+        sqlx::raw_sql("UNLOCK TABLES").execute(&mut other).await.unwrap();
+        assert!(charge_row_or_skip(&limited, 42).await.unwrap().is_executed());
     }
 }

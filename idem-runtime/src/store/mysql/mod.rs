@@ -226,8 +226,7 @@ impl Store<MySql> for MySqlStore {
                 connection.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => Err(unknown_row(table, column, error)),
-            Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
+            Err(error) => Err(unknown_row(table, column, error)),
         }
     }
 

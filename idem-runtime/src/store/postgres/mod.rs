@@ -362,8 +362,7 @@ impl Store<Postgres> for PostgresStore {
                 connection.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => Err(unknown_row(table, column, error)),
-            Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
+            Err(error) => Err(unknown_row(table, column, error)),
         }
     }
 

@@ -41,8 +41,11 @@ pub(in crate::store) fn driver_error(doing: &str, error: sqlx::Error) -> StoreEr
     if temporary { made.temporary() } else { made }
 }
 
-/// Says that `lock = row(table.column = …)` names what the database does not have.
+/// Says why what `lock = row(table.column = …)` names could not be looked at: most often the database does not have it.
 pub(in crate::store) fn unknown_row(table: &str, column: &str, error: sqlx::Error) -> StoreError {
+    if !matches!(error, sqlx::Error::Database(_)) || temporary(&error) {
+        return driver_error("checking the table of `lock = row(...)`", error);
+    }
     let text = format!(
         "`lock = row({table}.{column} = …)` cannot lock: {error}; write the table and the column as the database has them, or \
          `lock = row` to lock the key alone"

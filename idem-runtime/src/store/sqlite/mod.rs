@@ -207,11 +207,12 @@ impl Store<Sqlite> for SqliteStore {
                 connection.give_back();
                 Ok(())
             }
-            Err(error @ sqlx::Error::Database(_)) => {
-                connection.give_back();
+            Err(error) => {
+                if let sqlx::Error::Database(_) = error {
+                    connection.give_back();
+                }
                 Err(unknown_row(table, column, error))
             }
-            Err(error) => Err(driver_error("checking the table of `lock = row(...)`", error)),
         }
     }
 
