@@ -368,9 +368,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<(), sqlx::Error> {
-            effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(())
+            charge_through_the_gate(tx, payment, world).await.map(drop)
         }
 
         /// Does not end by itself.
@@ -380,9 +378,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<(), sqlx::Error> {
-            effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(())
+            charge_through_the_gate(tx, payment, world).await.map(drop)
         }
 
         /// The same, with all the time that it wants.
@@ -392,9 +388,7 @@ macro_rules! define_jobs {
             payment: i64,
             #[state] world: &State,
         ) -> Result<(), sqlx::Error> {
-            effect(tx, payment).await?;
-            world.pass_gate().await;
-            Ok(())
+            charge_through_the_gate(tx, payment, world).await.map(drop)
         }
 
         /// Returns as many bytes as it is told.

@@ -642,6 +642,23 @@ mod mysql_server {
         assert!(charge(&idem, 42, 5).await.unwrap().is_executed());
     }
 
+    /// Who waited for it would be in its way where it inserts.
+    #[tokio::test]
+    async fn a_sweep_waits_for_no_run() {
+        let Some(lab) = lab().await else { return };
+        let idem = idem(&lab, &Arc::new(World::default())).await;
+        for payment in [42, 43] {
+            assert!(charge(&idem, payment, 5).await.unwrap().is_executed());
+        }
+        let mut run = lab.connect().await;
+        let replaces = "UPDATE idem_records SET expires_at = completed_at; \
+                        BEGIN; SELECT 1 FROM idem_records ORDER BY `key` DESC LIMIT 1 FOR UPDATE";
+        sqlx::raw_sql(replaces).execute(&mut run).await.unwrap();
+        assert_eq!(idem.sweep().await.unwrap(), 1);
+        sqlx::raw_sql("ROLLBACK").execute(&mut run).await.unwrap();
+        assert_eq!(idem.sweep().await.unwrap(), 1);
+    }
+
     /// A limit on statements says nothing of whether there is such a row.
     #[tokio::test]
     async fn a_table_that_cannot_be_looked_at_in_time_is_worth_a_retry() {

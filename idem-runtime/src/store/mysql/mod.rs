@@ -310,7 +310,7 @@ impl Store<MySql> for MySqlStore {
         let last: Option<Vec<u8>> =
             rows.first().map(|row| row.try_get("last")).transpose().map_err(failed)?;
         let last = last.and_then(|last| <[u8; 16]>::try_from(last).ok()).map(KeyHash::from_bytes);
-        let delete = self.statements.sweep_delete(cursor, last);
+        let delete = self.statements.sweep_delete(cursor, last, limit);
         let deleted = sqlx::raw_sql(Text::from(delete).0)
             .execute(&mut *connection)
             .await

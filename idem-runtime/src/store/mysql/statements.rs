@@ -223,10 +223,16 @@ impl Statements {
         )
     }
 
-    /// Deletes what has expired after `cursor`, up to `last`.
-    pub(super) fn sweep_delete(&self, cursor: Option<KeyHash>, last: Option<KeyHash>) -> String {
+    /// Deletes what has expired after `cursor`, up to `last`, but for what a run has locked: that is about to be replaced. Who
+    /// waited for the run would be in its way where it inserts, and one of the two would be ended for a deadlock.
+    pub(super) fn sweep_delete(&self, cursor: Option<KeyHash>, last: Option<KeyHash>, limit: u32) -> String {
         let up_to = last.map_or_else(|| String::from("TRUE"), |last| format!("`key` <= x'{last}'"));
-        format!("DELETE FROM {} WHERE {} AND {up_to} AND expires_at <= {NOW}", self.records, after(cursor))
+        format!(
+            "DELETE r FROM (SELECT `key` FROM {records} WHERE {} AND {up_to} AND expires_at <= {NOW} LIMIT {limit} \
+             FOR UPDATE SKIP LOCKED) AS expired STRAIGHT_JOIN {records} AS r FORCE INDEX (PRIMARY) ON r.`key` = expired.`key`",
+            after(cursor),
+            records = self.records
+        )
     }
 }
 
