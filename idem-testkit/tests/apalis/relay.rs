@@ -223,8 +223,12 @@ async fn a_task_that_is_replaced_as_it_is_relayed_has_the_arguments_that_its_cal
     let relay = relay(&world).await;
     let queue = world.idem.queue(Engine::Outbox);
     let (mut replaced, mut late) = (0, 0);
-    for n in 0..12 {
-        let id = i64::try_from(n).unwrap();
+    // The push may come too late on a busy machine, so a few rounds more are made where too few were in time.
+    for round in 0..60 {
+        if round >= 12 && replaced > 3 {
+            break;
+        }
+        let (id, n) = (i64::try_from(round).unwrap(), round % 12);
         // It waits its turn behind others.
         let _ = queue.push_all((0..20).map(|note| AnyNumber { id, note })).await.unwrap();
         let task = queue.push(UntilEndOrReplace { id, note: 1 }).await.unwrap().task().unwrap();
@@ -244,7 +248,7 @@ async fn a_task_that_is_replaced_as_it_is_relayed_has_the_arguments_that_its_cal
         assert!(payload.contains(&format!(r#""note":{note}"#)), "at await {n}: {payload}");
         assert_eq!(outbox(&world).await, 0);
     }
-    assert!(replaced > 0, "{replaced} replaced, {late} late");
+    assert!(replaced > 3, "{replaced} replaced, {late} late");
 }
 
 /// Polls a future so often that it comes to the `n`th await that waits, and drops it there; tells whether it ended before.

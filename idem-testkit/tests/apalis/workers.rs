@@ -530,7 +530,7 @@ fn hex_of(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_idle_worker_begins_a_new_task_soon() {
+async fn an_idle_worker_begins_a_new_task_within_a_second() {
     let Some(world) = World::new().await else { return };
     let worker = world.work::<UntilEnd>("w1");
     // It has done one task and looked for others since.
@@ -538,15 +538,21 @@ async fn an_idle_worker_begins_a_new_task_soon() {
     world.until_status(first, "Done").await;
     tokio::time::sleep(POLL).await;
     let mut took = Vec::new();
-    for id in 2..7 {
-        let started = Instant::now();
-        world.push(UntilEnd { id, note: 1 }).await;
-        world.desk.until(What::Began, id, 1).await;
-        took.push(started.elapsed());
+    // The machine may be busy with something else, once in a turn or for a whole one.
+    for first in [2, 7, 12, 17, 22] {
+        took.clear();
+        for id in first..first + 5 {
+            let started = Instant::now();
+            world.push(UntilEnd { id, note: 1 }).await;
+            world.desk.until(What::Began, id, 1).await;
+            took.push(started.elapsed());
+        }
+        took.sort_unstable();
+        if took[2] < Duration::from_secs(1) {
+            break;
+        }
     }
-    // The machine may be busy with something else; apalis by itself looks every 30 seconds.
-    took.sort_unstable();
-    assert!(took[2] < Duration::from_secs(5), "{took:?}");
+    assert!(took[2] < Duration::from_secs(1), "{took:?}");
     drop(worker);
 }
 

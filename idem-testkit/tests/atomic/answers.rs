@@ -338,8 +338,11 @@ macro_rules! tests {
             let (holder, waited) = tokio::join!(charge_or_fail(&idem, 42), async {
                 world.reached().await;
                 let mut waited = Duration::MAX;
-                // One of them may have to connect first.
-                for _ in 0..5 {
+                // One of them may have to connect first, and the machine may be busy with something else.
+                for _ in 0..100 {
+                    if waited < Duration::from_millis(50) {
+                        break;
+                    }
                     let error = charge_or_fail(&idem, 42).await.unwrap_err();
                     assert!(error.is_retryable());
                     let Error::Busy(busy) = error else { panic!("{error}") };
@@ -350,8 +353,7 @@ macro_rules! tests {
                 waited
             });
             assert!(holder.unwrap().is_executed());
-            // Who waits does so for 10 seconds.
-            assert!(waited < Duration::from_secs(1), "{waited:?}");
+            assert!(waited < Duration::from_millis(50), "{waited:?}");
             assert!(charge_or_fail(&idem, 42).await.unwrap().is_replayed());
         }
 

@@ -53,7 +53,7 @@ bugs! {
         plan: Crash, at: "crashed at", hint: "`tx.begin()`",
         scenario: Scenario::new(LeakAWriter { id: 42 })
             .setup(tables::set_up)
-            .limit(Duration::from_secs(1)),
+            .limit(Duration::from_secs(3)),
     }
 }
 

@@ -47,7 +47,7 @@ bugs! {
         what: "a transaction that is dropped keeps its lock",
         origin: "zoolutions/sidekiq-unique-jobs#546, #691: the lock of a killed run stays until somebody reaps it",
         plan: Crash, at: "crashed", hint: "a transaction that is dropped must end",
-        scenario: on(Post { id: 42 }, faults::DropKeepsTheLock).limit(Duration::from_secs(1)),
+        scenario: on(Post { id: 42 }, faults::DropKeepsTheLock).limit(Duration::from_secs(3)),
     }
     a_store_that_drops_empty_results {
         what: "a record with the result `()`, `None` or `false` reads as no record",
