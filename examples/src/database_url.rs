@@ -30,17 +30,24 @@ impl DatabaseUrl {
         DatabaseUrl { kind: Kind::Sqlite, text: format!("sqlite://{path}") }
     }
 
-    /// Returns the address of a new SQLite file, and the folder that is removed with it.
+    /// Returns the address that was asked for, or that of a new SQLite file, which goes with its `folder`.
     ///
     /// # Errors
     ///
     /// There is no place for temporary files.
-    pub fn temporary(program: &str) -> anyhow::Result<(Self, TempDir)> {
+    pub fn or_temporary(
+        asked: Option<Self>,
+        program: &str,
+        folder: &mut Option<TempDir>,
+    ) -> anyhow::Result<Self> {
+        if let Some(asked) = asked {
+            return Ok(asked);
+        }
         let prefix = format!("idem-{program}-");
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().context("making a folder")?;
-        let file = folder.path().join(format!("{program}.sqlite"));
+        let made = tempfile::Builder::new().prefix(&prefix).tempdir().context("making a folder")?;
+        let file = folder.insert(made).path().join(format!("{program}.sqlite"));
         let file = file.to_str().context("the folder for temporary files has a name that is not UTF-8")?;
-        Ok((DatabaseUrl::sqlite(file), folder))
+        Ok(DatabaseUrl::sqlite(file))
     }
 
     /// Returns the database system.

@@ -536,22 +536,6 @@ mod postgres {
         .await;
     }
 
-    /// Checks that something writes not a byte. The server writes some of its own every 15 seconds, so one quiet turn of
-    /// five is enough.
-    async fn check_writes_nothing(observer: &mut PgConnection, what: &str, work: impl AsyncFn()) {
-        let mut turns = Vec::new();
-        for _ in 0..5 {
-            let before = written(observer).await;
-            work().await;
-            let after = written(observer).await;
-            if after == before {
-                return;
-            }
-            turns.push((after.0 - before.0, after.1 - before.1));
-        }
-        panic!("{what}: each time bytes and transactions were written: {turns:?}");
-    }
-
     #[tokio::test]
     async fn who_finds_a_key_taken_or_done_writes_nothing() {
         let _alone = ALONE.write().await;
@@ -566,13 +550,13 @@ mod postgres {
         assert_eq!(after - before, 1, "a first claim is one writing transaction");
 
         let other = claim(&key, 1, 2, HOUR);
-        let find = async || {
+        let find = async |_: &PgConnection, _| {
             for _ in 0..10 {
                 assert!(matches!(store.claim(&other).await.unwrap(), Claimed::Found(_)));
                 assert!(store.entry(key.hash()).await.unwrap().is_some());
             }
         };
-        check_writes_nothing(&mut observer, "a key that is taken", find).await;
+        quiet::check_leaves_alone("a key that is taken", &mut observer, written, find).await;
 
         for change in [Change::EndStep { seq: 0, name: "a", result: b"r" }, settle(b"result", &[])] {
             let (_, before) = written(&mut observer).await;
@@ -580,7 +564,7 @@ mod postgres {
             let (_, after) = written(&mut observer).await;
             assert_eq!(after - before, 1, "{change:?}");
         }
-        check_writes_nothing(&mut observer, "a key that is done", find).await;
+        quiet::check_leaves_alone("a key that is done", &mut observer, written, find).await;
     }
 
     #[tokio::test]
@@ -720,18 +704,11 @@ mod postgres {
                 }
             }
         };
-        // A session of an earlier test may tell what it has done only now, so one quiet turn of five is enough.
-        let mut turns = Vec::new();
-        for turn in 0..5 {
-            let before = notifications(&mut observer).await;
+        let unwatched = async |_: &PgConnection, turn: usize| {
             ends(&turn.to_string(), false).await;
-            until_gone(&mut observer, name).await;
-            turns.push(notifications(&mut observer).await - before);
-            if turns.ends_with(&[0]) {
-                break;
-            }
-        }
-        assert!(turns.ends_with(&[0]), "each time somebody was notified: {turns:?}");
+            until_gone(&mut lab.connect().await, name).await;
+        };
+        quiet::check_leaves_alone("runs that nobody watches", &mut observer, notifications, unwatched).await;
         // The same count tells that somebody was notified.
         let before = notifications(&mut observer).await;
         ends("watched", true).await;

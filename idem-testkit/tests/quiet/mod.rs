@@ -1,5 +1,7 @@
 //! A PostgreSQL server that does nothing by itself, for tests that count its transactions and the bytes of its log.
 
+use std::fmt::Debug;
+
 use sqlx::PgConnection;
 
 /// Turns off the server's own tidying, which writes too, and waits until what is under way has ended.
@@ -20,4 +22,25 @@ pub(crate) async fn keep_quiet(server: &mut PgConnection) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+/// Checks that work leaves what is counted `of` a server as it was. The server writes some of its own every 15 seconds, and
+/// sessions of earlier tests may tell late what they have done, so one quiet turn of five is enough.
+pub(crate) async fn check_leaves_alone<C, T: PartialEq + Debug>(
+    what: &str,
+    of: &mut C,
+    count: impl AsyncFn(&mut C) -> T,
+    work: impl AsyncFn(&C, usize),
+) {
+    let mut turns = Vec::new();
+    for turn in 0..5 {
+        let before = count(of).await;
+        work(of, turn).await;
+        let after = count(of).await;
+        if before == after {
+            return;
+        }
+        turns.push((before, after));
+    }
+    panic!("{what}: each time something was counted: {turns:?}");
 }

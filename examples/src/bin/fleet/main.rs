@@ -146,14 +146,7 @@ async fn work() -> anyhow::Result<()> {
 }
 
 async fn run(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<ExitCode> {
-    let url = match args.database_url {
-        Some(url) => url,
-        None => {
-            let (url, folder) = DatabaseUrl::temporary("fleet")?;
-            *temporary = Some(folder);
-            url
-        }
-    };
+    let url = DatabaseUrl::or_temporary(args.database_url, "fleet", temporary)?;
     let site: Arc<dyn Site> = Arc::from(site(&url)?);
     site.prepare().await.with_context(|| format!("preparing {}", url.name()))?;
     let before = site.count().await.context("counting what is there")?;

@@ -126,7 +126,7 @@ fn main() -> ExitCode {
 async fn deliver(args: Args, temporary: &mut Option<TempDir>) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(Progress::new("delivered", "times the job ran"));
     let input = read(args.input.as_deref(), &progress)?;
-    let url = database(args.database_url, temporary)?;
+    let url = DatabaseUrl::or_temporary(args.database_url, "webhook", temporary)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..=u64::from(u32::MAX)));
     let plan = Plan::new(&input.events, args.copies, args.workers, args.kills, seed);
 
@@ -178,16 +178,4 @@ fn read(path: Option<&Path>, progress: &Progress) -> anyhow::Result<Input> {
         progress.say(&format!("there is no event in {}", path.display()));
     }
     Ok(input)
-}
-
-/// Returns the database that was asked for, or a new one in a folder that lives as long as the guard.
-fn database(url: Option<DatabaseUrl>, temporary: &mut Option<TempDir>) -> anyhow::Result<DatabaseUrl> {
-    match url {
-        Some(url) => Ok(url),
-        None => {
-            let (url, folder) = DatabaseUrl::temporary("webhook")?;
-            *temporary = Some(folder);
-            Ok(url)
-        }
-    }
 }
